@@ -1,0 +1,34 @@
+"""daps-kit: posterior sampling for imaging inverse problems with diffusion priors, built from plugins.
+
+The names below are loaded when they are first used, so that `import daps_kit` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daps_kit.api import build as build
+    from daps_kit.api import sample as sample
+    from daps_kit.errors import UserError as UserError
+    from daps_kit.hooks import hookimpl as hookimpl
+    from daps_kit.runner import run as run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "build": "daps_kit.api",
+    "sample": "daps_kit.api",
+    "run": "daps_kit.runner",
+    "UserError": "daps_kit.errors",
+    "hookimpl": "daps_kit.hooks",
+}
+
+__all__ = ["UserError", "__version__", "build", "hookimpl", "run", "sample"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'daps_kit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

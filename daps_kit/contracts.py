@@ -1,0 +1,420 @@
+r"""What a component must do: the abstract classes that operators, priors, kernels and samplers implement.
+
+Everything is batched. Images are float tensors [B, C, H, W] with values in [-1, 1]; sample b of a result depends on
+sample b of the arguments alone. Names follow the literature:
+
+    x0       a clean image          x_t      x0 + sigma n, n ~ N(0, I)
+    y        the measurement        x0hat    the prior's guess of x0 given x_t
+    sigma    noise level of x_t     x0y      a sample of p(x0 | x_t, y)
+
+Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
+arXiv 2407.01521.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daps_kit.linalg import conjugate_gradients, inner, per_sample
+from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
+from daps_kit.random import RandomStreams
+
+__all__ = [
+    "Covariance",
+    "GaussianNoise",
+    "Kernel",
+    "KernelInfo",
+    "KernelState",
+    "LinearOperator",
+    "Noise",
+    "Operator",
+    "PoissonNoise",
+    "Prior",
+    "RandomStreams",
+    "Sampler",
+    "Step",
+    "Target",
+]
+
+Shape = tuple[int, int, int]
+
+
+class Operator(ABC):
+    """A forward model y = A(x0) + noise.
+
+    An operator is fixed once it is built: masks and kernels are drawn or read then, and `forward` draws nothing.
+
+    Attributes:
+        shape: (C, H, W) of the images it takes.
+        noise: the noise model of its measurements.
+        observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
+    """
+
+    def __init__(self, shape: Shape, noise: Noise) -> None:
+        self.shape = shape
+        self.noise = noise
+        self.observed: Tensor | None = None
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A(x) without noise, [B, ...], differentiable, for x [B, C, H, W]."""
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return A(x) and the map v -> J(x)^T v, both detached; by autograd unless an operator knows a closed form."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            y = self.forward(leaf)
+
+        def vjp(v: Tensor) -> Tensor:
+            (gradient,) = torch.autograd.grad(y, leaf, v, retain_graph=True)
+            return gradient
+
+        return y.detach(), vjp
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return J(x) v, the derivative of A at x in the direction v."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            y = self.forward(leaf)
+            dual = torch.zeros_like(y, requires_grad=True)
+            (gradient,) = torch.autograd.grad(y, leaf, dual, create_graph=True)
+            (product,) = torch.autograd.grad(gradient, dual, v)
+        return product.detach()
+
+    def measure(self, x: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw a measurement y = A(x) + noise; entries that are not observed are zero."""
+        return self.project(self.noise.sample(self.forward(x), streams))
+
+    def project(self, y: Tensor) -> Tensor:
+        """Set the entries of y that are not observed to zero."""
+        return y if self.observed is None else y * self.observed.to(y)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the noise model's misfit summed over y, [B]; for Gaussian noise ||A(x) - y||^2."""
+        return self.noise.misfit(self.forward(x), y).flatten(1).sum(1)
+
+    def loss_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss [B] and its gradient by x [B, C, H, W], both detached."""
+        clean, vjp = self.forward_vjp(x)
+        loss = self.noise.misfit(clean, y).flatten(1).sum(1)
+        return loss, vjp(self.noise.misfit_grad(clean, y))
+
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the exact log p(y | x) over the observed entries, [B]."""
+        return self.project(self.noise.log_density(self.forward(x), y)).flatten(1).sum(1)
+
+    def residual(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the root mean square residual in standard deviations of the noise, [B]; about 1 for the true image."""
+        misfit = self.noise.misfit(self.forward(x), y)
+        if self.observed is None:
+            count = torch.full((len(y),), float(misfit[0].numel()), dtype=misfit.dtype, device=misfit.device)
+        else:
+            count = self.observed.to(misfit).expand_as(misfit).flatten(1).sum(1)
+        return (self.project(misfit).flatten(1).sum(1) / (count * self.noise.dispersion)).sqrt()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was drawn or read when the operator was built (masks, kernels), to be saved with a run."""
+        return {}
+
+    def to_image(self, y: Tensor) -> Tensor:
+        """Return a picture of y, [B, 1 or 3, h, w] in [-1, 1]; by default y itself, clipped."""
+        return y.clamp(-1, 1)
+
+    @classmethod
+    def stack(cls, operators: Sequence[Operator]) -> Operator:
+        """Join operators of one kind into one whose sample b is measured by `operators[b]`.
+
+        This default calls them one by one; an operator with a mask or a kernel does better.
+        """
+        return operators[0] if len(set(map(id, operators))) == 1 else _StackedOperator(operators)
+
+
+class _StackedOperator(Operator):
+    """Sample b is measured by operator b."""
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        super().__init__(operators[0].shape, operators[0].noise)
+        self.operators = list(operators)
+        masks = [operator.observed for operator in operators]
+        if all(mask is not None for mask in masks):
+            self.observed = torch.cat([mask for mask in masks if mask is not None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = zip(self.operators, x.split(1), strict=True)
+        return torch.cat([operator.forward(row) for operator, row in rows])
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        rows = zip(self.operators, x.split(1), strict=True)
+        pairs = [operator.forward_vjp(row) for operator, row in rows]
+
+        def vjp(v: Tensor) -> Tensor:
+            return torch.cat([pair[1](row) for pair, row in zip(pairs, v.split(1), strict=True)])
+
+        return torch.cat([pair[0] for pair in pairs]), vjp
+
+    def to_image(self, y: Tensor) -> Tensor:
+        rows = zip(self.operators, y.split(1), strict=True)
+        return torch.cat([operator.to_image(row) for operator, row in rows])
+
+
+class LinearOperator(Operator):
+    """A forward model that is linear in x, with its adjoint and its regularised inverse."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y, [B, C, H, W]."""
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return A x and the adjoint."""
+        return self.forward(x), self.adjoint
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return A v."""
+        return self.forward(v)
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        """Return (A^T A + weight I)^{-1} b for b [B, C, H, W].
+
+        Args:
+            b: right-hand sides.
+            weight: positive, one number or one for each sample [B].
+
+        By conjugate gradients to a relative residual of 1e-6 unless an operator knows a closed form.
+        """
+        scale = per_sample(weight, b)
+        solution, _ = conjugate_gradients(lambda x: self.adjoint(self.forward(x)) + scale * x, b, max_steps=2000)
+        return solution
+
+
+class Prior(ABC):
+    """A diffusion prior p(x0), known by its denoiser.
+
+    Attributes:
+        shape: (C, H, W) of the images it knows; None where any shape serves.
+        sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
+    """
+
+    shape: Shape | None = None
+    sigma_range: tuple[float, float] = (0.0, float("inf"))
+
+    @abstractmethod
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return D(x, sigma) = E[x0 | x0 + sigma n = x], [B, ...].
+
+        Args:
+            x: noisy images (noisy latents, for a latent prior).
+            sigma: noise level, positive, one number or one for each sample [B].
+        """
+
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return the score of p(x_t) at x by Tweedie's formula, (D(x, sigma) - x) / sigma^2."""
+        return (self.denoise(x, sigma) - x) / per_sample(sigma, x) ** 2
+
+    def state_shape(self, image_shape: Shape) -> tuple[int, ...]:
+        """Return the shape of what the prior diffuses for images of `image_shape`: the same, unless it is latent."""
+        return image_shape
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latent of an image; the identity for a prior over pixels."""
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the image of a latent, differentiable; the identity for a prior over pixels."""
+        return z
+
+    @property
+    def latent(self) -> bool:
+        """Whether the prior lives in a latent space, with `encode` and `decode` of its own."""
+        return type(self).decode is not Prior.decode
+
+    def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
+        """Draw from the prior, [B, *shape] before decoding.
+
+        Heun's method along the probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma on a rho = 7 grid, from
+        sigma 80 (or the prior's largest) to 0.002 (its smallest), then one denoising (Karras et al., arXiv 2206.00364).
+        A prior that can draw exactly does so instead.
+        """
+        high, low = min(80.0, self.sigma_range[1]), max(0.002, self.sigma_range[0])
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        sigmas = ((high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7).tolist()
+        with torch.no_grad():
+            x = sigmas[0] * streams.normal(shape)
+            for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+                slope = (x - self.denoise(x, sigma)) / sigma
+                ahead = x + (following - sigma) * slope
+                slope_ahead = (ahead - self.denoise(ahead, following)) / following
+                x = x + (following - sigma) * (slope + slope_ahead) / 2
+            return self.denoise(x, sigmas[-1])
+
+
+class Covariance(ABC):
+    """The covariance C of a Gaussian p(x0 | x_t), as the two products that kernels need."""
+
+    @abstractmethod
+    def scale(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v with the symmetric root, [B, ...]."""
+
+    @abstractmethod
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v, [B, ...]."""
+
+    @property
+    def isotropic(self) -> Tensor | None:
+        """The variance of each sample, [B] or 0-d, where C is a multiple of the identity; None where it is not."""
+        return None
+
+
+class Target(ABC):
+    r"""The distribution that a kernel samples, p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0).
+
+    For a latent prior x0 is the latent and p(y | x0) contains the decoder.
+
+    Attributes:
+        centre: mean of the Gaussian, [B, ...]; kernels usually start here.
+        covariance: C.
+        operator: the operator as a function of x0 (of the latent, where there is one).
+        y: the measurement.
+        sigma: noise level of x_t.
+        level, levels: index of the annealing level, from 0, and how many there are.
+        likelihood_variance: the likelihood is exp(-loss / (2 likelihood_variance)): the noise model's dispersion,
+            or tau^2 where the sampler is told a tau.
+    """
+
+    centre: Tensor
+    covariance: Covariance
+    operator: Operator
+    y: Tensor
+    sigma: float
+    level: int
+    levels: int
+    likelihood_variance: float
+
+    @property
+    @abstractmethod
+    def has_density(self) -> bool:
+        """Whether `log_density` is known; where it is not, only the gradient is."""
+
+    @abstractmethod
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return log p(x | x_t, y) up to a constant, [B]."""
+
+    @abstractmethod
+    def log_density_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(x | x_t, y) up to a constant [B] (not-a-number where unknown) and its gradient [B, ...]."""
+
+
+@dataclass
+class KernelState:
+    """Where a chain is. Kernels with momentum and the like extend it.
+
+    Attributes:
+        x: position, [B, ...].
+        log_density: of x, [B], cached; None where the kernel does not need it.
+        gradient: of the log density at x, cached; None where the kernel does not need it.
+    """
+
+    x: Tensor
+    log_density: Tensor | None = None
+    gradient: Tensor | None = None
+
+
+@dataclass
+class KernelInfo:
+    """What a kernel reports of a step, or of all its steps at a level.
+
+    Attributes:
+        acceptance: mean acceptance probability of each sample, [B]; None for kernels that do not reject.
+        step_size: the step size used, [B] or a number; None where there is none.
+        diverged: samples whose chain left the finite numbers, [B]; None where the kernel does not check.
+        extra: anything else worth reporting, by name.
+    """
+
+    acceptance: Tensor | None = None
+    step_size: float | Tensor | None = None
+    diverged: Tensor | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Kernel(ABC):
+    """A Markov chain (or an exact draw) with p(x0 | x_t, y) as its target: pure functions of their arguments.
+
+    Attributes:
+        steps: how many steps are taken at a level.
+        tau: standard deviation of the likelihood exp(-loss / (2 tau^2)) the chain is to see in place of the noise
+            model's own; None, the default, is the stated noise.
+        advice: the setting to change when a chain diverges, for the message a user reads.
+    """
+
+    steps: int = 1
+    tau: float | None = None
+    advice: str = "a smaller step size of the kernel"
+
+    @abstractmethod
+    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> Any:
+        """Return the state of chains that start at x [B, ...]."""
+
+    @abstractmethod
+    def step(self, target: Target, state: Any, streams: RandomStreams) -> tuple[Any, KernelInfo]:
+        """Take one step; sample b draws from stream b alone. The state has the position as its attribute `x`."""
+
+    def run(self, target: Target, x: Tensor, streams: RandomStreams) -> tuple[Tensor, KernelInfo]:
+        """Take all the steps of a level and return the last position and what is to be reported."""
+        state = self.init(target, x, streams)
+        info = KernelInfo()
+        acceptance: list[Tensor] = []
+        for _ in range(self.steps):
+            state, info = self.step(target, state, streams)
+            if info.acceptance is not None:
+                acceptance.append(info.acceptance)
+        if acceptance:
+            info.acceptance = torch.stack(acceptance).mean(0)
+        result: Tensor = state.x
+        info.diverged = ~torch.isfinite(inner(result, result))
+        return result, info
+
+
+@dataclass
+class Step:
+    """One annealing level of a run, as a sampler reports it. Latent priors: in the latent space.
+
+    Attributes:
+        level, levels: index of the level, from 0, and how many there are.
+        sigma: noise level of x_t.
+        x_t: the noisy state the level began with, [B, ...].
+        x0hat: the prior's guess given x_t.
+        x0y: the sample of p(x0 | x_t, y); that of the last level is the result.
+        failed: samples that are lost (diverged, not-a-number), [B]; their x0y is not-a-number.
+        info: what the kernel reported.
+        messages: lines for the user, such as which sample diverged and what to change.
+    """
+
+    level: int
+    levels: int
+    sigma: float
+    x_t: Tensor
+    x0hat: Tensor
+    x0y: Tensor
+    failed: Tensor
+    info: KernelInfo
+    messages: tuple[str, ...] = ()
+
+
+class Sampler(ABC):
+    """A method that draws from p(x0 | y)."""
+
+    @abstractmethod
+    def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
+        """Yield one Step a level; the last one's x0y, decoded by the prior, is the sample.
+
+        Args:
+            prior: the diffusion prior.
+            operator: the forward model of images.
+            y: one measurement a sample, [B, ...].
+            streams: one random stream a sample.
+        """

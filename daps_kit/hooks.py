@@ -1,0 +1,40 @@
+"""The hooks of a plugin: each returns the settings classes of the components it brings.
+
+A plugin is a module named by an entry point of the group `daps_kit`, with functions of these names marked `@hookimpl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from daps_kit.settings import KernelSettings, OperatorSettings, PriorSettings, SamplerSettings
+
+__all__ = ["GROUP", "hookimpl", "hookspec"]
+
+GROUP = "daps_kit"
+"""The entry-point group, and the name of the pluggy project."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def daps_operators() -> Iterable[type[OperatorSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of forward models."""
+
+
+@hookspec
+def daps_priors() -> Iterable[type[PriorSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of diffusion priors."""
+
+
+@hookspec
+def daps_kernels() -> Iterable[type[KernelSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of MCMC kernels."""
+
+
+@hookspec
+def daps_samplers() -> Iterable[type[SamplerSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of samplers."""

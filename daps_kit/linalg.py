@@ -1,0 +1,71 @@
+"""Linear algebra on batches of images: conjugate gradients, one independent system a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["conjugate_gradients", "inner", "per_sample"]
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of each sample, [B]."""
+    return (a * b).flatten(1).sum(1)
+
+
+def per_sample(value: float | Tensor, like: Tensor) -> Tensor:
+    """Return a number, or one number a sample [B], shaped to multiply `like` [B, ...]."""
+    tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return tensor.reshape(-1, *(1,) * (like.ndim - 1)) if tensor.ndim else tensor
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    start: Tensor | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 500,
+) -> tuple[Tensor, Tensor]:
+    """Solve M x = b for a symmetric positive definite M, for each sample of the batch on its own.
+
+    A sample stops changing when its residual is below the tolerance, so that its result does not depend on the others.
+
+    Args:
+        apply: x -> M x, batched.
+        b: right-hand sides, [B, ...].
+        precondition: r -> P r with P an approximate inverse of M, symmetric positive definite.
+        start: first guess, zero by default.
+        tolerance: residual norm to reach, relative to the norm of b.
+        max_steps: products with M at most.
+
+    Returns:
+        the solutions [B, ...] and their relative residuals [B], which the caller must judge.
+
+    Source: Hestenes and Stiefel, 1952.
+    """
+    x = torch.zeros_like(b) if start is None else start
+    r = b - apply(x) if start is not None else b
+    z = precondition(r) if precondition else r
+    p = z
+    rz = inner(r, z)
+    scale = inner(b, b).sqrt().clamp_min(torch.finfo(b.dtype).tiny)
+    residual = inner(r, r).sqrt() / scale
+    for _ in range(max_steps):
+        active = residual > tolerance
+        if not bool(active.any()):
+            break
+        mp = apply(p)
+        curvature = inner(p, mp)
+        step = torch.where(active & (curvature > 0), rz / curvature, torch.zeros_like(rz))
+        x = x + per_sample(step, x) * p
+        r = r - per_sample(step, r) * mp
+        z = precondition(r) if precondition else r
+        rz_next = inner(r, z)
+        p = z + per_sample(torch.where(rz > 0, rz_next / rz, torch.zeros_like(rz)), z) * p
+        rz = rz_next
+        residual = torch.where(active, inner(r, r).sqrt() / scale, residual)
+    return x, residual

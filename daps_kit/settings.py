@@ -1,0 +1,214 @@
+"""How a component is declared in a recipe: frozen pydantic classes that know how to build it.
+
+One class serves validation, `daps-kit list` and `show`, the JSON Schema and the resolved recipe. Importing this
+module, or a plugin's settings, never imports torch: `build` does, when a run really needs the component.
+
+    class Sharpen(OperatorSettings):
+        \"\"\"Unsharp masking.\"\"\"           # the first line is the summary
+
+        name = "sharpen"                     # `operator: {use: sharpen}`
+        amount: float = Field(1.0, gt=0, description="strength of the mask")
+
+        def build(self, *, shape, seed, device):
+            from .sharpen import SharpenOperator
+
+            return SharpenOperator(shape, self.noise.build(), self.amount)
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+if TYPE_CHECKING:
+    import torch
+
+    from daps_kit.contracts import Kernel, Noise, Operator, Prior, Sampler
+
+__all__ = [
+    "KINDS",
+    "ComponentSettings",
+    "DrawnOperatorSettings",
+    "FilePath",
+    "FloatRange",
+    "GaussianNoiseSettings",
+    "IntRange",
+    "KernelSettings",
+    "Kind",
+    "NoiseSettings",
+    "OperatorSettings",
+    "PoissonNoiseSettings",
+    "PriorSettings",
+    "RecipeText",
+    "SamplerSettings",
+    "Settings",
+]
+
+Kind = Literal["operator", "prior", "kernel", "sampler"]
+Shape = tuple[int, int, int]
+
+IntRange = Annotated[tuple[int, int], Strict(False)]
+"""Two whole numbers, written `[low, high]`."""
+FloatRange = Annotated[tuple[float, float], Strict(False)]
+"""Two numbers, written `[low, high]`."""
+
+
+class RecipeText(str):
+    """A string out of a recipe, which remembers the folder that its relative paths start from."""
+
+    __slots__ = ("folder",)
+
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path) -> RecipeText:
+        """Make a string that remembers `folder`."""
+        made = super().__new__(cls, text)
+        made.folder = folder
+        return made
+
+
+def resolve_path(value: Any) -> Any:
+    """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes."""
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value).expanduser()
+    return path if path.is_absolute() else (getattr(value, "folder", None) or Path.cwd()) / path
+
+
+def _existing_file(value: Any) -> Any:
+    path = resolve_path(value)
+    if isinstance(path, Path) and not path.exists():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+FilePath = Annotated[Path, BeforeValidator(_existing_file)]
+"""An existing file or folder; relative to the recipe it is written in."""
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, every key known, every value of its exact type and finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ComponentSettings(Settings):
+    """Settings of something that a plugin offers and a recipe names by `use:`."""
+
+    kind: ClassVar[Kind]
+    name: ClassVar[str]
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+class GaussianNoiseSettings(Settings):
+    """White Gaussian noise."""
+
+    use: Literal["gaussian"] = "gaussian"
+    sigma: float = Field(0.05, gt=0, description="standard deviation, in the units of the measurement")
+
+    def build(self) -> Noise:
+        """Return the noise model."""
+        from daps_kit.noise import GaussianNoise
+
+        return GaussianNoise(self.sigma)
+
+
+class PoissonNoiseSettings(Settings):
+    """Photon (shot) noise."""
+
+    use: Literal["poisson"] = "poisson"
+    peak: float = Field(255.0, gt=0, description="expected photon count at white (the value 1)")
+    black: float = Field(-1.0, lt=1, description="value that means no light: -1 for images, 0 for magnitudes")
+
+    def build(self) -> Noise:
+        """Return the noise model."""
+        from daps_kit.noise import PoissonNoise
+
+        return PoissonNoise(self.peak, self.black)
+
+
+NoiseSettings = Annotated[GaussianNoiseSettings | PoissonNoiseSettings, Field(discriminator="use")]
+
+
+class OperatorSettings(ComponentSettings):
+    """Base of the settings of forward models."""
+
+    kind = "operator"
+    noise: NoiseSettings = Field(GaussianNoiseSettings(), description="noise model of the measurement")
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has an operator of its own."""
+        return False
+
+    @abstractmethod
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator for images of `shape` (C, H, W); what is random in it is drawn from `seed`.
+
+        Raises:
+            daps_kit.errors.UserError: the settings do not fit the shape.
+        """
+
+
+class DrawnOperatorSettings(OperatorSettings):
+    """Base of the settings of forward models that draw something, such as a mask, from the recipe's seed."""
+
+    draw: Literal["shared", "per_image"] = Field(
+        "shared", description="whether all images share one random draw or each has its own"
+    )
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has an operator of its own."""
+        return self.draw == "per_image"
+
+
+class PriorSettings(ComponentSettings):
+    """Base of the settings of diffusion priors."""
+
+    kind = "prior"
+
+    @abstractmethod
+    def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
+        """Return the prior; `shape` is that of the images of the run, where it is known.
+
+        Raises:
+            daps_kit.errors.UserError: weights are missing or damaged, or do not fit the shape.
+        """
+
+
+class KernelSettings(ComponentSettings):
+    """Base of the settings of MCMC kernels."""
+
+    kind = "kernel"
+
+    @abstractmethod
+    def build(self) -> Kernel:
+        """Return the kernel."""
+
+
+class SamplerSettings(ComponentSettings):
+    """Base of the settings of samplers. A field of type `KernelSettings` takes any kernel by `{use: name}`."""
+
+    kind = "sampler"
+
+    @abstractmethod
+    def build(self) -> Sampler:
+        """Return the sampler."""
+
+
+KINDS: dict[Kind, type[ComponentSettings]] = {
+    "operator": OperatorSettings,
+    "prior": PriorSettings,
+    "kernel": KernelSettings,
+    "sampler": SamplerSettings,
+}
+"""The kinds of component and the base class of the settings of each."""
