@@ -1,0 +1,32 @@
+"""What all tests share: the recorded numbers, and one thread a process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+Golden = Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]
+
+
+def load_golden(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the parameters of `tests/golden/<name>.npz`."""
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files if key != "params"}
+        params = json.loads(str(file["params"]))
+    return arrays, params
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """Numbers recorded from the published implementation: `golden(name)` gives arrays and parameters."""
+    return load_golden
