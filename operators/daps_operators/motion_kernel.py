@@ -1,20 +1,20 @@
 r"""Kernels of camera shake: a random path of the sensor, drawn as a smooth curve.
 
-With D the diagonal of the kernel and s in [0, 1] the intensity, the path is a walk in the complex plane whose steps
-are r_k exp(i a_k):
+With D the diagonal of the kernel and s in [0, 1] the intensity, the path is a walk in the complex plane of
+steps r_k exp(i a_k):
 
     total length  T    = 0.75 D (U[0, 1] + U[0, s^2])         a strong shake is up to twice as long
     step length   r_k  ~ (1.1 - s) D Beta(1, 30), r_k < T     until the steps add up to T
     widest turn   A    ~ U[0, s pi]
-    reversal      p    ~ Beta(2, 20)                          probability that the path turns to its other side
+    reversal      p    ~ Beta(2, 20)                          probability that the path changes sides
     heading       a_0  ~ U[-A, A],  |a_k| ~ Triangular(0, s A, A + 0.1),
                   sign(a_k) = -sign(a_{k-1}) with probability p, else sign(a_{k-1})
 
-The path is then turned by an angle ~ U[0, pi] with its centre of mass in the middle of the kernel. s = 0 gives a
-straight line of few long steps, s = 1 a bent path of many short ones. It is drawn at twice the size, blurred by
-a Gaussian of 1 % of the diagonal, and halved with a Lanczos filter.
+The path is then turned by an angle ~ U[0, pi] with its centre of mass in the middle of the kernel. s = 0 is
+a straight line of few long steps, s = 1 a bent path of many short ones. It is drawn at twice the size,
+blurred by a Gaussian of 1 % of the diagonal, and halved with a Lanczos filter.
 
-Source: the random-walk model of L. Borodenko's `motionblur` (2019); a `numpy.random.RandomState` gives its kernels.
+Source: the random-walk model of L. Borodenko's `motionblur` (2019), draw by draw.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_the_length_of_the_path_follows_its_law(intensity):
     rng = np.random.default_rng(0)
     paths = [shake_path(1.0, intensity, rng) for _ in range(2000)]
     lengths = [np.abs(np.diff(path)).sum() for path in paths]
-    # What is drawn lacks the first step and has the overshoot of the last: each about a step, of mean (1.1 - s) / 31.
+    # The first step is not drawn, and the last one overshoots: each about a step, of mean (1.1 - s) / 31.
     allowed = (1.1 - intensity) / 31 + 4 * 0.75 * np.sqrt((1 + intensity**4) / 12 / len(paths))
     assert np.mean(lengths) == pytest.approx(0.375 * (1 + intensity**2), abs=allowed)
     assert max(abs(path.mean()) for path in paths) < 1e-12
