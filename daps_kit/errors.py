@@ -24,14 +24,14 @@ class ComponentError(UserError):
 
 @dataclass(frozen=True)
 class Location:
-    """A place in a recipe. Lines and columns count from 1."""
+    """A place in a recipe, or an override on the command line. Lines and columns count from 1."""
 
     file: Path | str
-    line: int
-    column: int
+    line: int | None = None
+    column: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,21 @@ class RecipeError(UserError):
     """Everything that is wrong with a recipe, all at once, one line per problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        unique = list(dict.fromkeys(problems))
+        files = [problem.location.file for problem in unique if problem.location]
+
+        def order(problem: Problem) -> tuple[int, int, int]:
+            place = problem.location
+            return (files.index(place.file), place.line or 0, place.column or 0) if place else (-1, 0, 0)
+
+        self.problems = tuple(sorted(unique, key=order))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the option nearest to `word`, or an empty string where none is near."""
-    close = difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    known = {option.lower(): option for option in options}
+    word = str(word).lower()
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = close or [option for option in known if len(word) > 2 and option.startswith(word)]
+    return f"; did you mean '{known[close[0]]}'?" if close else ""

@@ -20,7 +20,8 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -46,6 +47,8 @@ __all__ = [
     "RecipeText",
     "SamplerSettings",
     "Settings",
+    "members",
+    "resolve_path",
 ]
 
 Kind = Literal["operator", "prior", "kernel", "sampler"]
@@ -96,6 +99,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def members(annotation: Any) -> list[Any]:
+    """Return the alternatives of an annotation: those of a union, or itself, without `Annotated`."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [member for part in get_args(annotation) for member in members(part)]
+    return [annotation]
+
+
 class ComponentSettings(Settings):
     """Settings of something that a plugin offers and a recipe names by `use:`."""
 
@@ -105,7 +118,7 @@ class ComponentSettings(Settings):
     @classmethod
     def summary(cls) -> str:
         """Return the first line of the docstring."""
-        return (inspect.getdoc(cls) or "").partition("\n")[0]
+        return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
 
 class GaussianNoiseSettings(Settings):

@@ -1,0 +1,236 @@
+"""Recipes: a YAML file (and what it extends), overrides, and the validated settings they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
+
+import daps_kit
+from daps_kit.data import DataSettings
+from daps_kit.document import Node, compose, find, merge, override, parse_overrides, shown
+from daps_kit.errors import Location, Problem, RecipeError
+from daps_kit.registry import Registry, default_registry
+from daps_kit.sections import SectionReader
+from daps_kit.settings import (
+    ComponentSettings,
+    OperatorSettings,
+    PriorSettings,
+    RecipeText,
+    SamplerSettings,
+    Settings,
+)
+
+__all__ = ["Recipe", "load_recipe", "resolved_yaml"]
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|[a-z]+(:\d+)?", value):
+        raise ValueError(f"expected auto, cpu, cuda, cuda:1 or the like, got '{value}'")
+    return value
+
+
+class Recipe(Settings):
+    """Everything a run needs to know."""
+
+    format: Literal[1] = Field(description="version of the format of recipes")
+    name: str = Field(description="name of the run; the file's name where not given")
+    data: DataSettings = Field(description="where the images or the measurement come from")
+    prior: PriorSettings = Field(description="the diffusion prior")
+    operator: OperatorSettings = Field(description="the forward model")
+    sampler: SamplerSettings = Field(
+        description="the method that draws from the posterior; {use: daps} if not given"
+    )
+    runs: int = Field(1, ge=1, description="samples of the posterior for each image")
+    seed: int = Field(0, ge=0, description="seed of everything that is random")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="(image, run) pairs computed at once; results do not depend on it"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, mps"
+    )
+    trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
+    output: Path = Field(
+        description="folder of the results, relative to the working folder; results/<name> if not given"
+    )
+
+    _source: Path | None = PrivateAttr(None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from."""
+        return self._source
+
+
+def load_recipe(
+    recipe: str | Path, overrides: Iterable[str] = (), *, registry: Registry | None = None
+) -> tuple[Recipe, ...]:
+    """Read a recipe; one with `tasks` stands for several, in their order.
+
+    Args:
+        recipe: a file, or the name of an installed recipe.
+        overrides: settings as `a.b.c=value`, which win over the file. Paths in them start from the working folder.
+        registry: where components are looked up; the installed plugins by default.
+
+    Raises:
+        RecipeError: everything that is wrong with it.
+    """
+    problems: list[Problem] = []
+    found = find(recipe, Path.cwd())
+    if isinstance(found, str):
+        raise RecipeError([Problem(found)])
+    changes = parse_overrides(overrides, problems)
+    root = compose(found, problems)
+    if root is None:
+        raise RecipeError(problems)
+    root = _change(root, [change for change in changes if change[0][0] == "tasks"], problems)
+    registry = registry or default_registry()
+    recipes = [
+        _read(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
+    ]
+    if problems:
+        raise RecipeError(problems)
+    return tuple(recipe for recipe in recipes if recipe is not None)
+
+
+def _change(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+    for keys, value in changes:
+        changed = override(root, keys, value)
+        if isinstance(changed, str):
+            problems.append(Problem(changed, ".".join(keys), value.location))
+        else:
+            root = changed
+    return root
+
+
+def _expand(
+    root: Node, stem: str, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]
+) -> list[Node]:
+    """Return one document for each task, or the only one, with name, output and sampler filled in."""
+    sections = dict(root.value)
+    tasks = sections.pop("tasks", None)
+    base = replace(root, value=sections)
+    changes = [change for change in changes if change[0][0] != "tasks"]
+    if tasks is None:
+        return [_complete(_change(base, changes, problems), stem, None)]
+    if not isinstance(tasks.value, dict) or not tasks.value:
+        problems.append(Problem("expected a section with at least one named task", "tasks", tasks.place))
+        return []
+    expanded = []
+    for task, overlay in tasks.value.items():
+        if not isinstance(overlay.value, dict | None) or not task or set(task) & set("/\\"):
+            message = "expected the settings of a task, under a name without slashes"
+            problems.append(Problem(message, f"tasks.{task}", overlay.place))
+            continue
+        node = merge(base, replace(overlay, value=overlay.value or {}, location=overlay.place))
+        expanded.append(_complete(_change(replace(node, key=overlay.key), changes, problems), stem, task))
+    return expanded
+
+
+def _complete(node: Node, stem: str, task: str | None) -> Node:
+    """Fill in the name, the output folder (each task has its own) and the sampler."""
+    sections = dict(node.value)
+    end = f"/{task}" if task else ""
+    for key, default in (("name", stem), ("output", None)):
+        given = sections.get(key)
+        if given is None and default:
+            sections[key] = Node(default + end)
+        elif given is not None and isinstance(given.value, str):
+            sections[key] = replace(given, value=given.value + end)
+    name = sections["name"].value
+    sections.setdefault("output", Node(f"results/{name}"))
+    if isinstance(sections["output"].value, str):
+        sections["output"] = replace(
+            sections["output"], value=(Path.cwd() / Path(sections["output"].value).expanduser())
+        )
+    sampler = sections.setdefault("sampler", Node({}, node.location))
+    if isinstance(sampler.value, dict) and "use" not in sampler.value:
+        sections["sampler"] = replace(
+            sampler, value={"use": Node(RecipeText("daps", Path.cwd()), sampler.location), **sampler.value}
+        )
+    return replace(node, value=sections)
+
+
+def _read(node: Node, file: Path, registry: Registry, problems: list[Problem]) -> Recipe | None:
+    reader = SectionReader(registry)
+    recipe = reader.model(
+        replace(node, location=node.location or Location(shown(file), 1, 1)), Recipe, node.value, "", {}
+    )
+    problems += reader.problems
+    if not isinstance(recipe, Recipe):
+        return None
+    recipe._source = file
+    return recipe
+
+
+# --- the resolved recipe -----------------------------------------------------------------------------------------
+
+
+def plain(value: Any, registry: Registry) -> Any:
+    """Return settings as the plain data that a recipe would hold, every default written out."""
+    if isinstance(value, BaseModel):
+        use = {"use": registry.name_in_recipe(value)} if isinstance(value, ComponentSettings) else {}
+        return use | {key: plain(getattr(value, key), registry) for key in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: plain(item, registry) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, registry) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what the strict loader reads back as the same value."""
+
+
+def _write_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
+
+
+def _write_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    flat = all(not isinstance(item, list | dict) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flat)
+
+
+_Dumper.add_representer(float, _write_float)
+_Dumper.add_representer(list, _write_list)
+
+
+def components(value: Any) -> list[ComponentSettings]:
+    """Return the components among settings, at any depth, the outer ones first."""
+    if isinstance(value, BaseModel):
+        own = [value] if isinstance(value, ComponentSettings) else []
+        return own + [c for key in type(value).model_fields for c in components(getattr(value, key))]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [c for item in value for c in components(item)] if isinstance(value, list | tuple) else []
+
+
+def resolved_yaml(recipe: Recipe, *, registry: Registry | None = None) -> str:
+    """Return a recipe as YAML with every default written out and every path absolute.
+
+    It loads again to an equal `Recipe`. A comment says which distributions its components came from.
+    """
+    registry = registry or default_registry()
+    lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit run FILE"]
+    for settings in components(recipe):
+        c = registry.component_of(settings)
+        lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
+    body = yaml.dump(
+        plain(recipe, registry),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=110,
+        default_flow_style=False,
+    )
+    return "\n".join(dict.fromkeys(lines)) + "\n" + body
