@@ -6,17 +6,19 @@ Importing this module does not import torch; each `build` imports the file of it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
+from daps_kit.errors import did_you_mean
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import (
     DrawnOperatorSettings,
-    FilePath,
     FloatRange,
     IntRange,
     OperatorSettings,
+    resolve_path,
 )
 
 if TYPE_CHECKING:
@@ -25,6 +27,31 @@ if TYPE_CHECKING:
     from daps_kit.contracts import Operator
 
 Shape = tuple[int, int, int]
+
+
+def _one_of_or_file(*names: str) -> BeforeValidator:
+    """Accept one of the names, or the path of an existing .npy or .png file."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, str) and value in names:
+            return str(value)
+        path = resolve_path(value)
+        if not isinstance(path, Path) or path.suffix.lower() not in (".npy", ".png"):
+            allowed = ", ".join(repr(name) for name in names)
+            raise ValueError(
+                f"{str(value)!r} is not {allowed} or a .npy or .png file{did_you_mean(value, names)}"
+            )
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        return path
+
+    return BeforeValidator(validate)
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} is even; allowed: odd sizes, such as {value + 1}, whose middle is a pixel")
+    return value
 
 
 class Identity(OperatorSettings):
@@ -43,24 +70,102 @@ class Inpainting(DrawnOperatorSettings):
     """Inpainting: some pixels are hidden, by a box, at random, or by a mask of the user's own."""
 
     name = "inpainting"
-    mask: Literal["box", "random"] | FilePath = Field(
-        "box", description="'box', 'random', or a .npy or .png file (0 or black: hidden)"
+    mask: Annotated[Literal["box", "random"] | Path, _one_of_or_file("box", "random")] = Field(
+        "box", description="'box', 'random', or a .npy or .png file of the images' size (0 or black: hidden)"
     )
     mask_len_range: IntRange | None = Field(
         None, description="side of the box in pixels, low <= side < high; half of the image where not given"
     )
     margin: int | None = Field(
-        None, ge=0, description="least distance of the box from the border; an eighth of the image where not given"
+        None,
+        ge=0,
+        description="least distance of the box from the border; an eighth of the image where not given",
     )
     mask_prob_range: FloatRange = Field(
         (0.70, 0.71), description="share of pixels hidden at random, drawn uniformly from low to high"
     )
+
+    @field_validator("mask_len_range")
+    @classmethod
+    def _sides(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 0 < value[0] < value[1]:
+            raise ValueError(f"{list(value)} is no range; allowed: [low, high] with 1 <= low < high")
+        return value
+
+    @field_validator("mask_prob_range")
+    @classmethod
+    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] < 1:
+            raise ValueError(f"{list(value)} is no range; allowed: [low, high] with 0 <= low <= high < 1")
+        return value
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has a mask of its own; never so for a mask from a file."""
+        return self.draw == "per_image" and isinstance(self.mask, str)
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator with its mask."""
         from .mask import build_inpainting
 
         return build_inpainting(self, shape, seed, device)
+
+
+class DownSampling(OperatorSettings):
+    """Down-sampling: the image is resized to a coarser grid, antialiased, as MATLAB's imresize does."""
+
+    name = "down_sampling"
+    scale_factor: int | float = Field(4, gt=1, description="how many times fewer pixels along each side")
+    kernel: Literal["cubic", "lanczos2", "lanczos3", "box", "linear"] = Field(
+        "cubic", description="interpolation kernel"
+    )
+    antialiasing: bool = Field(True, description="whether the kernel is stretched to the coarse grid")
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .down_sampling import DownSampling
+
+        return DownSampling(shape, self.noise.build(), self.scale_factor, self.kernel, self.antialiasing)
+
+
+class GaussianBlur(OperatorSettings):
+    """Gaussian blur with reflected borders."""
+
+    name = "gaussian_blur"
+    kernel_size: int = Field(61, ge=1, description="pixels along a side of the kernel, odd")
+    intensity: float = Field(3.0, gt=0, description="standard deviation of the Gaussian, in pixels")
+
+    _kernel_size = field_validator("kernel_size")(_odd)
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .gaussian_blur import GaussianBlur
+
+        return GaussianBlur(shape, self.noise.build(), self.kernel_size, self.intensity)
+
+
+class MotionBlur(DrawnOperatorSettings):
+    """Motion blur: a random path of camera shake, or a kernel of the user's own, with reflected borders."""
+
+    name = "motion_blur"
+    kernel: Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
+        "random", description="'random', or a .npy or .png file with a kernel, which is scaled to sum 1"
+    )
+    kernel_size: int = Field(61, ge=3, description="pixels along a side of a random kernel, odd")
+    intensity: float = Field(0.5, ge=0, le=1, description="0: a smooth path, 1: a shaky one")
+
+    _kernel_size = field_validator("kernel_size")(_odd)
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has a kernel of its own; never so for a kernel from a file."""
+        return self.draw == "per_image" and self.kernel == "random"
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator with its kernel."""
+        from .motion_blur import build_motion_blur
+
+        return build_motion_blur(self, shape, seed)
 
 
 class HighDynamicRange(OperatorSettings):
@@ -79,4 +184,4 @@ class HighDynamicRange(OperatorSettings):
 @hookimpl
 def daps_operators() -> Iterable[type[OperatorSettings]]:
     """Return the settings of the forward models of this package."""
-    return [Identity, Inpainting, HighDynamicRange]
+    return [Identity, Inpainting, DownSampling, GaussianBlur, MotionBlur, HighDynamicRange]

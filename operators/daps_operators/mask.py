@@ -1,0 +1,173 @@
+"""Operators that keep entries of the image as they are: y = m x with m 0 or 1 (inpainting) or 1 (denoising).
+
+A is diagonal, so A^T = A and (A^T A + w I)^{-1} b = b / (m + w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daps_kit.contracts import LinearOperator, Noise, Operator, Shape
+from daps_kit.errors import UserError
+from daps_kit.linalg import per_sample
+
+from .constant import Constant
+from .files import read_array
+
+if TYPE_CHECKING:
+    from . import Inpainting as InpaintingSettings
+
+__all__ = ["Identity", "Inpainting", "box_mask", "build_inpainting", "random_mask", "read_mask"]
+
+Random = np.random.Generator | np.random.RandomState
+Mask = NDArray[np.bool_]
+"""True where a pixel is kept."""
+
+
+class Identity(LinearOperator):
+    """The image itself is measured."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return y."""
+        return y
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        """Return b / (1 + weight)."""
+        return b / (1 + per_sample(weight, b))
+
+
+class Inpainting(LinearOperator):
+    """Pixels where the mask is 0 are hidden; they are zero in the measurement and not `observed`.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise: the noise model.
+        mask: 0 and 1, [1 or B, 1 or C, H, W].
+    """
+
+    def __init__(self, shape: Shape, noise: Noise, mask: Tensor) -> None:
+        super().__init__(shape, noise)
+        self.observed: Tensor = mask.to(torch.float32)
+        self._mask = Constant(mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return m x."""
+        return x * self._mask.like(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return m y."""
+        return self.forward(y)
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        """Return b / (m + weight)."""
+        return b / (self._mask.like(b) + per_sample(weight, b))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the mask, 1 where a pixel is kept."""
+        return {"mask": self.observed}
+
+    @classmethod
+    def stack(cls, operators: Sequence[Operator]) -> Operator:
+        """Join operators into one whose sample b has the mask of `operators[b]`."""
+        masks = [operator.observed for operator in operators if isinstance(operator, Inpainting)]
+        first = operators[0]
+        if all(operator is first for operator in operators) or len(masks) < len(operators):
+            return super().stack(operators)
+        return cls(first.shape, first.noise, torch.cat(masks))
+
+
+def box_mask(
+    rng: Random, size: tuple[int, int], sides: Sequence[tuple[int, int]], margins: Sequence[int]
+) -> Mask:
+    """Draw a mask [H, W] that hides one box.
+
+    Args:
+        rng: the source of randomness: height, width, top and left are drawn in this order.
+        size: (H, W).
+        sides: for the height and the width of the box, from low to below high.
+        margins: the least distances from the top or bottom and from the left or right border.
+
+    Raises:
+        UserError: the box does not fit.
+    """
+    integers = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
+    for n, (low, high), margin in zip(size, sides, margins, strict=True):
+        if not (0 < low < high and high - 1 + 2 * margin <= n):
+            raise UserError(
+                f"inpainting: a box of {low} to {high - 1} pixels with a margin of {margin} does not fit into an "
+                f"image of {size[0]} x {size[1]}; allowed: the largest box and two margins within {n} pixels"
+            )
+    box = [int(integers(low, high)) for low, high in sides]
+    corner = [
+        int(integers(margin, max(n - margin - side, margin + 1)))
+        for n, side, margin in zip(size, box, margins, strict=True)
+    ]
+    mask = np.ones(size, dtype=bool)
+    mask[corner[0] : corner[0] + box[0], corner[1] : corner[1] + box[1]] = False
+    return mask
+
+
+def random_mask(rng: Random, size: tuple[int, int], share: tuple[float, float]) -> Mask:
+    """Draw a mask [H, W] that hides pixels at random; the hidden share is uniform in `share`, low to high."""
+    mask = np.ones(size[0] * size[1], dtype=bool)
+    hidden = int(mask.size * rng.uniform(*share))
+    mask[rng.choice(mask.size, hidden, replace=False)] = False
+    return mask.reshape(size)
+
+
+def read_mask(path: Path, shape: Shape) -> Mask:
+    """Read a mask, [H, W] or (.npy only) one for each channel [C, H, W]: 0 or black hides a pixel.
+
+    Raises:
+        UserError: the file cannot be read, has another size, or holds anything but 0 and one other value.
+    """
+    values = read_array(path)
+    while values.ndim > 2 and len(values) == 1:
+        values = values[0]
+    if values.shape not in (shape[1:], shape):
+        given, wanted = (" x ".join(map(str, s)) for s in (values.shape, shape[1:]))
+        raise UserError(f"mask {path} has {given} values; the images have {wanted} pixels (height x width)")
+    kept: Mask = values != 0
+    levels = np.unique(values[kept])
+    if len(levels) > 1 or (levels < 0).any():
+        raise UserError(
+            f"mask {path} has values from {values.min():g} to {values.max():g}; allowed: 0 (hidden) and 1 "
+            "(.png: black and white)"
+        )
+    return kept
+
+
+def build_inpainting(
+    settings: InpaintingSettings, shape: Shape, seed: int, device: torch.device
+) -> Inpainting:
+    """Return the operator that the settings describe, its mask drawn from the seed or read from the file.
+
+    Raises:
+        UserError: the mask does not fit the images, or hides all of them.
+    """
+    size = shape[1:]
+    rng = np.random.default_rng(seed)
+    if settings.mask == "box":
+        halves = [(max(n // 2, 1), max(n // 2, 1) + 1) for n in size]
+        sides = halves if settings.mask_len_range is None else [settings.mask_len_range] * 2
+        margins = [n // 8 if settings.margin is None else settings.margin for n in size]
+        mask = box_mask(rng, size, sides, margins)
+    elif settings.mask == "random":
+        mask = random_mask(rng, size, settings.mask_prob_range)
+    else:
+        mask = read_mask(Path(settings.mask), shape)
+    if not mask.any():
+        raise UserError("inpainting: the mask hides every pixel; at least one must be kept")
+    tensor = torch.from_numpy(mask.astype(np.float32)).to(device)
+    return Inpainting(shape, settings.noise.build(), tensor.reshape(1, -1, *size))

@@ -1,0 +1,154 @@
+r"""Blur by camera shake: correlation with a kernel k, with reflected borders,
+
+    y(i, j) = sum_{a, b} k(a, b) x(i + a - p, j + b - q),    (p, q) the middle of the kernel.
+
+A = C F^{-1} diag(conj K) F Z R: reflect the border (R), fill with zeros to a size with a fast Fourier transform
+(Z), multiply the spectrum, transform back and cut out the image (C). That size holds the image and its border, so
+nothing wraps around into the image and A is exact. The adjoint is A^T = R^T Z^T F^{-1} diag(K) F C^T, where R^T folds
+the border back.
+
+A^T A + w I is solved by conjugate gradients with the inverse of the circulant |K|^2 + w, the operator with
+periodic borders, as the preconditioner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from daps_kit.contracts import LinearOperator, Noise, Operator, Shape
+from daps_kit.errors import UserError
+from daps_kit.linalg import conjugate_gradients, per_sample
+
+from .constant import Constant
+from .files import read_array
+from .reflection import Border, fold, reflect
+
+if TYPE_CHECKING:
+    from . import MotionBlur as MotionBlurSettings
+
+__all__ = ["MotionBlur", "build_motion_blur", "read_kernel"]
+
+
+def fast_length(n: int) -> int:
+    """Return a length of at least n with a fast real transform: 16 times a product of 2, 3 and 5.
+
+    Even lengths are up to twice as fast here as the nearest odd ones: 1152 takes half the time of 1125.
+    """
+    return 16 * int(next_fast_len(-(-n // 16), real=True))
+
+
+class MotionBlur(LinearOperator):
+    """Correlation with a kernel of any size, one for all samples or one for each.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise: the noise model.
+        kernel: [1 or B, 1, h, w]; its middle is at (h // 2, w // 2).
+    """
+
+    def __init__(self, shape: Shape, noise: Noise, kernel: Tensor) -> None:
+        super().__init__(shape, noise)
+        self.kernel = kernel
+        (_, height, width), (h, w) = shape, kernel.shape[-2:]
+        self._vertical: Border = (h // 2, h - 1 - h // 2)
+        self._horizontal: Border = (w // 2, w - 1 - w // 2)
+        self._bordered = (height + h - 1, width + w - 1)
+        self._length = (fast_length(self._bordered[0]), fast_length(self._bordered[1]))
+        spectrum = torch.fft.rfft2(kernel.to(torch.float64), s=self._length)
+        self._spectrum, self._conjugate = Constant(spectrum), Constant(spectrum.conj().resolve_conj())
+
+    def _filter(self, x: Tensor, response: Constant, size: tuple[int, int]) -> Tensor:
+        """Multiply the spectrum of x by the response and return the first `size` pixels."""
+        spectrum = torch.fft.rfft2(x, s=self._length) * response.like(x)
+        lines = torch.fft.ifft(spectrum, dim=-2)[..., : size[0], :]
+        filtered: Tensor = torch.fft.irfft(lines, n=self._length[1])[..., : size[1]]
+        return filtered
+        return torch.fft.irfft(torch.fft.ifft(spectrum, n=rows, dim=-2)[..., : size[0], :], n=columns)[
+            ..., : size[1]
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred images, [B, C, H, W]."""
+        return self._filter(reflect(x, self._vertical, self._horizontal), self._conjugate, self.shape[1:])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y, [B, C, H, W]."""
+        return fold(self._filter(y, self._spectrum, self._bordered), self._vertical, self._horizontal)
+
+    @cached_property
+    def _periodic_power(self) -> Constant:
+        """|K|^2 of the operator with periodic borders, [1 or B, 1, H, W // 2 + 1]."""
+        _, height, width = self.shape
+        h, w = self.kernel.shape[-2:]
+        rows = torch.arange(h, device=self.kernel.device) % height
+        columns = torch.arange(w, device=self.kernel.device) % width
+        wrapped = torch.zeros(
+            (*self.kernel.shape[:-2], height, w), dtype=torch.float64, device=self.kernel.device
+        )
+        wrapped.index_add_(-2, rows, self.kernel.to(torch.float64))
+        periodic = wrapped.new_zeros((*wrapped.shape[:-1], width)).index_add_(-1, columns, wrapped)
+        return Constant(torch.fft.rfft2(periodic).abs().square())
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        """Return (A^T A + weight I)^{-1} b by conjugate gradients, to a relative residual of 1e-6."""
+        scale = per_sample(weight, b)
+        circulant = self._periodic_power.like(b) + scale
+        solution, _ = conjugate_gradients(
+            lambda x: self.adjoint(self.forward(x)) + scale * x,
+            b,
+            precondition=lambda r: torch.fft.irfft2(torch.fft.rfft2(r) / circulant, s=self.shape[1:]),
+            max_steps=2000,
+        )
+        return solution
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the kernel."""
+        return {"kernel": self.kernel}
+
+    @classmethod
+    def stack(cls, operators: Sequence[Operator]) -> Operator:
+        """Join operators into one whose sample b has the kernel of `operators[b]`."""
+        kernels = [operator.kernel for operator in operators if isinstance(operator, MotionBlur)]
+        first = operators[0]
+        alike = len(kernels) == len(operators) and len({kernel.shape for kernel in kernels}) == 1
+        if all(operator is first for operator in operators) or not alike:
+            return super().stack(operators)
+        return cls(first.shape, first.noise, torch.cat(kernels))
+
+
+def read_kernel(path: Path) -> NDArray[np.float64]:
+    """Read a kernel [h, w] and divide it by its sum.
+
+    Raises:
+        UserError: the file cannot be read, is not one 2-D array, or its sum is not positive.
+    """
+    kernel = read_array(path)
+    while kernel.ndim > 2 and len(kernel) == 1:
+        kernel = kernel[0]
+    if kernel.ndim != 2:
+        raise UserError(f"kernel {path} has {kernel.ndim} axes; allowed: one array, height x width")
+    total = float(kernel.sum())
+    if not total > 0:
+        raise UserError(f"kernel {path} has the sum {total:g}; allowed: a positive sum (it is scaled to 1)")
+    normalised: NDArray[np.float64] = kernel / total
+    return normalised
+
+
+def build_motion_blur(settings: MotionBlurSettings, shape: Shape, seed: int) -> MotionBlur:
+    """Return the operator of the settings, its kernel drawn from the seed or read from the file."""
+    if settings.kernel == "random":
+        from .motion_kernel import motion_kernel
+
+        kernel = motion_kernel(settings.kernel_size, settings.intensity, np.random.default_rng(seed))
+    else:
+        kernel = read_kernel(Path(settings.kernel))
+    return MotionBlur(shape, settings.noise.build(), torch.from_numpy(kernel)[None, None])
