@@ -29,18 +29,17 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 
-def _one_of_or_file(*names: str) -> BeforeValidator:
-    """Accept one of the names, or the path of an existing .npy or .png file."""
+def _one_of_or_file(*names: str, suffixes: tuple[str, ...] = (".npy", ".png")) -> BeforeValidator:
+    """Accept one of the names, or the path of an existing file with one of the suffixes."""
 
     def validate(value: Any) -> Any:
         if isinstance(value, str) and value in names:
             return str(value)
         path = resolve_path(value)
-        if not isinstance(path, Path) or path.suffix.lower() not in (".npy", ".png"):
+        if not isinstance(path, Path) or path.suffix.lower() not in suffixes:
             allowed = ", ".join(repr(name) for name in names)
-            raise ValueError(
-                f"{str(value)!r} is not {allowed} or a .npy or .png file{did_you_mean(value, names)}"
-            )
+            files = " or ".join(suffixes)
+            raise ValueError(f"{str(value)!r} is not {allowed} or a {files} file{did_you_mean(value, names)}")
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
         return path
@@ -181,7 +180,61 @@ class HighDynamicRange(OperatorSettings):
         return HighDynamicRange(shape, self.noise.build(), self.scale)
 
 
+class PhaseRetrieval(OperatorSettings):
+    """Phase retrieval: only the modulus of the Fourier transform is measured."""
+
+    name = "phase_retrieval"
+    oversample: float = Field(
+        2.0, ge=0, description="zeros around the image, in eighths of its height and width on each side"
+    )
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .phase_retrieval import PhaseRetrieval
+
+        return PhaseRetrieval(shape, self.noise.build(), self.oversample)
+
+
+class NonlinearBlur(DrawnOperatorSettings):
+    """Nonlinear blur: a network that learnt the blur of real cameras, steered by a kernel code."""
+
+    name = "nonlinear_blur"
+    weights: Annotated[
+        Literal["published"] | Path, _one_of_or_file("published", suffixes=(".pth", ".safetensors"))
+    ] = Field(
+        "published",
+        description="'published' (GOPRO_wVAE.pth in the cache folder), or a .pth or .safetensors file",
+    )
+    kernel: Annotated[
+        Literal["published", "random"] | Path, _one_of_or_file("published", "random", suffixes=(".npy",))
+    ] = Field(
+        "published",
+        description="code of the blur: 'published' (the same for every seed), 'random', or a .npy file",
+    )
+    kernel_scale: float = Field(1.2, gt=0, description="standard deviation of a drawn code")
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has a kernel code of its own; only a random one can be."""
+        return self.draw == "per_image" and self.kernel == "random"
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator with its network and its kernel code."""
+        from .nonlinear_blur import build_nonlinear_blur
+
+        return build_nonlinear_blur(self, shape, seed, device)
+
+
 @hookimpl
 def daps_operators() -> Iterable[type[OperatorSettings]]:
     """Return the settings of the forward models of this package."""
-    return [Identity, Inpainting, DownSampling, GaussianBlur, MotionBlur, HighDynamicRange]
+    return [
+        Identity,
+        Inpainting,
+        DownSampling,
+        GaussianBlur,
+        MotionBlur,
+        HighDynamicRange,
+        PhaseRetrieval,
+        NonlinearBlur,
+    ]
