@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 BANDS = 4
+FLOOR = 1e-7  # variance; keeps every ratio finite for images that are flat somewhere
 
 
 def haar(x: Tensor) -> Tensor:
@@ -38,6 +40,17 @@ def unhaar(bands: Tensor) -> Tensor:
     even = torch.stack((top + left, top - left), dim=-1).flatten(-2)
     odd = torch.stack((bottom + right, bottom - right), dim=-1).flatten(-2)
     return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return variances (falling) and directions [D, min(N, D)] of centred rows [N, D], by the smaller Gram matrix."""
+    count, size = rows.shape
+    if count >= size:
+        power, directions = torch.linalg.eigh(rows.T @ rows / count)
+    else:
+        power, left = torch.linalg.eigh(rows @ rows.T / count)
+        directions = functional.normalize(rows.T @ left, dim=0)
+    return power.flip(0).clamp_min(0), directions.flip(1)
 
 
 class GaussianDenoiser(nn.Module):
@@ -79,8 +92,7 @@ class GaussianDenoiser(nn.Module):
         low = bands[:, 0].flatten(1)
         model = cls((images.shape[1], images.shape[2], images.shape[3]), min(components, count - 1))
         kept = len(model.variances)
-        _, singular, right = torch.linalg.svd(low, full_matrices=False)
-        power = singular.square() / count
+        power, directions = _principal(low)
         detail = bands[:, 1:]
         covariance = torch.einsum("nbchw,nbdhw->cd", detail, detail)
         _, colours = torch.linalg.eigh(covariance)
@@ -90,11 +102,13 @@ class GaussianDenoiser(nn.Module):
         variance = (variance * count + 8 * variance.mean((-2, -1), keepdim=True)) / (count + 8)
         with torch.no_grad():
             model.mean.copy_(mean)
-            model.basis.copy_(right[:kept].T)
-            model.variances.copy_(power[:kept])
-            model.rest.copy_((power.sum() - power[:kept].sum()) / max(1, low.shape[1] - kept))
+            model.basis.copy_(directions[:, :kept])
+            model.variances.copy_(power[:kept].clamp_min(FLOOR))
+            model.rest.copy_(
+                ((power.sum() - power[:kept].sum()) / max(1, low.shape[1] - kept)).clamp_min(FLOOR)
+            )
             model.colours.copy_(colours)
-            model.details.copy_(variance)
+            model.details.copy_(variance.clamp_min(FLOOR))
         return model
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -108,18 +122,23 @@ class GaussianDenoiser(nn.Module):
         gain = self.details / (self.details + noise[:, :, None, None, None])
         detail = torch.einsum("nbchw,cd->nbdhw", bands[:, 1:], self.colours)
         detail = torch.einsum("nbdhw,cd->nbchw", gain * detail, self.colours)
-        return unhaar(torch.cat((low.unflatten(1, bands.shape[2:])[:, None], detail), dim=1)) + self.mean
+        return unhaar(torch.cat((low.view(bands[:, :1].shape), detail), dim=1)) + self.mean
 
-    def rms_error(self, sigma: Tensor) -> Tensor:
-        """Root mean squared error of a pixel at each sigma: [B] (or scalar) -> [B]."""
+    def rms_error(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Root mean square of D - x0 and of x - D at each sigma: [B] (or scalar) -> two of [B].
+
+        The squares add up to sigma^2; both are summed on their own since either may be tiny beside the other.
+        """
         noise = sigma.square().reshape(-1, 1)
 
-        def total(eigenvalues: Tensor) -> Tensor:
-            return (eigenvalues.flatten() * noise / (eigenvalues.flatten() + noise)).sum(1)
+        def total(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+            gain = noise / (eigenvalues.flatten() + noise)
+            return (eigenvalues.flatten() * gain).sum(1), (noise * gain).sum(1)
 
         low = self.basis.shape[0] - len(self.variances)
-        error = total(self.variances) + low * total(self.rest) + total(self.details)
-        return (error / self.mean.numel()).sqrt()
+        sums = (total(self.variances), total(self.rest), total(self.details))
+        error, removed = (a + low * b + c for a, b, c in zip(*sums, strict=True))
+        return (error / self.mean.numel()).sqrt(), (removed / self.mean.numel()).sqrt()
 
     @property
     def data_std(self) -> Tensor:

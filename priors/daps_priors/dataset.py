@@ -1,0 +1,116 @@
+"""Training images: a folder, a glob or a .npz file -> one uint8 array [N, H, W, C], checked and of one size."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from daps_kit.errors import UserError
+
+Images = NDArray[np.uint8]
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def load_images(source: Path, side: int) -> Images:
+    """Read all images as uint8 [N, side, side, C].
+
+    Images in files are cropped to a centred square and reduced to `side`; those of a .npz file must be `side` wide and
+    high or larger, and are reduced alike.
+
+    Raises:
+        UserError: nothing is found, a file cannot be read, an image is too small, or grey and colour are mixed.
+    """
+    if source.suffix == ".npz":
+        return _from_npz(source, side)
+    files = _files(source)
+    images: list[Images] = []
+    for file in files:
+        image = _read(file)
+        if images and image.shape[2] != images[0].shape[2]:
+            raise UserError(
+                f"{file} has {image.shape[2]} channel(s) but {files[0]} has {images[0].shape[2]}: "
+                "train on grey or on colour images, not on both"
+            )
+        images.append(_fit(image, side, str(file)))
+    return np.stack(images)
+
+
+def split(count: int, held_out: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Training and held-out rows: one row drawn from each of `held_out` equal stretches of the set, in order."""
+    if count < 2 * held_out:
+        raise UserError(
+            f"{count} images are too few to hold {held_out} out for validation: at most half may be"
+        )
+    edges = np.linspace(0, count, held_out + 1).round().astype(np.int64)
+    rng = np.random.default_rng(seed)
+    held = np.array([rng.integers(a, b) for a, b in itertools.pairwise(edges)], dtype=np.int64)
+    return np.setdiff1d(np.arange(count), held), held
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        files = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in SUFFIXES]
+    else:
+        files = [Path(p) for p in sorted(glob.glob(str(source), recursive=True)) if Path(p).is_file()]
+    if not files:
+        kinds = " ".join(sorted(SUFFIXES))
+        raise UserError(f"no images at {source}: give a folder with images ({kinds}), a glob, or a .npz file")
+    return files
+
+
+def _read(file: Path) -> Images:
+    try:
+        with Image.open(file) as picture:
+            grey = picture.mode in {"1", "L", "LA", "I", "I;16", "F"}
+            if picture.mode in {"I", "I;16", "F"}:
+                raise UserError(
+                    f"{file} has more than 8 bits a channel ({picture.mode}): convert it to 8 bits first"
+                )
+            array = np.asarray(picture.convert("L" if grey else "RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} cannot be read as an image: {error}") from error
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _from_npz(source: Path, side: int) -> Images:
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            if "images" not in archive:
+                raise UserError(
+                    f"{source} has no array `images` (it has {', '.join(archive.files) or 'nothing'})"
+                )
+            images: Images = archive["images"]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{source} cannot be read as a .npz file: {error}") from error
+    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
+        raise UserError(
+            f"{source}: `images` must be uint8 [N, H, W, C] or [N, H, W], not {images.dtype} {list(images.shape)}"
+        )
+    images = images.reshape(*images.shape[:3], -1)
+    if images.shape[1:3] == (side, side):
+        return images
+    return np.stack([_fit(image, side, f"{source}, row {i}") for i, image in enumerate(images)])
+
+
+def _fit(image: Images, side: int, what: str) -> Images:
+    height, width, _ = image.shape
+    least = min(height, width)
+    if least < side:
+        raise UserError(
+            f"{what} is {width} x {height} pixels: too small, frame and margin need {side} x {side}"
+        )
+    top, left = (height - least) // 2, (width - least) // 2
+    square = image[top : top + least, left : left + least]
+    if least == side:
+        return square
+    planes = [
+        Image.fromarray(plane).resize((side, side), Image.Resampling.LANCZOS)
+        for plane in np.moveaxis(square, 2, 0)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)

@@ -1,0 +1,141 @@
+"""One step of training, shared by several one-thread processes.
+
+The loss is the squared error in units of the best linear denoiser's,
+
+    E_{x0, n, sigma}  |D(x0 + sigma n, sigma) - x0|^2 / e(sigma)^2 = |U - (x0 - D_G) / e|^2,
+
+averaged over noise levels. Every draw comes from a generator seeded by (seed, purpose, step, worker): a step depends
+on its number alone, and a run resumed from a checkpoint goes on exactly as the unbroken one. Each worker holds the
+whole network and makes the same update from the mean gradient, which they exchange through shared memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import multiprocessing
+import os
+import threading
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .augment import augment
+from .train_settings import SigmaSettings, TrainDenoiser
+from .train_state import State, blank, learning_rate
+
+_ORDER, _DRAW, _STRATA = 1, 2, 3
+
+
+@dataclass
+class Shared:
+    """What the workers share: the images, two sets of gradients (used in turn, so that one meeting a step is enough),
+    the losses and a meeting point (None where there is one worker).
+    """
+
+    images: Tensor
+    gradients: Tensor
+    losses: Tensor
+    barrier: Barrier | None
+
+    @classmethod
+    def create(cls, images: Tensor, parameters: int, workers: int, context: Any) -> Shared:
+        """Allocate for `workers` processes and a network of so many parameters."""
+        return cls(
+            share(images),
+            share(torch.zeros(2, workers, parameters)),
+            share(torch.zeros(2, workers)),
+            context.Barrier(workers) if workers > 1 else None,
+        )
+
+
+def share(tensor: Tensor) -> Tensor:
+    """Move a tensor to memory that other processes see."""
+    shared: Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]
+    return shared
+
+
+def generator(*key: int) -> torch.Generator:
+    """Return a generator that depends on the whole key."""
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+
+
+def draw_sigma(settings: SigmaSettings, uniform: Tensor, mix: Tensor) -> Tensor:
+    """Turn uniform draws into noise levels; `mix` chooses between the log-normal and the log-uniform part."""
+    normal = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)) * settings.log_std + settings.log_mean
+    low, high = math.log(settings.minimum), math.log(settings.maximum)
+    return torch.where(mix < settings.uniform, low + (high - low) * uniform, normal).exp()
+
+
+def batch(settings: TrainDenoiser, images: Tensor, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a worker's share of a step: clean images, noise levels and noisy images."""
+    share = settings.batch_size // settings.workers
+    first = step * settings.batch_size + rank * share
+    rows = [_row(index, len(images), settings.seed) for index in range(first, first + share)]
+    draw = generator(settings.seed, _DRAW, step, rank)
+    x0 = augment(images[rows], settings.frame, settings.augment, draw)
+    # One noise level from each of batch_size equal strata, dealt out to the workers at random: less variance.
+    strata = torch.randperm(settings.batch_size, generator=generator(settings.seed, _STRATA, step))
+    strata = strata[rank * share : (rank + 1) * share]
+    uniform = (strata + torch.rand(share, generator=draw)) / settings.batch_size
+    sigma = draw_sigma(settings.sigma, uniform, torch.rand(share, generator=draw))
+    return x0, sigma, x0 + sigma[:, None, None, None] * torch.randn(x0.shape, generator=draw)
+
+
+def train_step(state: State, shared: Shared, rank: int, settings: TrainDenoiser) -> float:
+    """Do one step of one worker; return the mean loss of all (not-a-number: the step was left out)."""
+    x0, sigma, x = (part.to(settings.device) for part in batch(settings, shared.images, state.step, rank))
+    with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bfloat16):
+        linear, correction, error = state.model.parts(x, sigma)
+    loss = (correction - (x0 - linear) / error).square().mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradient = torch.cat([p.grad.flatten() for p in state.parameters if p.grad is not None])
+    mean_loss = float(loss.detach())
+    if shared.barrier is not None:
+        turn = state.step % 2
+        shared.gradients[turn, rank] = gradient
+        shared.losses[turn, rank] = mean_loss
+        shared.barrier.wait()
+        gradient, mean_loss = shared.gradients[turn].mean(0), float(shared.losses[turn].mean())
+    updated = state.update(gradient, learning_rate(settings, state.step * settings.batch_size), settings.clip)
+    return mean_loss if updated else math.nan
+
+
+def _row(index: int, count: int, seed: int) -> int:
+    """Return the image at place `index` of an endless row of shuffled passes over the set."""
+    turn, place = divmod(index, count)
+    return _order(seed, count, turn)[place]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, count: int, turn: int) -> list[int]:
+    order: list[int] = torch.randperm(count, generator=generator(seed, _ORDER, turn)).tolist()
+    return order
+
+
+def work(settings: TrainDenoiser, shared: Shared, weights: dict[str, Tensor], step: int, rank: int) -> None:
+    """Body of every worker process but the first."""
+    torch.set_num_threads(1)
+    _end_with_parent()
+    shape = (shared.images.shape[3], settings.frame, settings.frame)
+    state = State(blank(shape, settings, len(weights["model.gauss.variances"])), settings)
+    state.restore(weights, step)
+    while state.step < settings.steps:
+        train_step(state, shared, rank, settings)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,73 @@
+"""A prior trained by this package: a file of weights as the denoiser of a sampler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Prior
+from daps_kit.errors import UserError
+
+from . import weights
+from .network import Denoiser, Shape
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class TrainedPrior(Prior):
+    """p(x0) of the images a network was trained on, by its denoiser; valid at any positive sigma.
+
+    Args:
+        model: the network.
+        description: what the file says of it (see `weights`).
+
+    Attributes:
+        calibration: mean squared error of a pixel of the denoised image, measured on images held out of the training,
+            by sigma; empty where the file has none.
+    """
+
+    def __init__(self, model: Denoiser, description: dict[str, Any]) -> None:
+        self.model = model
+        self.description = description
+        self.shape: Shape = model.shape
+        found = description.get("calibration", {})
+        self.calibration: dict[float, float] = dict(
+            zip(found.get("sigma", ()), found.get("mse", ()), strict=True)
+        )
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return E[x0 | x0 + sigma n = x], [B, C, H, W], differentiable by x."""
+        if x.shape[1:] != self.shape:
+            raise UserError(f"the prior knows images of shape {list(self.shape)}, not {list(x.shape[1:])}")
+        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            denoised: Tensor = self.model(x.float(), level)
+        return denoised.to(x.dtype)
+
+
+def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> TrainedPrior:
+    """Return the prior in a file of weights.
+
+    Args:
+        path: a .safetensors file written by `daps-kit train`.
+        shape: (C, H, W) of the images of the run; None where any will do.
+        device: where to compute.
+
+    Raises:
+        UserError: the file is missing or damaged, or its images have another shape.
+    """
+    model, description = weights.load(path)
+    if shape is not None and tuple(shape) != model.shape:
+        raise UserError(
+            f"the prior {path.name} knows images of shape {list(model.shape)} (channels, height, width), but those of "
+            f"the run have {list(shape)}: change their size, or train a prior for it"
+        )
+    return TrainedPrior(model.to(device), description)
+
+
+def load_embedded(name: str, *, shape: Shape | None, device: torch.device) -> TrainedPrior:
+    """Return the prior of this name that ships with the package (see `load_trained`)."""
+    return load_trained(WEIGHTS / f"{name}.safetensors", shape=shape, device=device)
