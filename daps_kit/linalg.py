@@ -43,29 +43,34 @@ def conjugate_gradients(
         max_steps: products with M at most.
 
     Returns:
-        the solutions [B, ...] and their relative residuals [B], which the caller must judge.
+        the solutions [B, ...] and their relative residuals [B], which the caller must judge. A sample whose
+        numbers stop being finite is not-a-number in both; one for which M is found not to be positive definite
+        keeps its last iterate.
 
     Source: Hestenes and Stiefel, 1952.
     """
     x = torch.zeros_like(b) if start is None else start
-    r = b - apply(x) if start is not None else b
+    r = b if start is None else b - apply(start)
     z = precondition(r) if precondition else r
     p = z
     rz = inner(r, z)
     scale = inner(b, b).sqrt().clamp_min(torch.finfo(b.dtype).tiny)
     residual = inner(r, r).sqrt() / scale
+    active = residual > tolerance
     for _ in range(max_steps):
-        active = residual > tolerance
         if not bool(active.any()):
             break
         mp = apply(p)
         curvature = inner(p, mp)
-        step = torch.where(active & (curvature > 0), rz / curvature, torch.zeros_like(rz))
+        active = active & ~(curvature <= 0)
+        step = torch.where(active, rz / curvature, 0)
         x = x + per_sample(step, x) * p
         r = r - per_sample(step, r) * mp
         z = precondition(r) if precondition else r
         rz_next = inner(r, z)
-        p = z + per_sample(torch.where(rz > 0, rz_next / rz, torch.zeros_like(rz)), z) * p
+        p = z + per_sample(torch.where(active, rz_next / rz, 0), z) * p
         rz = rz_next
         residual = torch.where(active, inner(r, r).sqrt() / scale, residual)
-    return x, residual
+        active = active & (residual > tolerance)
+    lost = ~torch.isfinite(residual)
+    return x.masked_fill(per_sample(lost, x) != 0, torch.nan), residual.masked_fill(lost, torch.nan)

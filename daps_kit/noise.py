@@ -53,8 +53,8 @@ class GaussianNoise(Noise):
     """
 
     def __init__(self, sigma: float) -> None:
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma}")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be positive and finite, got {sigma}")
         self.sigma = float(sigma)
         self.dispersion = self.sigma**2
 
@@ -78,22 +78,26 @@ class GaussianNoise(Noise):
 
 class PoissonNoise(Noise):
     r"""Photon noise: counts n ~ Poisson(r) at the rate r(a) = peak (a - black) / (1 - black), given as
-    y = black + (1 - black) n / peak, so that y lies around a.
+    y = black + (1 - black) n / peak, so that y lies around a. Values below black are as dark as black.
 
-    Below the rate `dark` (values at or under black, where a Poisson law has no density) the log-likelihood is
-    continued by its tangent at that rate, which keeps it concave and its gradient pointing back to the light.
+    Where no light is expected (r <= 0), n > 0 counts have probability 0. So that the log-likelihood stays finite
+    and its gradient points back to the light, it is continued below the rate `dark` by its tangent there, which
+    keeps it concave and its gradient continuous. With n = 0 it is exact everywhere.
 
     Args:
         peak: expected counts at the value 1 (white), positive.
         black: value that means no light: -1 for images, 0 for magnitudes.
         dark: rate in counts below which the tangent is used.
+
+    Raises:
+        ValueError: a parameter is out of its range.
     """
 
     dispersion = 1.0
 
     def __init__(self, peak: float, black: float = -1.0, dark: float = 0.01) -> None:
-        if not peak > 0:
-            raise ValueError(f"peak must be positive, got {peak}")
+        if not 0 < peak < math.inf:
+            raise ValueError(f"peak must be positive and finite, got {peak}")
         if not black < 1:
             raise ValueError(f"black must be below 1, got {black}")
         if not dark > 0:
@@ -104,24 +108,29 @@ class PoissonNoise(Noise):
     def _counts(self, value: Tensor) -> Tensor:
         return self._gain * (value - self.black)
 
+    def _slope(self, n: Tensor) -> Tensor:
+        """Return the slope of the deviance by the rate below min(n, dark), where the exact law ends."""
+        return (2 - n * (2 / self.dark)).clamp_max(0)
+
     def sample(self, clean: Tensor, streams: RandomStreams) -> Tensor:
-        """Draw counts at the rates of the clean measurement (no light below black), on the scale of images."""
+        """Draw counts at the rates of the clean measurement, on the scale of images."""
         return self.black + streams.poisson(self._counts(clean).clamp_min(0)) / self._gain
 
     def misfit(self, clean: Tensor, y: Tensor) -> Tensor:
-        """Return the deviance 2 (n log(n / r) - n + r) of the counts n = counts(y) at the rate r = counts(clean)."""
+        """Return the deviance 2 (n log(n / r) - n + r), n = counts(y), r = counts(clean)."""
         n, r = self._counts(y).clamp_min(0), self._counts(clean)
-        inside = r.clamp_min(self.dark)
-        deviance = 2 * (torch.xlogy(n, n / inside) - n + inside)
-        return deviance + 2 * (1 - n / self.dark) * (r - inside)
+        inside = torch.maximum(r, n.clamp_max(self.dark))
+        excess = (inside - n) / n.clamp_min(torch.finfo(n.dtype).tiny)
+        exact: Tensor = 2 * (inside - n - torch.special.xlog1py(n, excess))
+        return exact + self._slope(n) * (r - inside)
 
     def misfit_grad(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return 2 (1 - n / r), times the counts a unit of the measurement has."""
-        n = self._counts(y).clamp_min(0)
-        return 2 * self._gain * (1 - n / self._counts(clean).clamp_min(self.dark))
+        n, r = self._counts(y).clamp_min(0), self._counts(clean)
+        by_rate = torch.where(r > n.clamp_max(self.dark), 2 * (1 - n / r), self._slope(n))
+        return self._gain * by_rate
 
     def log_density(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return the log-probability of the counts, n log r - r - log n!."""
-        n, r = self._counts(y).clamp_min(0), self._counts(clean)
-        inside = r.clamp_min(self.dark)
-        return torch.xlogy(n, inside) - inside - torch.lgamma(n + 1) - (1 - n / self.dark) * (r - inside)
+        n = self._counts(y).clamp_min(0)
+        return torch.xlogy(n, n) - n - torch.lgamma(n + 1) - self.misfit(clean, y) / 2

@@ -33,14 +33,14 @@ Array = NDArray[np.float64]
 def cubic(t: Array) -> Array:
     """Return Keys' cubic kernel with a = -1/2."""
     t = np.abs(t)
-    near = (1.5 * t - 2.5) * t**2 + 1
-    far = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    near: Array = (1.5 * t - 2.5) * t**2 + 1
+    far: Array = ((-0.5 * t + 2.5) * t - 4) * t + 2
     return np.where(t <= 1, near, np.where(t <= 2, far, 0.0))
 
 
 def linear(t: Array) -> Array:
     """Return the triangle of width 2."""
-    return np.maximum(1 - np.abs(t), 0.0)
+    return np.where(np.abs(t) < 1, 1 - np.abs(t), 0.0)
 
 
 def box(t: Array) -> Array:

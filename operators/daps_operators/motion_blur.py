@@ -72,9 +72,6 @@ class MotionBlur(LinearOperator):
         lines = torch.fft.ifft(spectrum, dim=-2)[..., : size[0], :]
         filtered: Tensor = torch.fft.irfft(lines, n=self._length[1])[..., : size[1]]
         return filtered
-        return torch.fft.irfft(torch.fft.ifft(spectrum, n=rows, dim=-2)[..., : size[0], :], n=columns)[
-            ..., : size[1]
-        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred images, [B, C, H, W]."""

@@ -93,7 +93,12 @@ class SeparableOperator(LinearOperator):
         return bases[0], bases[1], Constant(torch.from_numpy(np.outer(*squares)))
 
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
-        """Return (A^T A + weight I)^{-1} b in closed form."""
+        """Return (A^T A + weight I)^{-1} b in closed form, with one step of iterative refinement for rounding."""
         left, right, squares = (constant.like(b) for constant in self._spectrum)
-        coefficients = left.T @ b @ right
-        return left @ (coefficients / (squares + per_sample(weight, b))) @ right.T
+        scale = per_sample(weight, b)
+
+        def solve(b: Tensor) -> Tensor:
+            return left @ ((left.T @ b @ right) / (squares + scale)) @ right.T
+
+        x = solve(b)
+        return x + solve(b - self.adjoint(self.forward(x)) - scale * x)
