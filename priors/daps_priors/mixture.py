@@ -1,0 +1,125 @@
+r"""A mixture of isotropic Gaussians, x0 ~ sum_k w_k N(mu_k, s_k^2 I), whose denoiser is known in closed form.
+
+With v_k = s_k^2 + sigma^2 and d elements,
+
+    r_k         proportional to w_k v_k^{-d/2} exp(-|x_t - mu_k|^2 / (2 v_k))     (computed as a softmax of logarithms)
+    E[x0 | x_t] = sum_k r_k (s_k^2 x_t + sigma^2 mu_k) / v_k.
+
+The mixture is over whole images, or over each element by itself (d = 1, independent elements).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Prior, RandomStreams, Shape
+from daps_kit.errors import ComponentError
+
+__all__ = ["MixturePrior"]
+
+
+class MixturePrior(Prior):
+    """A mixture of isotropic Gaussians.
+
+    Args:
+        means: [K] numbers (constant images) or [K, C, H, W].
+        std: standard deviation of the components, a number or one for each [K].
+        weights: positive, one for each component [K]; they are normalised. Equal where not given.
+        elementwise: whether every element chooses its component by itself; otherwise an image chooses one.
+
+    Raises:
+        daps_kit.errors.ComponentError: shapes that do not fit, or a std or weight that is not positive.
+    """
+
+    def __init__(
+        self,
+        means: Tensor,
+        std: float | Tensor,
+        weights: Tensor | None = None,
+        *,
+        elementwise: bool = False,
+    ) -> None:
+        if means.ndim not in (1, 4) or not len(means):
+            raise ComponentError(f"means must be [K] or [K, C, H, W], got the shape {tuple(means.shape)}")
+        count = len(means)
+        self.means, self.elementwise = means, elementwise
+        self.std = torch.as_tensor(std, dtype=torch.float64, device=means.device).expand(count)
+        share = torch.ones(count) if weights is None else weights
+        if share.shape != (count,):
+            raise ComponentError(f"{count} components need {count} weights, got {tuple(share.shape)}")
+        share = share.to(self.std)
+        if not bool((self.std > 0).all()) or not bool((share > 0).all()):
+            raise ComponentError("std and weights must be positive")
+        self.weights = share / share.sum()
+        self.shape = _shape(means)
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return E[x0 | x_t = x], [B, ...]."""
+        noise = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1) ** 2
+        spread = self.std.square()
+        variances = spread + noise  # [B or 1, K]
+        shrink, pull = (spread / variances).to(x), (noise / variances).to(x)
+        means = self._means(x)
+        if self.elementwise:
+            return self._elementwise(x, means, variances, shrink, pull)
+        share = self._responsibilities(x, means, variances).to(x)  # [B, K]
+        kept = (share * shrink).sum(1).reshape(-1, *(1,) * (x.ndim - 1))
+        if means.ndim == 1:
+            return kept * x + ((share * pull) @ means).reshape(kept.shape)
+        return kept * x + ((share * pull) @ means.flatten(1)).reshape(x.shape)
+
+    def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
+        """Draw from the mixture exactly, [B, *shape]; `steps` is not needed."""
+        u = streams.uniform(shape if self.elementwise else (), torch.float64)
+        chosen = torch.searchsorted(self.weights.cumsum(0), u).clamp_max(len(self.weights) - 1)
+        if not self.elementwise:
+            chosen = chosen.reshape(-1, *(1,) * len(shape)).expand(-1, *shape)
+        noise = streams.normal(shape, self.means.dtype)
+        mean = self.means[chosen] if self.means.ndim == 1 else torch.gather(self.means, 0, chosen)
+        return mean + self.std.to(noise)[chosen] * noise
+
+    def _means(self, x: Tensor) -> Tensor:
+        if self.means.ndim > 1 and self.means.shape[1:] != x.shape[1:]:
+            raise ValueError(f"this mixture is over {tuple(self.means.shape[1:])}, got {tuple(x.shape[1:])}")
+        return self.means.to(x)
+
+    def _responsibilities(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
+        """Return r_k, [B, K], in double precision: distances of large images differ in their last digits."""
+        flat = x.flatten(1).double()
+        centres = means.double().reshape(len(means), -1)
+        if means.ndim == 1:
+            dots, norms = flat.sum(1, keepdim=True) * centres.T, flat.shape[1] * centres.square().sum(1)
+        else:
+            dots, norms = flat @ centres.T, centres.square().sum(1)
+        distances = flat.square().sum(1, keepdim=True) - 2 * dots + norms
+        logits = self.weights.log() - flat.shape[1] / 2 * variances.log() - distances / (2 * variances)
+        return logits.softmax(1)
+
+    def _elementwise(
+        self, x: Tensor, means: Tensor, variances: Tensor, shrink: Tensor, pull: Tensor
+    ) -> Tensor:
+        """Return the denoised elements, each with responsibilities of its own."""
+
+        def column(value: Tensor, k: int) -> Tensor:
+            return value[:, k].to(x).reshape(-1, *(1,) * (x.ndim - 1))
+
+        logits = torch.stack(
+            [
+                self.weights[k].log().to(x)
+                - column(variances, k).log() / 2
+                - (x - means[k]).square() / (2 * column(variances, k))
+                for k in range(len(means))
+            ]
+        )
+        share = logits.softmax(0)
+        terms = [share[k] * (column(shrink, k) * x + column(pull, k) * means[k]) for k in range(len(means))]
+        return torch.stack(terms).sum(0)
+
+
+def _shape(means: Tensor) -> Shape | None:
+    """Return the (C, H, W) of the means, None where they are numbers and any shape serves."""
+    if means.ndim == 1:
+        return None
+    channels, height, width = means.shape[1:]
+    return channels, height, width

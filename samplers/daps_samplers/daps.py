@@ -1,0 +1,254 @@
+r"""Decoupled annealing posterior sampling (DAPS).
+
+Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each level does
+
+    1. x0hat = the prior's guess of x0 given x_t, by the probability-flow ODE
+    2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
+    3. x_t   = x0y + sigma_{i+1} n
+
+and the last x0y is the sample. x_t is always x0 + sigma n, unscaled; a latent prior makes x0 the latent.
+
+Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
+arXiv 2407.01521, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Covariance, Kernel, Operator, Prior, RandomStreams, Sampler, Step, Target
+
+from .ode import ProbabilityFlow
+from .schedules import Schedule
+from .target import DecodedOperator, ExactScoreTarget, GaussianTarget, Isotropic
+
+__all__ = ["DAPS", "Annealing"]
+
+PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
+Spread = Literal["sigma", "calibrated"]
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The noise levels of a run.
+
+    Attributes:
+        schedule: places the levels.
+        levels: how many, at least 1.
+        sigma_max: the first.
+        sigma_min: the last.
+        reach_sigma_min: false is the published rule: a grid of levels + 1 points without its last one.
+    """
+
+    schedule: Schedule
+    levels: int = 200
+    sigma_max: float = 100.0
+    sigma_min: float = 0.1
+    reach_sigma_min: bool = True
+
+    def __post_init__(self) -> None:
+        if self.levels < 1 or not self.sigma_max > self.sigma_min > 0:
+            raise ValueError(
+                f"need levels >= 1 and sigma_max > sigma_min > 0, got {self.levels}, {self.sigma_max}, {self.sigma_min}"
+            )
+
+    def sigmas(self, within: tuple[float, float] = (0.0, float("inf"))) -> list[float]:
+        """Return the noise levels, largest first, with both ends moved into the range `within`."""
+        high, low = (min(max(sigma, within[0]), within[1]) for sigma in (self.sigma_max, self.sigma_min))
+        points = self.levels + (not self.reach_sigma_min)
+        return [float(sigma) for sigma in self.schedule.sigmas(high, low, points)[: self.levels]]
+
+
+class DAPS(Sampler):
+    """Decoupled annealing posterior sampling.
+
+    Args:
+        annealing: the noise levels.
+        ode: how the prior guesses x0hat.
+        kernel: the MCMC kernel, started at x0hat.
+        prior_score: the prior's part of p(x0 | x_t). 'gaussian': centre x0hat. 'score-t': centre E[x0 | x_t].
+            'score-min': centre x_t + sigma^2 score(x0hat, prior_sigma_min). 'exact': no Gaussian but
+            p(x_t | x0) and the prior's score at noise level prior_sigma_min, asked at every step.
+        prior_sigma_min: see above.
+        spread: the covariance C. 'sigma': sigma^2 I, the published choice, which is wider than the prior's true
+            uncertainty. 'calibrated': the prior's own account of its denoising error, where it gives one
+            (`Prior.denoising_covariance(sigma)`), else sigma^2 I with a message.
+        latent_gradient_clip: see `DecodedOperator`.
+    """
+
+    def __init__(
+        self,
+        annealing: Annealing,
+        ode: ProbabilityFlow,
+        kernel: Kernel,
+        *,
+        prior_score: PriorScore = "gaussian",
+        prior_sigma_min: float = 0.01,
+        spread: Spread = "sigma",
+        latent_gradient_clip: float | None = None,
+    ) -> None:
+        if spread == "calibrated" and prior_score in ("score-min", "exact"):
+            raise ValueError(f"prior_score '{prior_score}' fixes the spread; 'calibrated' cannot go with it")
+        self.annealing, self.ode, self.kernel = annealing, ode, kernel
+        self.prior_score, self.prior_sigma_min = prior_score, prior_sigma_min
+        self.spread, self.latent_gradient_clip = spread, latent_gradient_clip
+
+    def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
+        """Yield one Step a level; the x0y of the last, decoded by the prior, is the sample.
+
+        Random numbers are drawn in a fixed order: x_t at the start; at each level those of the kernel and then, except
+        at the last, those of x_t. A sample that becomes not-a-number is reported as failed and goes on from its x0hat,
+        so that the others are not disturbed; the run ends early only when all have failed.
+
+        Raises:
+            ValueError: the number of streams is not that of the measurements.
+        """
+        if len(streams) != len(y):
+            raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
+        shape = prior.state_shape(operator.shape)
+        problem = (
+            DecodedOperator(operator, prior, shape, self.latent_gradient_clip) if prior.latent else operator
+        )
+        dtype = y.dtype if y.is_floating_point() else torch.float32
+        sigmas = self.annealing.sigmas(prior.sigma_range)
+        messages = self._remarks(prior)
+
+        failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        x_t = sigmas[0] * streams.normal(shape, dtype)
+        for level, sigma in enumerate(sigmas):
+            step, x0y = self._level(prior, problem, y, streams, x_t, failed, level, len(sigmas), sigma)
+            step.messages = (*messages, *step.messages)
+            messages, failed = (), step.failed
+            yield step
+            if bool(failed.all()):
+                return
+            if level + 1 < len(sigmas):
+                x_t = x0y + sigmas[level + 1] * streams.normal(shape, dtype)
+
+    @torch.no_grad()
+    def _level(
+        self,
+        prior: Prior,
+        operator: Operator,
+        y: Tensor,
+        streams: RandomStreams,
+        x_t: Tensor,
+        failed: Tensor,
+        level: int,
+        levels: int,
+        sigma: float,
+    ) -> tuple[Step, Tensor]:
+        """Return the Step of one level, and its x0y with something finite in the place of failed samples."""
+        x0hat = self.ode.solve(prior, x_t, sigma)
+        blind = ~_finite(x0hat)
+        x0hat = _replace(blind, x0hat, torch.zeros_like(x0hat))
+        target = self.target(prior, operator, y, x_t, x0hat, sigma, level, levels)
+        x0y, info = self.kernel.run(target, x0hat, streams)
+        lost = ~_finite(x0y)
+        if info.diverged is not None:
+            lost = lost | info.diverged.to(lost.device)
+
+        where = f"level {level + 1} of {levels}, sigma {sigma:.3g}"
+        messages = []
+        if bool((blind & ~failed).any()):
+            messages.append(f"{_names(blind & ~failed)} at {where}: the prior's denoiser gave not-a-number")
+        lost_now = lost & ~blind & ~failed
+        if bool(lost_now.any()):
+            messages.append(f"{_names(lost_now)} at {where}: the chain diverged; {self.kernel.advice}")
+        failed = failed | blind | lost
+        x0y = _replace(lost, x0y, x0hat)
+        reported = _replace(failed, x0y, torch.full_like(x0y, torch.nan))
+        return Step(level, levels, sigma, x_t, x0hat, reported, failed, info, tuple(messages)), x0y
+
+    def target(
+        self,
+        prior: Prior,
+        operator: Operator,
+        y: Tensor,
+        x_t: Tensor,
+        x0hat: Tensor,
+        sigma: float,
+        level: int,
+        levels: int,
+    ) -> Target:
+        """Return p(x0 | x_t, y) at one level, as the settings have it.
+
+        Args:
+            prior: the prior.
+            operator: the operator as a function of x0; in a latent space, a `DecodedOperator`.
+            y: the measurement.
+            x_t, x0hat: the noisy state and the prior's guess, [B, ...].
+            sigma: noise level of x_t.
+            level, levels: index of the level and how many there are.
+        """
+        tau = self.kernel.tau
+        covariance = self._covariance(prior, sigma)
+        if covariance is None:
+            covariance = Isotropic(torch.tensor(sigma**2, dtype=x_t.dtype, device=x_t.device))
+        prior_sigma = min(max(self.prior_sigma_min, prior.sigma_range[0]), prior.sigma_range[1])
+        centre = x0hat
+        if self.prior_score == "score-t" and not self.ode.direct(prior, sigma):
+            centre = prior.denoise(x_t, sigma)
+        elif self.prior_score == "score-min":
+            centre = x_t + sigma**2 * prior.score(x0hat, prior_sigma)
+        elif self.prior_score == "exact":
+            centre = x_t
+        target = GaussianTarget(
+            centre,
+            covariance,
+            operator,
+            y,
+            sigma=sigma,
+            level=level,
+            levels=levels,
+            likelihood_variance=operator.noise.dispersion if tau is None else tau**2,
+        )
+        return ExactScoreTarget(target, prior, prior_sigma) if self.prior_score == "exact" else target
+
+    def _covariance(self, prior: Prior, sigma: float) -> Covariance | None:
+        """Return the prior's account of its denoising error, where it is asked for and there is one."""
+        known = getattr(prior, "denoising_covariance", None) if self.spread == "calibrated" else None
+        covariance: Covariance | None = known(sigma) if known else None
+        return covariance
+
+    def _remarks(self, prior: Prior) -> tuple[str, ...]:
+        """Return what the user should know before the run: settings that the prior cannot follow."""
+        low, high = prior.sigma_range
+        remarks = []
+        for name, sigma in (
+            ("annealing.sigma_max", self.annealing.sigma_max),
+            ("annealing.sigma_min", self.annealing.sigma_min),
+            ("ode.sigma_min", self.ode.sigma_min),
+            ("prior_sigma_min", self.prior_sigma_min if self.prior_score in ("score-min", "exact") else low),
+        ):
+            if not low <= sigma <= high:
+                bound = low if sigma < low else high
+                remarks.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
+        if self.spread == "calibrated" and self._covariance(prior, self.annealing.sigma_min) is None:
+            remarks.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
+        if self.latent_gradient_clip is not None and not prior.latent:
+            remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")
+        return tuple(remarks)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Return which samples are finite throughout, [B]."""
+    return torch.isfinite(x).flatten(1).all(1)
+
+
+def _replace(mask: Tensor, x: Tensor, other: Tensor) -> Tensor:
+    """Return x with the samples of the mask [B] taken from `other`."""
+    if not bool(mask.any()):
+        return x
+    return torch.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), other, x)
+
+
+def _names(mask: Tensor) -> str:
+    """Return 'sample 0' or 'samples 0, 3': the positions in the batch that the mask selects."""
+    places = [str(int(place)) for place in mask.nonzero().flatten()]
+    return f"sample{'s' if len(places) > 1 else ''} {', '.join(places)} of the batch"
