@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Prior
+from daps_kit.contracts import Covariance, Prior
 from daps_kit.errors import UserError
 
 from . import weights
+from .calibration import Calibration
 from .network import Denoiser, Shape
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -22,21 +23,15 @@ class TrainedPrior(Prior):
 
     Args:
         model: the network.
+        calibration: its errors, measured on images held out of the training.
         description: what the file says of it (see `weights`).
-
-    Attributes:
-        calibration: mean squared error of a pixel of the denoised image, measured on images held out of the training,
-            by sigma; empty where the file has none.
     """
 
-    def __init__(self, model: Denoiser, description: dict[str, Any]) -> None:
+    def __init__(self, model: Denoiser, calibration: Calibration, description: dict[str, Any]) -> None:
         self.model = model
+        self.calibration = calibration
         self.description = description
         self.shape: Shape = model.shape
-        found = description.get("calibration", {})
-        self.calibration: dict[float, float] = dict(
-            zip(found.get("sigma", ()), found.get("mse", ()), strict=True)
-        )
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return E[x0 | x0 + sigma n = x], [B, C, H, W], differentiable by x."""
@@ -46,6 +41,10 @@ class TrainedPrior(Prior):
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             denoised: Tensor = self.model(x.float(), level)
         return denoised.to(x.dtype)
+
+    def denoising_covariance(self, sigma: float) -> Covariance:
+        """Return the covariance of x0 given x_t: the denoiser's measured error, diagonal by frequency and colour."""
+        return self.calibration.covariance(sigma, *self.shape[1:])
 
 
 def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> TrainedPrior:
@@ -59,13 +58,13 @@ def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> Tr
     Raises:
         UserError: the file is missing or damaged, or its images have another shape.
     """
-    model, description = weights.load(path)
+    model, calibration, description = weights.load(path)
     if shape is not None and tuple(shape) != model.shape:
         raise UserError(
             f"the prior {path.name} knows images of shape {list(model.shape)} (channels, height, width), but those of "
             f"the run have {list(shape)}: change their size, or train a prior for it"
         )
-    return TrainedPrior(model.to(device), description)
+    return TrainedPrior(model.to(device), calibration, description)
 
 
 def load_embedded(name: str, *, shape: Shape | None, device: torch.device) -> TrainedPrior:

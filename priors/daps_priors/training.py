@@ -24,12 +24,13 @@ from daps_kit.files import write_atomic
 
 from . import tensor_file, weights
 from .augment import centre
+from .calibration import calibrate
 from .dataset import load_images, split
 from .network import Denoiser
 from .train_settings import TrainDenoiser
 from .train_state import State, averaged, blank, network_arguments
 from .train_step import Shared, share, train_step, work
-from .validation import calibration, measure, pictures
+from .validation import measure, pictures
 
 FORMAT = 1
 FIT_IMAGES = 4096
@@ -272,7 +273,6 @@ class Trainer:
         stored.load_state_dict({k: v.float() for k, v in weights.half(model).items()})
         description = {
             "card": settings.card.model_dump(mode="json"),
-            "calibration": calibration(stored.eval(), validation),
             "training": {
                 "images_seen": seen,
                 "settings": settings.model_dump(mode="json", exclude={"images", "output", "card"}),
@@ -280,7 +280,9 @@ class Trainer:
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        weights.save(path, model, settings.network.model_dump(mode="json"), description)
+        weights.save(
+            path, model, settings.network.model_dump(mode="json"), calibrate(stored, validation), description
+        )
         return path
 
 

@@ -4,50 +4,19 @@ from __future__ import annotations
 
 import io
 import itertools
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .calibration import squared_error
 from .network import Denoiser
 
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 TRAINED_SIGMAS = (0.1, 0.5, 2.0, 5.0)
-CALIBRATION_SIGMAS = (
-    0.01,
-    0.02,
-    0.03,
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.5,
-    1.0,
-    2.0,
-    3.0,
-    5.0,
-    10.0,
-    20.0,
-    50.0,
-    100.0,
-)
 PICTURE_SIGMAS = (0.2, 0.5, 1.0, 2.0, 5.0)
 PICTURES = 8
 SAMPLING_STEPS = 20
-
-
-def squared_error(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> float:
-    """Return the mean squared error of a pixel of the denoised images; the noise depends on seed alone."""
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
-    device = next(model.buffers()).device
-    total = 0.0
-    with torch.no_grad():
-        for clean, n in zip(torch.split(x0, chunk), torch.split(noise, chunk), strict=True):
-            denoised = model((clean + sigma * n).to(device), torch.tensor(sigma, device=device))
-            total += float((denoised.cpu() - clean).square().sum(dtype=torch.float64))
-    return total / x0.numel()
 
 
 def measure(model: Denoiser, validation: Tensor, trained: Tensor) -> dict[str, dict[str, float]]:
@@ -56,17 +25,6 @@ def measure(model: Denoiser, validation: Tensor, trained: Tensor) -> dict[str, d
         "mse": {str(s): squared_error(model, validation, s) for s in SIGMAS},
         "linear_mse": {str(s): squared_error(model.gauss, validation, s) for s in SIGMAS},
         "trained_mse": {str(s): squared_error(model, trained, s) for s in TRAINED_SIGMAS},
-    }
-
-
-def calibration(model: Denoiser, validation: Tensor) -> dict[str, Any]:
-    """Return the table of squared errors that is stored with the weights; each level has noise of its own."""
-    levels = list(enumerate(CALIBRATION_SIGMAS))
-    return {
-        "sigma": list(CALIBRATION_SIGMAS),
-        "mse": [squared_error(model, validation, s, seed=i) for i, s in levels],
-        "linear_mse": [squared_error(model.gauss, validation, s, seed=i) for i, s in levels],
-        "images": len(validation),
     }
 
 

@@ -1,0 +1,133 @@
+r"""How wrong a denoiser is: the covariance of x0 given x_t, measured.
+
+Near x_t a sampler needs p(x0 | x_t), a Gaussian around D(x_t, sigma) at best. Its covariance is the denoiser's error,
+averaged over images that the denoiser was not trained on, and is taken to be the same at every place. Then it is
+diagonal in frequency, once the channels are rotated by an orthonormal Q that makes their errors uncorrelated:
+
+    C_sigma = Q F^H diag(P_sigma) F Q^T,      P_sigma[c, k] = mean over images of |F Q^T (D(x0 + sigma n) - x0)|^2
+
+with F the orthonormal 2-D Fourier transform and the mean also taken over rings of equal radius |k|. The table is kept
+at a few noise levels and interpolated linearly in log sigma and log P. The mean of P_sigma over all frequencies and
+channels is the mean squared error of a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from daps_kit.contracts import Covariance
+
+SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+FLOOR = 1e-12  # of an error power, far below any that is measured
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured errors of a denoiser.
+
+    Attributes:
+        sigma: noise levels, rising, [S].
+        mse: mean squared error of a pixel, [S].
+        spectrum: error power by level, rotated channel and ring of frequencies, [S, C, R].
+        colours: the rotation Q, [C, C].
+        images: how many images it was measured on.
+    """
+
+    sigma: Tensor
+    mse: Tensor
+    spectrum: Tensor
+    colours: Tensor
+    images: int
+
+    def covariance(self, sigma: float, height: int, width: int) -> SpectralCovariance:
+        """Return C_sigma for images of this size; beyond the table P ~ sigma^2 below and constant above."""
+        level = min(max(sigma, float(self.sigma[0])), float(self.sigma[-1]))
+        logs = self.sigma.log()
+        after = int(torch.searchsorted(self.sigma, level).clamp(1, len(self.sigma) - 1))
+        weight = (math.log(level) - logs[after - 1]) / (logs[after] - logs[after - 1])
+        power = torch.lerp(self.spectrum[after - 1].log(), self.spectrum[after].log(), weight).exp()
+        power = power * min(1.0, sigma / level) ** 2
+        return SpectralCovariance(power[:, rings(height, width).to(power.device)], self.colours)
+
+
+class SpectralCovariance(Covariance):
+    """A covariance that is diagonal in frequency after a rotation of the channels.
+
+    Args:
+        power: variances P on the grid of the real Fourier transform, [C, H, W // 2 + 1].
+        colours: the rotation Q, [C, C].
+    """
+
+    def __init__(self, power: Tensor, colours: Tensor) -> None:
+        self.power, self.colours = power, colours
+
+    def scale(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v with the symmetric root, [B, C, H, W]."""
+        return self._filter(v, self.power.sqrt())
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v, [B, C, H, W]."""
+        return self._filter(v, 1 / self.power)
+
+    def _filter(self, v: Tensor, gain: Tensor) -> Tensor:
+        rotated = torch.einsum("bchw,cd->bdhw", v, self.colours.to(v))
+        filtered = torch.fft.irfft2(torch.fft.rfft2(rotated) * gain.to(v), s=v.shape[-2:])
+        return torch.einsum("bdhw,cd->bchw", filtered, self.colours.to(v))
+
+
+def rings(height: int, width: int) -> Tensor:
+    """Return the ring (radius, in cycles a picture) of each frequency of the real transform, [H, W // 2 + 1]."""
+    down = torch.fft.fftfreq(height, 1 / height)[:, None]
+    across = torch.fft.rfftfreq(width, 1 / width)[None, :]
+    radius: Tensor = (down.square() + across.square()).sqrt().round().long()
+    return radius
+
+
+def squared_error(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0) -> float:
+    """Return the mean squared error of a pixel of the denoised images; the noise depends on seed alone."""
+    return float(errors(model, x0, sigma, seed=seed).double().square().mean())
+
+
+def errors(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> Tensor:
+    """Return D(x0 + sigma n, sigma) - x0 for images [N, C, H, W]; the noise depends on seed alone."""
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    device = next(model.buffers()).device
+    level = torch.tensor(sigma, device=device)
+    with torch.no_grad():
+        denoised = [model(x.to(device), level).cpu() for x in torch.split(x0 + sigma * noise, chunk)]
+    return torch.cat(denoised) - x0
+
+
+def calibrate(model: nn.Module, x0: Tensor, sigmas: tuple[float, ...] = SIGMAS) -> Calibration:
+    """Measure a denoiser on images [N, C, H, W] that it was not trained on, with other noise at each level."""
+    found = [errors(model, x0, sigma, seed=i) for i, sigma in enumerate(sigmas)]
+    relative = [error / error.square().mean().sqrt() for error in found]
+    covariance = sum(torch.einsum("nchw,ndhw->cd", e, e).double() for e in relative)
+    _, colours = torch.linalg.eigh(covariance)
+    colours = colours.flip(1).float()
+    height, width = x0.shape[-2:]
+    index = rings(height, width).flatten()
+    # The real transform leaves out the mirror images of all columns but the first (and the last, of an even width).
+    twice = torch.full((height, width // 2 + 1), 2.0)
+    twice[:, 0] = 1
+    if width % 2 == 0:
+        twice[:, -1] = 1
+    weight = twice.flatten()
+    count = torch.zeros(int(index.max()) + 1).index_add_(0, index, weight)
+    spectra = []
+    for error in found:
+        rotated = torch.einsum("nchw,cd->ndhw", error, colours)
+        power = torch.fft.rfft2(rotated, norm="ortho").abs().square().mean(0).flatten(1)
+        total = torch.zeros(len(power), len(count)).index_add_(1, index, power * weight)
+        spectra.append(total / count)
+    return Calibration(
+        sigma=torch.tensor(sigmas),
+        mse=torch.stack([error.double().square().mean() for error in found]).float(),
+        spectrum=torch.stack(spectra).clamp_min(FLOOR),
+        colours=colours,
+        images=len(x0),
+    )
