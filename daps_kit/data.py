@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from daps_kit.settings import FilePath, Settings, resolve_path
 
@@ -61,6 +61,13 @@ def _patterns(value: Any) -> Any:
     return tuple(paths)
 
 
+Patterns = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(_patterns),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
 Side = Annotated[int, Field(ge=1)]
 
 
@@ -68,7 +75,7 @@ class ImagesData(Settings):
     """Images from files, which are measured by the operator."""
 
     use: Literal["images"] = "images"
-    path: Annotated[tuple[Path, ...], BeforeValidator(_patterns)] = Field(
+    path: Patterns = Field(
         min_length=1,
         description="a file, a folder or a glob pattern, or a list of them; relative to the recipe",
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from daps_kit.errors import Location, Problem, did_you_mean
+from daps_kit.errors import Location, Problem, UserError, did_you_mean
 from daps_kit.settings import RecipeText
 
 __all__ = ["Node", "compose", "from_python", "installed_recipes", "merge", "override", "shown"]
@@ -68,8 +68,15 @@ _SCALARS = {
         list("-+0123456789."),
     ),
 }
-for _tag, (_pattern, _first) in _SCALARS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _first)
+
+
+def add_resolvers(target: Any) -> None:
+    """Teach a loader, or a dumper that is to quote rightly, which plain scalars are not text."""
+    for tag, (pattern, first) in _SCALARS.items():
+        target.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})\\Z"), first)
+
+
+add_resolvers(_Loader)
 
 
 def _number(text: str) -> int:
@@ -198,15 +205,21 @@ def shown(path: Path) -> Path:
         return path
 
 
-def installed_recipes() -> dict[str, Path]:
-    """Return the recipes installed with the package by name, such as `quickstart`, sorted."""
+PARTS = "parts"
+"""Folder of recipes that are not whole and are there to be extended."""
+
+
+def installed_recipes(*, parts: bool = False) -> dict[str, Path]:
+    """Return the recipes installed with the package by name, such as `quickstart`, sorted; the parts if asked."""
     from importlib.util import find_spec
 
     spec = find_spec("daps_recipes")
     found: dict[str, Path] = {}
     for folder in map(Path, (spec.submodule_search_locations or []) if spec else []):
         for file in sorted(folder.rglob("*.yaml")):
-            found.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
+            name = file.relative_to(folder).with_suffix("")
+            if parts or PARTS not in name.parts:
+                found.setdefault(name.as_posix(), file)
     return dict(sorted(found.items()))
 
 
@@ -218,28 +231,40 @@ def find(name: str | Path, folder: Path) -> Path | str:
         return file
     if file.is_dir():
         return f"{name} is a folder, not a recipe"
-    installed = installed_recipes()
+    installed = installed_recipes(parts=True)
     if str(name) in installed:
         return installed[str(name)]
     if path.suffix in SUFFIXES:
         near = [p.name for p in file.parent.glob("*") if p.suffix in SUFFIXES] if file.parent.is_dir() else []
         return f"no such file: {shown(file)}{did_you_mean(file.name, near)}"
+    installed = installed_recipes()
     hint = did_you_mean(str(name), installed)
     return (
         f"no recipe '{name}': no file, and not one of the installed: {', '.join(installed) or 'none'}{hint}"
     )
 
 
+def read_text(file: Path) -> str:
+    """Return the text of a recipe.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError("not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}") from None
+
+
 def compose(file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node | None:
     """Return the recipe in `file` laid over those it extends; None where nothing could be read."""
     label = shown(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        problems.append(Problem("not a text file in UTF-8", location=Location(label)))
-        return None
-    except OSError as error:
-        problems.append(Problem(f"cannot be read: {error.strerror}", location=Location(label)))
+        text = read_text(file)
+    except UserError as error:
+        problems.append(Problem(str(error), location=Location(label)))
         return None
     before = len(problems)
     node = _Reader(label, file.absolute().parent, problems).read(text)

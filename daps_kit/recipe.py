@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
 import daps_kit
 from daps_kit.data import DataSettings
-from daps_kit.document import Node, compose, find, merge, override, parse_overrides, shown
+from daps_kit.document import Node, add_resolvers, compose, find, merge, override, parse_overrides, shown
 from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.registry import Registry, default_registry
 from daps_kit.sections import SectionReader
@@ -24,9 +24,10 @@ from daps_kit.settings import (
     RecipeText,
     SamplerSettings,
     Settings,
+    resolve_path,
 )
 
-__all__ = ["Recipe", "load_recipe", "resolved_yaml"]
+__all__ = ["Recipe", "load_recipe", "plain", "resolved_yaml", "to_yaml"]
 
 
 def _device(value: str) -> str:
@@ -150,9 +151,8 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
     name = sections["name"].value
     sections.setdefault("output", Node(f"results/{name}"))
     if isinstance(sections["output"].value, str):
-        sections["output"] = replace(
-            sections["output"], value=(Path.cwd() / Path(sections["output"].value).expanduser())
-        )
+        # Not from the recipe's folder, as other paths: results belong where the user works.
+        sections["output"] = replace(sections["output"], value=resolve_path(str(sections["output"].value)))
     sampler = sections.setdefault("sampler", Node({}, node.location))
     if isinstance(sampler.value, dict) and "use" not in sampler.value:
         sections["sampler"] = replace(
@@ -185,15 +185,11 @@ def plain(value: Any, registry: Registry) -> Any:
         return {key: plain(item, registry) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, registry) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, str | Path) else value
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes what the strict loader reads back as the same value."""
-
-
-def _write_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
 
 
 def _write_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
@@ -201,8 +197,21 @@ def _write_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flat)
 
 
-_Dumper.add_representer(float, _write_float)
 _Dumper.add_representer(list, _write_list)
+add_resolvers(_Dumper)
+
+
+def to_yaml(value: Any, *, flow: bool = False) -> str:
+    """Return plain data as YAML that the strict loader reads back; with `flow` in one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf") if flow else 110,
+        default_flow_style=flow,
+    )
+    return text.removesuffix("...\n").strip() if flow else text
 
 
 def components(value: Any) -> list[ComponentSettings]:
@@ -225,12 +234,4 @@ def resolved_yaml(recipe: Recipe, *, registry: Registry | None = None) -> str:
     for settings in components(recipe):
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
-    body = yaml.dump(
-        plain(recipe, registry),
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=110,
-        default_flow_style=False,
-    )
-    return "\n".join(dict.fromkeys(lines)) + "\n" + body
+    return "\n".join(dict.fromkeys(lines)) + "\n" + to_yaml(plain(recipe, registry))

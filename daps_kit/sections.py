@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from daps_kit.document import Node, from_python
-from daps_kit.errors import ComponentError, Problem, RecipeError, did_you_mean
+from daps_kit.errors import ComponentError, Problem, RecipeError, UserError, did_you_mean
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 from daps_kit.wording import as_written, either, reword
@@ -170,6 +170,8 @@ class SectionReader:
         except ValidationError as error:
             self._note(error, section, failed)
             return _FAILED
+        except UserError as error:
+            return self.fail(str(error), path, node, key=True)
         return _FAILED if len(self.problems) > before else settings
 
     def _note(self, error: ValidationError, section: _Section, failed: set[str]) -> None:

@@ -18,6 +18,7 @@ module, or a plugin's settings, never imports torch: `build` does, when a run re
 from __future__ import annotations
 
 import inspect
+import os
 from abc import abstractmethod
 from pathlib import Path
 from types import UnionType
@@ -78,8 +79,8 @@ def resolve_path(value: Any) -> Any:
     """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes."""
     if not isinstance(value, str | Path):
         return value
-    path = Path(value).expanduser()
-    return path if path.is_absolute() else (getattr(value, "folder", None) or Path.cwd()) / path
+    path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
+    return Path(os.path.normpath(path))
 
 
 def _existing_file(value: Any) -> Any:
