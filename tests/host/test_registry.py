@@ -1,0 +1,298 @@
+"""Discovery with hand-written distributions: what works, what is broken, and what the host says about it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from daps_kit.errors import ComponentError
+from daps_kit.hooks import hookspec  # noqa: F401 (the module must load without a plugin)
+from daps_kit.registry import HOOKS, InvalidPluginError, Registry, check_settings, default_registry
+from daps_kit.settings import KINDS, KernelSettings
+
+HEAD = '''
+from pydantic import Field
+from daps_kit.hooks import hookimpl
+from daps_kit.settings import KernelSettings, OperatorSettings, Settings
+'''
+GOOD = (
+    HEAD
+    + '''
+class Sharpen(OperatorSettings):
+    """Unsharp masking."""
+    name = "sharpen"
+    amount: float = Field(1.0, gt=0, description="strength")
+    def build(self, *, shape, seed, device): ...
+
+@hookimpl
+def daps_operators():
+    return [Sharpen]
+'''
+)
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Write distributions by hand into a folder of the import path."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delenv("DAPS_KIT_DISABLE", raising=False)
+    before = set(sys.modules)
+
+    def write(distribution: str, source: str | None, *, version: str = "1.2", points: str | None = None) -> None:
+        module = distribution.replace("-", "_")
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[daps_kit]\n{points or f'main = {module}'}\n")
+        if source is not None:
+            (site / f"{module}.py").write_text(source)
+        importlib.invalidate_caches()
+
+    yield write
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", "") or "").startswith(str(site)):
+            del sys.modules[name]
+
+
+def plugin(registry: Registry, distribution: str):
+    (found,) = [p for p in registry.plugins if p.distribution == distribution]
+    return found
+
+
+def test_the_builtin_plugins_work() -> None:
+    registry = default_registry()
+    assert registry is default_registry()
+    builtin = [p for p in registry.plugins if p.distribution == "daps-kit"]
+    assert [p.id for p in builtin] == ["daps-kit:operators", "daps-kit:priors", "daps-kit:samplers"]
+    assert all(p.status == "ok" and not p.error and not p.output for p in builtin), builtin
+    for kind, least in {"operator": 8, "prior": 3, "kernel": 3, "sampler": 1}.items():
+        assert len(registry.components(kind)) >= least
+
+
+def test_every_kind_has_its_hook_and_every_hook_its_kind() -> None:
+    from daps_kit import hooks
+
+    specs = {name for name in vars(hooks) if hasattr(getattr(hooks, name), "daps_kit_spec")}
+    assert specs == set(HOOKS.values()) == {f"daps_{kind}s" for kind in KINDS}
+    assert all(base.kind == kind for kind, base in KINDS.items())
+
+
+def test_a_good_plugin(install: Install) -> None:
+    install("daps-sharpen", GOOD)
+    registry = Registry.discover()
+    found = plugin(registry, "daps-sharpen")
+    assert (found.id, found.version, found.entry_point, found.status) == (
+        "daps-sharpen:main", "1.2", "daps_sharpen", "ok",
+    )  # fmt: skip
+    assert [(c.kind, c.name, c.qualified) for c in found.provides] == [
+        ("operator", "sharpen", "daps-sharpen/sharpen")
+    ]
+    component = registry.find("operator", "sharpen")
+    assert component is registry.find("operator", "daps-sharpen/sharpen")
+    assert component is registry.find("operator", "Daps.Sharpen/sharpen")
+    assert component.settings.summary() == "Unsharp masking."
+    assert registry.name_in_recipe(component.settings) == "daps-sharpen/sharpen"
+    assert registry.component_of(component.settings()) is component
+
+
+def test_plugins_are_loaded_in_the_order_of_their_distributions(install: Install) -> None:
+    for name in ("zeta", "alpha", "Mid_dle"):
+        install(name, GOOD)
+    names = [p.distribution for p in Registry.discover().plugins]
+    assert names == sorted(names, key=lambda name: name.lower().replace("_", "-"))
+    assert {"zeta", "alpha", "Mid_dle"} <= set(names)
+
+
+BAD_CLASS = HEAD + "{}\n@hookimpl\ndef daps_operators():\n    return [Bad]\n"
+BODY = '    name = "bad"\n    def build(self, *, shape, seed, device): ...\n'
+BROKEN = {
+    "import error": ("import there_is_no_such_module\n", "ModuleNotFoundError", "install the module 'there_is_no_such_module'"),
+    "syntax error": ("def\n", "SyntaxError", "authors"),
+    "exit at import": ("import sys\nsys.exit(3)\n", "SystemExit: 3", "authors"),
+    "another host": ("from daps_kit.hooks import no_such_name\n", "ImportError", "another daps-kit"),
+    "another host module": ("import daps_kit.no_such_module\n", "ModuleNotFoundError", "another daps-kit"),
+    "no hook": ("x = 1\n", "no function marked @hookimpl", "authors"),
+    "wrong hook": (
+        HEAD + "@hookimpl\ndef daps_operator():\n    return []\n",
+        "unknown hook 'daps_operator'; there are daps_operators, ", "authors",
+    ),
+    "wrong arguments": (HEAD + "@hookimpl\ndef daps_operators(x):\n    return []\n", "x", "authors"),
+    "exception in hook": (HEAD + "@hookimpl\ndef daps_operators():\n    1 / 0\n", "ZeroDivisionError", "authors"),
+    "exception while iterating": (
+        HEAD + "@hookimpl\ndef daps_operators():\n    yield from []\n    raise OSError('late')\n", "OSError: late", "authors",
+    ),
+    "not a list": (HEAD + "@hookimpl\ndef daps_operators():\n    return 3\n", "daps_operators returned 3", "authors"),
+    "not a class": (HEAD + "@hookimpl\ndef daps_operators():\n    return ['x']\n", "'x', which is not a subclass of OperatorSettings", "authors"),
+    "wrong kind": (
+        BAD_CLASS.format('class Bad(KernelSettings):\n    "Doc."\n' + BODY), "not a subclass of OperatorSettings", "authors",
+    ),
+    "no name": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n    def build(self, *, shape, seed, device): ...\n'),
+        "operator Bad needs a `name`", "authors",
+    ),
+    "slash in name": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n' + BODY.replace('"bad"', '"a/b"')),
+        "not 'a/b'", "authors",
+    ),
+    "no docstring": (BAD_CLASS.format("class Bad(OperatorSettings):\n" + BODY), "has no docstring", "authors"),
+    "no description": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n    size: int = 3\n' + BODY),
+        "fields without a description: size", "authors",
+    ),
+    "no build": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n    name = "bad"\n'), "does not define build", "authors",
+    ),
+    "field use": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n    use: int = Field(3, description="d")\n' + BODY),
+        "a field `use`", "authors",
+    ),
+    "extra allowed": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n    model_config = {"extra": "allow"}\n' + BODY),
+        "extra='forbid'", "authors",
+    ),
+    "name twice": (
+        BAD_CLASS.format('class Bad(OperatorSettings):\n    "Doc."\n' + BODY).replace("[Bad]", "[Bad, Bad]"),
+        "offers the operator 'bad' twice", "authors",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "error", "remedy"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_plugin_is_a_value_and_breaks_nothing(
+    install: Install, source: str, error: str, remedy: str
+) -> None:
+    install("broken-one", source)
+    install("daps-sharpen", GOOD)
+    registry = Registry.discover()
+    found = plugin(registry, "broken-one")
+    assert found.status == "broken"
+    assert found.provides == ()
+    assert error in found.error
+    assert "\n" not in found.error
+    assert remedy in found.remedy
+    assert plugin(registry, "daps-sharpen").status == "ok"
+    assert all(p.status == "ok" for p in registry.plugins if p.distribution == "daps-kit")
+    assert not [c for c in registry.components() if c.distribution == "broken-one"]
+    with pytest.raises(ComponentError, match="the plugin broken-one 1.2 may offer it but is broken: "):
+        registry.find("operator", "sharpened")
+
+
+def test_a_plugin_without_its_module(install: Install) -> None:
+    install("gone-away", None)
+    found = plugin(Registry.discover(), "gone-away")
+    assert found.status == "broken"
+    assert found.remedy == "its own module is not there: reinstall gone-away"
+
+
+def test_an_entry_point_that_is_no_object_reference(install: Install) -> None:
+    install("odd-point", GOOD, points="main = odd_point:missing")
+    assert "AttributeError" in plugin(Registry.discover(), "odd-point").error
+
+
+def test_control_c_at_import_is_not_swallowed(install: Install) -> None:
+    install("slow-one", "raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        Registry.discover()
+
+
+def test_what_a_plugin_prints_is_kept_from_the_output(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("chatty", "print('hello from chatty')\n" + GOOD)
+    found = plugin(Registry.discover(), "chatty")
+    assert found.status == "ok"
+    assert found.output == "hello from chatty"
+    assert capsys.readouterr().out == ""
+
+
+def test_the_time_of_an_import_is_measured(install: Install) -> None:
+    install("sleepy", "import time\ntime.sleep(0.3)\n" + GOOD)
+    install("lively", GOOD)
+    registry = Registry.discover()
+    assert 0.3 <= plugin(registry, "sleepy").seconds < 3
+    assert plugin(registry, "lively").seconds < 0.3
+
+
+def test_two_providers_of_a_name(install: Install) -> None:
+    install("first", GOOD)
+    install("second", GOOD.replace("Unsharp", "Another"))
+    registry = Registry.discover()
+    with pytest.raises(ComponentError) as caught:
+        registry.find("operator", "sharpen")
+    assert str(caught.value) == "several plugins offer 'sharpen': write first/sharpen or second/sharpen"
+    assert registry.find("operator", "second/sharpen").settings.summary() == "Another masking."
+
+
+def test_a_stranger_never_takes_a_builtin_name_over(install: Install) -> None:
+    install("intruder", GOOD.replace('"sharpen"', '"gaussian_blur"'))
+    registry = Registry.discover()
+    with pytest.raises(ComponentError, match="daps-kit/gaussian_blur or intruder/gaussian_blur"):
+        registry.find("operator", "gaussian_blur")
+    own = registry.find("operator", "daps-kit/gaussian_blur")
+    assert registry.name_in_recipe(own.settings) == "daps-kit/gaussian_blur"
+
+
+def test_disabling_by_variable(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("daps-sharpen", GOOD)
+    install("other-one", GOOD)
+    monkeypatch.setenv("DAPS_KIT_DISABLE", " Daps_Sharpen , daps-kit")
+    registry = Registry.discover()
+    found = plugin(registry, "daps-sharpen")
+    assert found.status == "disabled"
+    assert "daps_sharpen" not in sys.modules
+    assert plugin(registry, "other-one").status == "ok"
+    assert registry.find("operator", "gaussian_blur").distribution == "daps-kit"
+    monkeypatch.setenv("DAPS_KIT_DISABLE", "*")
+    with pytest.raises(ComponentError, match="the plugin daps-sharpen 1.2 is switched off and may offer it"):
+        Registry.discover().find("operator", "sharpen")
+
+
+def test_discovery_without_third_parties(install: Install) -> None:
+    install("daps-sharpen", GOOD)
+    registry = Registry.discover(third_parties=False)
+    assert {c.distribution for c in registry.components()} == {"daps-kit"}
+
+
+def test_unknown_names() -> None:
+    registry = Registry.discover(third_parties=False)
+    with pytest.raises(ComponentError, match=r"unknown operator 'gausian_blur'; there are .*did you mean 'gaussian_blur'\?"):
+        registry.find("operator", "gausian_blur")
+    with pytest.raises(ComponentError, match="'langevin' is a kernel"):
+        registry.find("operator", "langevin")
+    with pytest.raises(ComponentError, match=r"unknown kernel 'daps-kit/langevim'.*did you mean 'langevin'\?"):
+        registry.find("kernel", "daps-kit/langevim")
+    with pytest.raises(ComponentError, match="unknown kernel 'elsewhere/langevin'"):
+        registry.find("kernel", "elsewhere/langevin")
+
+
+class Still(KernelSettings):
+    """Stays where it is."""
+
+    name = "still"
+
+    def build(self): ...
+
+
+def test_registering_directly() -> None:
+    registry = Registry()
+    with registry.extended(Still):
+        assert registry.find("kernel", "still").qualified == "local/still"
+        assert registry.name_in_recipe(Still) == "local/still"
+        with pytest.raises(InvalidPluginError, match="twice"):
+            registry.add(Still)
+    with pytest.raises(ComponentError, match="unknown kernel 'still'; there are none"):
+        registry.find("kernel", "still")
+    with pytest.raises(ComponentError, match="Still is not offered by any plugin"):
+        registry.component_of(Still())
+
+
+@pytest.mark.parametrize("component", default_registry().components(), ids=lambda c: f"{c.kind}-{c.name}")
+def test_the_builtin_settings_follow_the_rules(component) -> None:
+    assert check_settings(component.kind, component.settings) is component.settings
+    assert component.settings.summary().endswith(".")
