@@ -15,12 +15,9 @@ For a prior over colour images, grey is tripled; for one over grey images, colou
 
 from __future__ import annotations
 
-import glob
 import io
 import struct
 import warnings
-from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +28,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from daps_kit.errors import UserError
-from daps_kit.files import natural_key, write_atomic
+from daps_kit.files import write_atomic
 
 __all__ = [
     "encode_png",
-    "find_images",
     "fit",
-    "is_image_name",
     "load_image",
     "png_is_whole",
     "save_png",
@@ -55,41 +50,6 @@ _DAMAGED = (
     struct.error,
     Image.DecompressionBombError,
 )
-
-
-@lru_cache
-def _readable_suffixes() -> frozenset[str]:
-    formats = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in formats.items() if name in Image.OPEN)
-
-
-def is_image_name(path: Path) -> bool:
-    """Return whether a file's name ends like that of an image which can be read."""
-    return path.suffix.lower() in _readable_suffixes()
-
-
-def find_images(patterns: Sequence[str | Path]) -> list[Path]:
-    """Return the image files that files, folders and globs name, each once.
-
-    Those of a folder or a glob are in natural order.
-
-    Raises:
-        UserError: one of them names no image.
-    """
-    found: dict[Path, None] = {}
-    for pattern in map(Path, patterns):
-        if pattern.is_file():
-            paths = [pattern]
-        else:
-            folder = pattern.is_dir()
-            matches = pattern.iterdir() if folder else map(Path, glob.glob(str(pattern), recursive=True))
-            visible = (p for p in matches if p.is_file() and not p.name.startswith("."))
-            paths = sorted(filter(is_image_name, visible), key=lambda path: natural_key(str(path)))
-        if not paths:
-            what = "no image in the folder" if pattern.is_dir() else "no image file matches"
-            raise UserError(f"{what} {pattern}; images are files such as .png, .jpg, .tif or .webp")
-        found.update(dict.fromkeys(path.absolute() for path in paths))
-    return list(found)
 
 
 def load_image(path: Path, channels: int | None = None) -> Tensor:

@@ -16,14 +16,14 @@ similarity", IEEE TIP 2004.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
-__all__ = ["mean_and_error", "psnr", "ssim", "to_unit"]
+__all__ = ["mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
 
 _WINDOW, _SIGMA = 11, 1.5
 
@@ -85,3 +85,49 @@ def mean_and_error(values: Sequence[float | None]) -> dict[str, Any] | None:
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / max(1, len(known) - 1))
     error = spread / math.sqrt(len(known)) if len(known) > 1 else None
     return {"mean": mean, "standard_error": error, "images": len(known)}
+
+
+def score(samples: Tensor, truth: Tensor | None, residual: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """Return how good the samples of one image are, as metrics.json has it.
+
+    The reported sample is the one with the smallest residual, which needs no truth; `oracle` is the best of the
+    samples by each metric, which nobody can choose without the truth. Samples that hold not-a-number count nowhere.
+
+    Args:
+        samples: [runs, C, H, W] in [-1, 1].
+        truth: [C, H, W], where it is known.
+        residual: gives the residuals [B] of images [B, C, H, W], in standard deviations of the noise.
+    """
+    alive = [run for run in range(len(samples)) if bool(torch.isfinite(samples[run]).all())]
+    if not alive:
+        return {"reported": None, "sample_mean": None, "posterior_mean": None, "oracle": None, "samples": []}
+
+    def judge(images: Tensor) -> list[dict[str, float]]:
+        columns = {"residual": residual(images)}
+        if truth is not None:
+            many = truth.expand_as(images)
+            columns = {"psnr": psnr(images, many), "ssim": ssim(images, many), **columns}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    chosen = samples[alive]
+    records = [{"run": run, **row} for run, row in zip(alive, judge(chosen), strict=True)]
+    metrics = [key for key in records[0] if key != "run"]
+    return {
+        "reported": min(records, key=lambda record: record["residual"]),
+        "sample_mean": {key: math.fsum(record[key] for record in records) / len(records) for key in metrics},
+        "posterior_mean": judge(chosen.mean(0, keepdim=True))[0],
+        "oracle": None if truth is None else {m: max(r[m] for r in records) for m in ("psnr", "ssim")},
+        "samples": records,
+    }
+
+
+def summarise(scores: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard error over images of every metric of `reported`, `sample_mean` and so on."""
+    scores = list(scores)
+    summary: dict[str, Any] = {}
+    for choice in ("reported", "sample_mean", "posterior_mean", "oracle"):
+        known = [item[choice] for item in scores if item[choice]]
+        keys = [key for key in (known[0] if known else {}) if key != "run"]
+        summary[choice] = {key: mean_and_error([record[key] for record in known]) for key in keys}
+    return summary

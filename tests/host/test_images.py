@@ -15,7 +15,6 @@ from daps_kit.errors import UserError
 from daps_kit.files import natural_key, remove_leftovers, unique_names, write_atomic
 from daps_kit.images import (
     encode_png,
-    find_images,
     fit,
     load_image,
     png_is_whole,
@@ -152,22 +151,6 @@ def test_damaged_and_foreign_files_name_themselves(tmp_path):
     Image.fromarray(np.array([[0.5, 7.0]], dtype=np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match=r"float.tif.*0 to 1"):
         load_image(tmp_path / "float.tif")
-
-
-def test_finding_images(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("img10.png", "img2.png", "IMG1.PNG", "notes.txt", ".hidden.png"):
-        (folder / name).write_bytes(b"")
-    names = [path.name for path in find_images([folder])]
-    assert names == ["IMG1.PNG", "img2.png", "img10.png"]
-    assert [p.name for p in find_images([folder / "img10.png", folder / "*.png"])] == [
-        "img10.png",
-        "img2.png",
-    ]
-    for wrong, message in ((folder / "*.bmp", "no image file matches"), (tmp_path, "no image in the folder")):
-        with pytest.raises(UserError, match=message):
-            find_images([wrong])
 
 
 def test_names():

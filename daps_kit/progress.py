@@ -1,0 +1,138 @@
+"""What a person sees while a run is at work: a bar on a terminal, a line now and then elsewhere, or nothing.
+
+The residual shown costs a call of the operator; it is left out while such calls would take more than one part in
+fifty of the time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+__all__ = ["Progress"]
+
+_SHARE = 0.02
+"""The part of the time that residuals may take."""
+
+
+class Progress:
+    """Shows how far a run is. Use it as a context manager.
+
+    Args:
+        quiet: show nothing at all.
+        console: where to write; standard error by default.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
+        self.quiet, self.clock = quiet, clock
+        self._bar: Bar | None = None
+        self._task = None
+        self._said: set[str] = set()
+        self.plan("", 0, 0)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_bar()
+
+    def plan(self, name: str, total: int, done: int) -> None:
+        """Begin a part of the work: `total` samples, of which `done` are finished already."""
+        self._stop_bar()
+        self.name, self.total, self.done = name, total, done
+        self._worked = self._batch = 0
+        self._began = self._shown = self.clock()
+        self._interval, self._residual, self._spent, self._first = 0.0, math.nan, 0.0, True
+        if not self.quiet and self.console.is_terminal and total > done:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}"),
+            )
+            self._bar = Bar(*columns, console=self.console, transient=True)
+            self._bar.add_task(escape(name), total=total, completed=done, text="starting")
+            self._bar.start()
+
+    def begin(self, batch: int) -> None:
+        """Begin a batch of so many samples; one that was begun and not finished counts as given up."""
+        self._batch = batch
+
+    def level(self, level: int, levels: int, sigma: float, residual: Callable[[], float]) -> None:
+        """Tell that an annealing level (from 0) is done. `residual` gives the batch's, in noise standard deviations."""
+        if self.quiet:
+            return
+        now = self.clock()
+        elapsed = now - self._began
+        due = now - self._shown >= self._interval
+        if self._bar is not None:
+            due = now - self._shown >= 0.1
+        if not (due or self._first):
+            return
+        if self._first or 2 * self._spent <= _SHARE * elapsed:
+            self._residual = residual()
+            after = self.clock()
+            self._spent += after - now
+            now = after
+        self._first, self._shown = False, now
+        self._interval = min(60.0, max(2.0, 1.5 * self._interval))
+        fraction = (level + 1) / levels
+        text = (
+            f"level {level + 1}/{levels}  sigma {sigma:.3g}  residual {self._residual:.2f}  {self._samples()}"
+        )
+        worked = self._worked + self._batch * fraction
+        left = (self.total - self.done - self._batch * fraction) * (now - self._began) / worked
+        text += f"  {_duration(left)} left"
+        if self._bar is not None:
+            task = self._bar.tasks[0].id
+            self._bar.update(task, completed=self.done + self._batch * fraction, text=text)
+        else:
+            self.console.print(f"{self.name}: {text}", markup=False)
+
+    def finish(self, fresh: int) -> None:
+        """Tell that the batch is written, `fresh` of whose samples were not there before."""
+        self._worked += self._batch
+        self.done += fresh
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Write a warning, each once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.console.print(f"warning: {text}", markup=False, style="yellow")
+
+    def _samples(self) -> str:
+        return f"{self.done} of {self.total} samples done"
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {secs:02d} s" if minutes else f"{secs} s"

@@ -1,0 +1,335 @@
+r"""Pictures and tables for people: the grid of a run, trajectory strips, the standard deviation in colour, metrics.md.
+
+The colour map for standard deviations runs through CIELAB with lightness L rising linearly from 4 to 96, so that
+equal steps look equal, also in grey print; its hue turns from blue over red to yellow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from daps_kit.images import to_uint8
+
+__all__ = ["Row", "draw_grid", "draw_std", "draw_strip", "markdown", "outcome"]
+
+CELL = 192
+MAX_ROWS, MAX_SAMPLES = 8, 4
+_GAP, _MARGIN = 10, 28
+_INK, _FAINT, _ACCENT, _PAPER, _EMPTY = "#1d2733", "#6b7785", "#0b7a75", "#ffffff", "#eef1f4"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An item of the grid.
+
+    Attributes:
+        name: of the item.
+        truth: the true image [C, H, W], where it is known.
+        measurement: a picture of y, [C, h, w].
+        samples: run and sample [C, H, W] of those to show.
+        mean, std: over all runs, [C, H, W]; None for a single run.
+        scores: what `metrics.score` gave.
+    """
+
+    name: str
+    truth: Tensor | None
+    measurement: Tensor
+    samples: Sequence[tuple[int, Tensor]]
+    mean: Tensor | None
+    std: Tensor | None
+    scores: dict[str, Any]
+
+
+# --- colour ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _colours() -> npt.NDArray[np.uint8]:
+    """Return the 256 colours of the map, [256, 3]."""
+    t = np.linspace(0, 1, 256)
+    lightness = 4 + 92 * t
+    chroma = 62 * np.sin(np.pi * t) ** 0.8 + 14 * t
+    hue = np.radians(285 + 170 * t)
+    fy = (lightness + 16) / 116
+    f = np.stack([fy + chroma * np.cos(hue) / 500, fy, fy - chroma * np.sin(hue) / 200])
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * np.array([[0.9505], [1.0], [1.089]])
+    to_rgb = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
+    linear = (to_rgb @ xyz).clip(0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colours: npt.NDArray[np.uint8] = np.round(255 * srgb.T).astype(np.uint8)
+    return colours
+
+
+def _std_scale(std: Tensor) -> tuple[Tensor, float]:
+    """Return the standard deviation of the pixels over the channels [H, W], and the value shown brightest."""
+    pixels = std.detach().float().cpu().square().mean(0).sqrt()
+    return pixels, max(
+        float(torch.quantile(pixels.flatten()[:: max(1, pixels.numel() // 1_000_000)], 0.995)), 1e-6
+    )
+
+
+def _std_picture(std: Tensor) -> tuple[Image.Image, float]:
+    pixels, top = _std_scale(std)
+    index = (pixels / top * 255).clamp(0, 255).round().to(torch.uint8).numpy()
+    return Image.fromarray(_colours()[index]), top
+
+
+# --- drawing -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill: str, anchor: str = "la"
+) -> None:
+    draw.text(place, text, font=_font(size), fill=fill, anchor=anchor)
+
+
+def _shorten(text: str, size: int, width: int) -> str:
+    while len(text) > 1 and _font(size).getlength(text) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def _picture(image: Tensor) -> Image.Image:
+    levels = to_uint8(image)
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
+
+
+def _scaled(picture: Image.Image, smooth: bool = True) -> Image.Image:
+    """Return the picture with its long side as long as a cell."""
+    ratio = CELL / max(picture.size)
+    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+    enlarging = ratio > 1 and not smooth
+    return picture.resize(size, Image.Resampling.NEAREST if enlarging else Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    picture: Image.Image | None
+    caption: str = ""
+    marked: bool = False
+    bar: bool = False
+
+
+def _quality(record: dict[str, Any] | None) -> str:
+    """Return the caption of an image: its PSNR, or its residual where there is no truth."""
+    if not record:
+        return ""
+    return f"{record['psnr']:.2f} dB" if "psnr" in record else f"residual {record['residual']:.2f}"
+
+
+def _cells(row: Row) -> dict[str, _Cell]:
+    """Return the cells of a row by the heading of their column."""
+    cells = {"measurement": _Cell(_scaled(_picture(row.measurement), smooth=False))}
+    if row.truth is not None:
+        cells = {"truth": _Cell(_scaled(_picture(row.truth))), **cells}
+    records = {record["run"]: record for record in row.scores["samples"]}
+    reported = (row.scores["reported"] or {}).get("run")
+    for place, (run, x0) in enumerate(row.samples):
+        alive = run in records
+        cells[f"sample {place + 1}"] = _Cell(
+            _scaled(_picture(x0)) if alive else None,
+            _quality(records.get(run)) if alive else "lost",
+            marked=run == reported and len(row.samples) > 1,
+        )
+    if row.mean is not None:
+        cells["mean"] = _Cell(_scaled(_picture(row.mean)), _quality(row.scores["posterior_mean"]))
+    if row.std is not None:
+        picture, top = _std_picture(row.std)
+        cells["standard deviation"] = _Cell(_scaled(picture, smooth=False), f"{top:.2g}", bar=True)
+    return cells
+
+
+def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, x: int, y: int, height: int) -> None:
+    """Draw a cell with its caption; `height` is that of the row's pictures."""
+    if cell.picture is None:
+        draw.rectangle((x, y, x + CELL - 1, y + height - 1), fill=_EMPTY)
+        _text(draw, (x + CELL / 2, y + height / 2), cell.caption, 16, _FAINT, "mm")
+        return
+    left, top = x + (CELL - cell.picture.width) // 2, y + (height - cell.picture.height) // 2
+    canvas.paste(cell.picture, (left, top))
+    if cell.marked:
+        edge = (left - 4, top - 4, left + cell.picture.width + 3, top + cell.picture.height + 3)
+        draw.rectangle(edge, outline=_ACCENT, width=3)
+    baseline = y + height + 8
+    if cell.bar:
+        bar = Image.fromarray(np.repeat(_colours()[None, :, :], 10, axis=0)).resize((CELL - 76, 10))
+        canvas.paste(bar, (x + 38, baseline + 3))
+        _text(draw, (x + 32, baseline), "0", 14, _FAINT, "ra")
+        _text(draw, (x + CELL - 32, baseline), cell.caption, 14, _FAINT)
+    else:
+        _text(draw, (x + CELL / 2, baseline), cell.caption, 14, _ACCENT if cell.marked else _FAINT, "ma")
+
+
+def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Image.Image:
+    """Return the picture that shows a run: a row an image, with truth, measurement, samples, mean and deviation.
+
+    Args:
+        sections: heading and rows; at most `MAX_ROWS` rows of each and `MAX_SAMPLES` samples are shown.
+        title: the first line.
+    """
+    tables = [(heading, rows, [_cells(row) for row in rows[:MAX_ROWS]]) for heading, rows in sections]
+    used = {column for _, _, table in tables for cells in table for column in cells}
+    order = [
+        "truth",
+        "measurement",
+        *(f"sample {i + 1}" for i in range(MAX_SAMPLES)),
+        "mean",
+        "standard deviation",
+    ]
+    columns = [column for column in order if column in used]
+    single = "sample 2" not in used
+    note = "" if single else "The framed sample is the reported one: its residual is the smallest."
+
+    def height(cells: dict[str, _Cell]) -> int:
+        return max((cell.picture.height for cell in cells.values() if cell.picture), default=CELL)
+
+    caption, heading_height, header = 34, 40, 96 if note else 72
+    body = sum(
+        (heading_height if heading else 0) + sum(height(cells) + caption for cells in table)
+        for heading, _, table in tables
+    )
+    width = 2 * _MARGIN + len(columns) * (CELL + _GAP) - _GAP
+    canvas = Image.new("RGB", (max(width, 480), header + 28 + body + _MARGIN - 8), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    inner = canvas.width - 2 * _MARGIN
+    _text(draw, (_MARGIN, _MARGIN - 6), _shorten(title, 26, inner), 26, _INK)
+    _text(draw, (_MARGIN, _MARGIN + 30), _shorten(note, 15, inner), 15, _FAINT)
+    y = header
+    for index, column in enumerate(columns):
+        x = _MARGIN + index * (CELL + _GAP)
+        label = "sample" if single and column == "sample 1" else column
+        _text(draw, (x + CELL / 2, y), label, 16, _INK, "ma")
+    y += 28
+    for heading, rows, table in tables:
+        if heading:
+            draw.line((_MARGIN, y + 4, canvas.width - _MARGIN, y + 4), fill="#d5dbe1", width=1)
+            _text(draw, (_MARGIN, y + 12), _shorten(heading, 17, inner), 17, _INK)
+            y += heading_height
+        for row, cells in zip(rows, table, strict=False):
+            tall = height(cells)
+            for index, column in enumerate(columns):
+                if column in cells:
+                    _paste(canvas, draw, cells[column], _MARGIN + index * (CELL + _GAP), y, tall)
+            first = columns.index("truth" if "truth" in cells else "measurement") * (CELL + _GAP)
+            _text(
+                draw,
+                (_MARGIN + first + CELL / 2, y + tall + 8),
+                _shorten(row.name, 14, CELL),
+                14,
+                _FAINT,
+                "ma",
+            )
+            y += tall + caption
+    return canvas
+
+
+def draw_std(std: Tensor) -> Image.Image:
+    """Return a standard deviation [C, H, W] in colour (root mean square over the channels), with its scale."""
+    picture, top = _std_picture(std)
+    picture = _scaled(picture, smooth=False) if max(picture.size) < CELL else picture
+    canvas = Image.new("RGB", (max(picture.width, CELL), picture.height + 34), _PAPER)
+    canvas.paste(picture, ((canvas.width - picture.width) // 2, 0))
+    bar = _Cell(Image.new("RGB", (1, 1)), f"{top:.2g}", bar=True)
+    _paste(canvas, ImageDraw.Draw(canvas), bar, (canvas.width - CELL) // 2, -1, picture.height + 1)
+    canvas.paste(picture, ((canvas.width - picture.width) // 2, 0))
+    return canvas
+
+
+def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image:
+    """Return a picture of a trajectory: a column a level, a row for each of x_t, x0hat, x0y.
+
+    Args:
+        levels: sigma, and images [C, H, W] by name; x_t is shown divided by sqrt(1 + sigma^2).
+    """
+    names = list(levels[0][1])
+    pictures = [
+        [_scaled(_picture(x / math.sqrt(1 + sigma**2) if name == "x_t" else x)) for name, x in images.items()]
+        for sigma, images in levels
+    ]
+    width, height = pictures[0][0].size
+    left, top = 70, 40
+    canvas = Image.new(
+        "RGB",
+        (left + len(levels) * (width + 6) + _MARGIN - 6, top + len(names) * (height + 6) + _MARGIN - 6),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(canvas)
+    for row, name in enumerate(names):
+        _text(draw, (left - 12, top + row * (height + 6) + height / 2), name, 16, _INK, "rm")
+    for column, (sigma, _) in enumerate(levels):
+        x = left + column * (width + 6)
+        _text(draw, (x + width / 2, top - 12), f"sigma {sigma:.3g}", 15, _FAINT, "mb")
+        for row, picture in enumerate(pictures[column]):
+            canvas.paste(picture, (x, top + row * (height + 6)))
+    return canvas
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+_COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "ssim": ("SSIM", ".4f"), "residual": ("residual (noise sd)", ".3f")}
+_CHOICES = {
+    "reported": "**reported sample** (smallest residual)",
+    "sample_mean": "mean over the samples",
+    "posterior_mean": "average of the samples",
+    "oracle": "best sample by each metric (oracle: chosen with the truth)",
+}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else format(value, form)
+
+
+def _with_error(found: dict[str, Any] | None, form: str) -> str:
+    """Return a mean and its standard error, where there are any, as text."""
+    if not found:
+        return "–"
+    error = found["standard_error"]
+    return _number(found["mean"], form) + ("" if error is None else f" ± {_number(error, form)}")
+
+
+def outcome(metrics: dict[str, Any]) -> str:
+    """Return the reported numbers of a run in a line."""
+    found = {key: metrics["summary"]["reported"].get(key) for key in _COLUMNS}
+    texts = [f"{_COLUMNS[key][0]} {_with_error(x, _COLUMNS[key][1])}" for key, x in found.items() if x]
+    lost = len(metrics["lost"])
+    return ", ".join([*texts, f"{lost} sample{'s' * (lost > 1)} lost"] if lost else texts)
+
+
+def markdown(title: str, metrics: dict[str, Any]) -> str:
+    """Return metrics.md, made from the content of metrics.json."""
+    images, summary = metrics["images"], metrics["summary"]
+    columns = {key: column for key, column in _COLUMNS.items() if key in summary["reported"]}
+    head = "".join(f" {heading} |" for heading, _ in columns.values())
+    rule = "---:|" * len(columns)
+    lines = [f"# {title}", ""]
+    if len(images) > 1:
+        lines += [f"Mean over {len(images)} images ± standard error.", ""]
+    lines += [f"| |{head}", f"|---|{rule}"]
+    for choice, label in _CHOICES.items():
+        if summary[choice]:
+            cells = (_with_error(summary[choice].get(key), form) for key, (_, form) in columns.items())
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines += ["", "## Each image", "", f"| image | reported run |{head}", f"|---|---:|{rule}"]
+    for name, item in images.items():
+        record = item["reported"] or {}
+        cells = (_number(record.get(key), form) for key, (_, form) in columns.items())
+        lines.append(f"| {name} | {record.get('run', '–')} | {' | '.join(cells)} |")
+    if metrics["lost"]:
+        lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
+        lines += [f"- {lost['image']}, run {lost['run']}: {lost['message']}" for lost in metrics["lost"]]
+    return "\n".join(lines) + "\n"

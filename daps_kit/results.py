@@ -1,0 +1,361 @@
+"""The folder of a run: self-describing, written file by file so that it is whole whenever the program is killed.
+
+    recipe.yaml                        the resolved recipe, which runs again to the same result
+    environment.json                   versions, device and batch size of the last program that worked here
+    operator/CxHxW.safetensors         what the operator that images of a shape share drew or read (masks, kernels)
+    measurement/NAME.safetensors       y, truth where it is known, operator.* where each image has its own
+    measurement/NAME.png               the measurement as a picture;  NAME-truth.png  the true image
+    samples/NAME/run-00.safetensors    a sample x0 of the posterior, [C, H, W] in [-1, 1];  run-00.png
+    samples/NAME/run-00-trajectory.*   some annealing levels, where the recipe asks for them
+    samples/NAME/posterior.safetensors mean and standard deviation over the runs;  mean.png, std.png
+    grid.png  metrics.json  metrics.md
+
+A sample is finished when its tensor is there and can be read. Everything else can be made again from the tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from daps_kit.errors import UserError
+from daps_kit.files import remove_leftovers, write_atomic
+from daps_kit.hooks import GROUP
+
+__all__ = ["Failure", "RunFolder", "RunResult", "Sample", "environment", "read_tensors", "write_tensors"]
+
+_FREE_KEYS = ("name", "batch_size", "device", "output")
+"""Settings that do not change what is sampled."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that was lost, at which level, and what may help."""
+
+    level: int
+    levels: int
+    sigma: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"lost at level {self.level + 1} of {self.levels} (sigma {self.sigma:.3g}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample of the posterior, [C, H, W], not-a-number where it was lost."""
+
+    x0: Tensor
+    failure: Failure | None = None
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as a .safetensors file, atomically."""
+    # Copies, because views that share memory cannot be written.
+    plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
+    write_atomic(path, save(plain, dict(metadata) if metadata else None))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return the tensors and the metadata of a file; None where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+
+
+class RunFolder:
+    """The folder of a run. Names of items and numbers of runs are those of the recipe."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # --- who may write here
+
+    @contextlib.contextmanager
+    def claim(self, resolved: str) -> Iterator[None]:
+        """Hold the folder for the run of a resolved recipe, which is written first of all.
+
+        Raises:
+            UserError: another program holds the folder, it belongs to another recipe or to something else than a
+                run, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        except OSError as error:
+            raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
+        recipe = self.path / "recipe.yaml"
+        if others and not recipe.exists():
+            raise UserError(f"output: {self.path} holds something that is no run ({min(others)}, ...)")
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"output: another daps-kit is at work in {self.path}") from None
+        except OSError as error:
+            raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
+        try:
+            remove_leftovers(self.path)
+            if recipe.exists():
+                self._compare(recipe.read_text(encoding="utf-8"), resolved)
+            else:
+                write_atomic(recipe, resolved.encode())
+            yield
+        finally:
+            lock.release()
+
+    def _compare(self, there: str, here: str) -> None:
+        """Refuse a recipe that would give other results than those already there."""
+        try:
+            old, new = (_flatten(yaml.safe_load(text)) for text in (there, here))
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"output: {self.path / 'recipe.yaml'} is damaged; choose another folder"
+            ) from error
+        lines = []
+        for key in dict.fromkeys([*old, *new]):
+            if key.split(".")[0] not in _FREE_KEYS and old.get(key) != new.get(key):
+                before, now = (str(values.get(key, "not set")) for values in (old, new))
+                lines.append(f"    {key}: {before} there, {now} here")
+        if lines:
+            raise UserError(
+                f"output: {self.path} holds the run of another recipe; choose another folder or remove it\n"
+                + "\n".join(lines)
+            )
+
+    # --- environment
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that the program before used; None where there was none."""
+        try:
+            size = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["batch_size"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return size if isinstance(size, int) and size > 0 else None
+
+    def write_environment(self, device: torch.device, batch_size: int) -> None:
+        """Write with what the run is computed."""
+        self.write_json("environment.json", environment(device) | {"batch_size": batch_size})
+
+    # --- measurements and operators
+
+    def write_measurement(
+        self, name: str, y: Tensor, truth: Tensor | None, state: Mapping[str, Tensor]
+    ) -> None:
+        """Write an item's measurement, its true image and the state of its own operator."""
+        tensors = {"y": y} | ({} if truth is None else {"truth": truth})
+        write_tensors(self.measurement(name), tensors | {f"operator.{key}": t for key, t in state.items()})
+
+    def read_measurement(self, name: str) -> tuple[Tensor, Tensor | None] | None:
+        """Return an item's measurement and true image; None where the file is missing or damaged."""
+        found = read_tensors(self.measurement(name))
+        return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
+
+    def measured(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Return an item's measurement and true image.
+
+        Raises:
+            UserError: the file is gone.
+        """
+        found = self.read_measurement(name)
+        if found is None:
+            raise UserError(f"{self.measurement(name)} is missing or damaged; run the recipe again")
+        return found
+
+    def operator(self, shape: tuple[int, int, int]) -> Path:
+        """Return the path of the state of the operator that images of a shape share."""
+        return self.path / "operator" / f"{'x'.join(map(str, shape))}.safetensors"
+
+    def measurement(self, name: str) -> Path:
+        """Return the path of an item's measurement."""
+        return self.path / "measurement" / f"{name}.safetensors"
+
+    # --- samples
+
+    def sample(self, name: str, run: int) -> Path:
+        """Return the path of a sample; its pictures are beside it."""
+        return self.path / "samples" / name / f"run-{run:02d}.safetensors"
+
+    def trajectory(self, name: str, run: int) -> Path:
+        """Return the path of a sample's trajectory."""
+        return self.sample(name, run).with_name(f"run-{run:02d}-trajectory.safetensors")
+
+    def beside(self, name: str, file: str) -> Path:
+        """Return the path of a file in the folder of an item's samples."""
+        return self.path / "samples" / name / file
+
+    def write_sample(self, name: str, run: int, sample: Sample) -> None:
+        """Write a sample, finished by this."""
+        failure = {"failure": json.dumps(vars(sample.failure))} if sample.failure else None
+        write_tensors(self.sample(name, run), {"x0": sample.x0}, failure)
+
+    def read_sample(self, name: str, run: int) -> Sample | None:
+        """Return a finished sample; None where the file is missing or damaged."""
+        found = read_tensors(self.sample(name, run))
+        if not found or "x0" not in found[0]:
+            return None
+        failure = json.loads(found[1].get("failure", "null"))
+        return Sample(found[0]["x0"], Failure(**failure) if failure else None)
+
+    def samples(self, name: str, runs: int) -> tuple[Tensor, dict[int, Failure]]:
+        """Return the samples of an item, [runs, C, H, W], and which of them were lost.
+
+        Raises:
+            UserError: one is gone.
+        """
+        images, failures = [], {}
+        for run in range(runs):
+            sample = self.read_sample(name, run)
+            if sample is None:
+                raise UserError(f"{self.sample(name, run)} is missing or damaged; run the recipe again")
+            images.append(sample.x0)
+            if sample.failure:
+                failures[run] = sample.failure
+        return torch.stack(images), failures
+
+    # --- the rest
+
+    @property
+    def grid(self) -> Path:
+        """The path of the picture that shows everything."""
+        return self.path / "grid.png"
+
+    def write_json(self, file: str, content: Any) -> None:
+        """Write a JSON file; numbers that are not finite become null."""
+        text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / file, (text + "\n").encode())
+
+    def write_text(self, file: str, text: str) -> None:
+        """Write a text file."""
+        write_atomic(self.path / file, text.encode())
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted paths."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {
+        k: v
+        for key, item in value.items()
+        for k, v in _flatten(item, f"{path}.{key}" if path else key).items()
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return with what a run is computed: versions, plugins, machine and the settings of torch that matter."""
+    libraries = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pluggy")
+    plugins = {point.dist.name: point.dist.version for point in entry_points(group=GROUP) if point.dist}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "torch_threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "libraries": {name: version(name) for name in libraries},
+        "plugins": dict(sorted(plugins.items())),
+    }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run, read from its folder when asked.
+
+    Attributes:
+        path: the folder of the run.
+        names: the items, in the order of the recipe.
+        runs: samples of each.
+        tasks: for a recipe with `tasks`, the result of each in their order; `names` is then empty.
+    """
+
+    path: Path
+    names: tuple[str, ...] = ()
+    runs: int = 0
+    tasks: tuple[RunResult, ...] = ()
+
+    @property
+    def grid(self) -> Path:
+        """The picture that shows everything."""
+        return self._folder.grid
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """Samples of the posterior, [items, runs, C, H, W]; not-a-number where a sample was lost.
+
+        Raises:
+            UserError: the items have images of different sizes (use `sample`), or the result is that of tasks.
+        """
+        return self._stack([self._folder.samples(name, self.runs)[0] for name in self.names])
+
+    def sample(self, name: str, run: int | None = None) -> Tensor:
+        """Return a sample of an item, [C, H, W]: the reported one, or that of a run."""
+        if run is None:
+            run = (self.metrics["images"][name]["reported"] or {"run": 0})["run"]
+        return self._folder.samples(name, self.runs)[0][run]
+
+    @cached_property
+    def measurement(self) -> Tensor:
+        """The measurements, [items, ...]; raises as `samples` does."""
+        return self._stack([self._folder.measured(name)[0] for name in self.names])
+
+    @cached_property
+    def truth(self) -> Tensor | None:
+        """The true images, [items, C, H, W], None where they are not known; raises as `samples` does."""
+        known = [self._folder.measured(name)[1] for name in self.names]
+        images = [truth for truth in known if truth is not None]
+        return self._stack(images) if len(images) == len(known) else None
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; for tasks, that of each by its folder's name."""
+        if self.tasks:
+            return {task.path.name: task.metrics for task in self.tasks}
+        content: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def _folder(self) -> RunFolder:
+        return RunFolder(self.path)
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        if self.tasks:
+            raise UserError("this recipe has tasks: look at the result of each, such as result.tasks[0]")
+        shapes = sorted({tuple(tensor.shape) for tensor in tensors})
+        if len(shapes) > 1:
+            raise UserError(
+                f"the items have different shapes ({', '.join(map(str, shapes))}); take them one by one"
+            )
+        return torch.stack(tensors)

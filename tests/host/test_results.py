@@ -1,0 +1,143 @@
+"""The folder of a run: whole files, one program at a time, one recipe, damage noticed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from daps_kit.errors import UserError
+from daps_kit.results import Failure, RunFolder, RunResult, Sample, read_tensors, write_tensors
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "out")
+
+
+def test_samples_come_back_bit_for_bit_with_their_failure(folder):
+    x0 = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    folder.write_sample("a", 0, Sample(x0))
+    failure = Failure(level=4, levels=20, sigma=1.5, reason="the chain diverged")
+    folder.write_sample("a", 1, Sample(torch.full((3, 5, 7), math.nan), failure))
+    images, failures = folder.samples("a", 2)
+    assert torch.equal(images[0], x0)
+    assert images[1].isnan().all()
+    assert failures == {1: failure}
+    assert str(failure) == "lost at level 5 of 20 (sigma 1.5): the chain diverged"
+    assert torch.equal(load_file(folder.sample("a", 0))["x0"], x0)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, -1])
+def test_a_truncated_file_counts_as_missing(folder, keep):
+    folder.write_sample("a", 0, Sample(torch.zeros(3, 4, 4)))
+    folder.write_measurement("a", torch.ones(3, 2, 2), None, {"mask": torch.zeros(2, 2)})
+    for path in (folder.sample("a", 0), folder.measurement("a")):
+        path.write_bytes(path.read_bytes()[:keep])
+    assert folder.read_sample("a", 0) is None
+    assert folder.read_measurement("a") is None
+    with pytest.raises(UserError, match=r"run-00.safetensors is missing or damaged"):
+        folder.samples("a", 1)
+    with pytest.raises(UserError, match=r"a.safetensors is missing or damaged"):
+        folder.measured("a")
+
+
+def test_measurement_keeps_the_state_of_its_operator(folder):
+    y, truth, mask = torch.rand(3, 2, 2), torch.rand(3, 4, 4), torch.eye(4)
+    folder.write_measurement("a", y, truth, {"mask": mask})
+    found, _ = read_tensors(folder.measurement("a")) or ({}, {})
+    assert torch.equal(found["operator.mask"], mask)
+    stored = folder.measured("a")
+    assert torch.equal(stored[0], y)
+    assert stored[1] is not None
+    assert torch.equal(stored[1], truth)
+
+
+def test_numbers_that_are_not_finite_become_null(folder):
+    folder.write_json("x.json", {"a": [math.nan, 1.5], "b": {"c": math.inf}})
+    assert json.loads((folder.path / "x.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}}
+
+
+def test_the_recipe_is_written_first_and_leftovers_go(folder):
+    folder.path.mkdir()
+    (folder.path / ".run.7.tmp").write_bytes(b"half")
+    with folder.claim("a: 1\n"):
+        assert (folder.path / "recipe.yaml").read_text() == "a: 1\n"
+        assert not (folder.path / ".run.7.tmp").exists()
+
+
+def test_another_recipe_is_refused_with_the_difference(folder):
+    first = "seed: 1\nsampler:\n  steps: 5\n  lr: 5e-05\nbatch_size: 4\noutput: a\n"
+    with folder.claim(first):
+        pass
+    with folder.claim(first.replace("batch_size: 4", "batch_size: auto").replace("output: a", "output: b")):
+        pass
+    with (
+        pytest.raises(UserError) as caught,
+        folder.claim(first.replace("5\n", "6\n").replace("seed: 1\n", "")),
+    ):
+        pass
+    message = str(caught.value)
+    assert "    seed: 1 there, not set here" in message
+    assert "    sampler.steps: 5 there, 6 here" in message
+    assert "batch_size" not in message
+    assert (folder.path / "recipe.yaml").read_text() == first
+
+
+def test_a_folder_with_something_else_is_refused(folder):
+    folder.path.mkdir()
+    (folder.path / "thesis.tex").write_text("")
+    with (
+        pytest.raises(UserError, match=r"holds something that is no run \(thesis.tex"),
+        folder.claim("a: 1\n"),
+    ):
+        pass
+    assert [path.name for path in folder.path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(folder):
+    folder.path.write_text("")
+    with pytest.raises(UserError, match=r"cannot use .*out as output"), folder.claim("a: 1\n"):
+        pass
+
+
+def test_two_programs_do_not_share_a_folder(folder):
+    again = RunFolder(folder.path).claim("a: 1\n")
+    with folder.claim("a: 1\n"), pytest.raises(UserError, match="another daps-kit is at work"), again:
+        pass
+    with folder.claim("a: 1\n"):
+        pass
+    with FileLock(folder.path / ".lock"), pytest.raises(UserError, match="at work"), folder.claim("a: 1\n"):
+        pass
+
+
+def test_the_batch_size_is_remembered(folder):
+    assert folder.batch_size is None
+    folder.write_environment(torch.device("cpu"), 8)
+    assert folder.batch_size == 8
+    content = json.loads((folder.path / "environment.json").read_text())
+    assert content["libraries"]["torch"] == torch.__version__
+    assert content["device"] == "cpu"
+    (folder.path / "environment.json").write_text("{")
+    assert folder.batch_size is None
+
+
+def test_results_of_different_shapes_are_not_stacked(tmp_path):
+    folder = RunFolder(tmp_path)
+    for name, size in (("a", 4), ("b", 6)):
+        folder.write_sample(name, 0, Sample(torch.zeros(3, size, size)))
+    with pytest.raises(UserError, match=r"different shapes .*take them one by one"):
+        _ = RunResult(tmp_path, ("a", "b"), 1).samples
+    with pytest.raises(UserError, match="has tasks"):
+        _ = RunResult(tmp_path, tasks=(RunResult(tmp_path, ("a",), 1),)).samples
+
+
+def test_tensors_on_the_way_to_disk_may_be_views(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    write_tensors(tmp_path / "x.safetensors", {"t": base.T, "a": base[0], "b": base[0]})
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["t"], base.T)
