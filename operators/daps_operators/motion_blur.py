@@ -63,7 +63,7 @@ class MotionBlur(LinearOperator):
         self._horizontal: Border = (w // 2, w - 1 - w // 2)
         self._bordered = (height + h - 1, width + w - 1)
         self._length = (fast_length(self._bordered[0]), fast_length(self._bordered[1]))
-        spectrum = torch.fft.rfft2(kernel.to(torch.float64), s=self._length)
+        spectrum = torch.fft.rfft2(kernel.to("cpu").to(torch.float64), s=self._length)
         self._spectrum, self._conjugate = Constant(spectrum), Constant(spectrum.conj().resolve_conj())
         self._power = Constant(spectrum.abs().square())
 
