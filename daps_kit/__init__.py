@@ -25,7 +25,7 @@ _HOME = {
     "hookimpl": "daps_kit.hooks",
 }
 
-__all__ = ["UserError", "__version__", "build", "hookimpl", "run", "sample"]  # noqa: F822
+__all__ = ["UserError", "__version__", "build", "hookimpl", "run", "sample"]
 
 
 def __getattr__(name: str) -> Any:

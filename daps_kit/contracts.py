@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -146,20 +147,20 @@ class _StackedOperator(Operator):
             self.observed = torch.cat([mask for mask in masks if mask is not None])
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = zip(self.operators, x.split(1), strict=True)
+        rows = zip(self.operators, torch.split(x, 1), strict=True)
         return torch.cat([operator.forward(row) for operator, row in rows])
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        rows = zip(self.operators, x.split(1), strict=True)
+        rows = zip(self.operators, torch.split(x, 1), strict=True)
         pairs = [operator.forward_vjp(row) for operator, row in rows]
 
         def vjp(v: Tensor) -> Tensor:
-            return torch.cat([pair[1](row) for pair, row in zip(pairs, v.split(1), strict=True)])
+            return torch.cat([pair[1](row) for pair, row in zip(pairs, torch.split(v, 1), strict=True)])
 
         return torch.cat([pair[0] for pair in pairs]), vjp
 
     def to_image(self, y: Tensor) -> Tensor:
-        rows = zip(self.operators, y.split(1), strict=True)
+        rows = zip(self.operators, torch.split(y, 1), strict=True)
         return torch.cat([operator.to_image(row) for operator, row in rows])
 
 
@@ -171,8 +172,8 @@ class LinearOperator(Operator):
         """Return A^T y, [B, C, H, W]."""
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return A x and the adjoint."""
-        return self.forward(x), self.adjoint
+        """Return A x, detached, and the adjoint."""
+        return self.forward(x.detach()), self.adjoint
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return A v."""
@@ -186,9 +187,17 @@ class LinearOperator(Operator):
             weight: positive, one number or one for each sample [B].
 
         By conjugate gradients to a relative residual of 1e-6 unless an operator knows a closed form.
+
+        Raises:
+            ArithmeticError: the residual stayed above 1e-3, which a larger weight would avoid.
         """
         scale = per_sample(weight, b)
-        solution, _ = conjugate_gradients(lambda x: self.adjoint(self.forward(x)) + scale * x, b, max_steps=2000)
+        solution, residual = conjugate_gradients(
+            lambda x: self.adjoint(self.forward(x)) + scale * x, b, max_steps=2000
+        )
+        if bool((residual > 1e-3).any()):
+            worst = float(residual.max())
+            raise ArithmeticError(f"conjugate gradients stopped at a relative residual of {worst:.1e}")
         return solution
 
 
@@ -245,7 +254,7 @@ class Prior(ABC):
         sigmas = ((high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7).tolist()
         with torch.no_grad():
             x = sigmas[0] * streams.normal(shape)
-            for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            for sigma, following in pairwise(sigmas):
                 slope = (x - self.denoise(x, sigma)) / sigma
                 ahead = x + (following - sigma) * slope
                 slope_ahead = (ahead - self.denoise(ahead, following)) / following
@@ -271,7 +280,7 @@ class Covariance(ABC):
 
 
 class Target(ABC):
-    r"""The distribution that a kernel samples, p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0).
+    """The distribution that a kernel samples, p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0).
 
     For a latent prior x0 is the latent and p(y | x0) contains the decoder.
 
