@@ -82,7 +82,7 @@ class SectionReader:
                 return None
             if all(option in models or option is NoneType for option in options):
                 example = " such as {use: ...}" if self._names(models) else ""
-                given = "nothing" if node.value is None else as_written(node.value)
+                given = "nothing" if node.value is None else as_written(node.plain())
                 return self.fail(f"expected a section of settings{example}, got {given}", path, node)
         for option in options:
             if isinstance(node.value, list) and get_origin(option) in (tuple, list) and get_args(option):
@@ -132,7 +132,7 @@ class SectionReader:
                 one_of = either([repr(name) for name in names])
                 return self.fail(f"'use' is missing; it is {one_of}", path, node, key=True)
             if not isinstance(use.value, str):
-                return self.fail(f"expected a name, got {as_written(use.value)}", f"{path}.use", use)
+                return self.fail(f"expected a name, got {as_written(use.plain())}", f"{path}.use", use)
             try:
                 model = self._named(models, use.value)
             except ComponentError as error:

@@ -20,7 +20,6 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "string_type": "text",
     "path_type": "a path",
-    "is_instance_of": "another kind of value",
     "tuple_type": "a list",
     "list_type": "a list",
     "dict_type": "a section of settings",
@@ -57,42 +56,36 @@ def either(options: Sequence[str]) -> str:
     return f"{', '.join(head)} or {last}" if head else last
 
 
-def _expectation(error: dict[str, Any]) -> tuple[str, str, list[str]]:
-    """Return what was expected, or a message that stands for itself, and the words that could have been meant."""
+def _expectation(error: dict[str, Any]) -> tuple[list[str], str]:
+    """Return what would have been right (several things for a choice), or a message that stands for itself."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _EXPECTED:
-        return _EXPECTED[kind], "", []
+        return [_EXPECTED[kind]], ""
     if kind in _BOUNDS:
         key, phrase = _BOUNDS[kind]
-        return phrase.format(context[key]), "", []
+        bound = context[key]
+        return [phrase.format(f"{bound:g}" if isinstance(bound, float) else bound)], ""
     if kind in ("literal_error", "enum"):
-        words = [word.strip() for word in context["expected"].replace(" or ", ", ").split(",")]
-        return either(words), "", [word.strip("'") for word in words]
+        return context["expected"].replace(" or ", ", ").split(", "), ""
     if kind in ("too_short", "too_long"):
         bound = "at least" if kind == "too_short" else "at most"
-        count = context.get("min_length" if kind == "too_short" else "max_length")
-        return f"{bound} {count} item{'' if count == 1 else 's'}, not {context.get('actual_length')}", "", []
-    if kind == "string_pattern_mismatch":
-        return f"text of the form {context['pattern']}", "", []
+        count = context["min_length" if kind == "too_short" else "max_length"]
+        return [f"{bound} {count} item{'' if count == 1 else 's'}, not {context['actual_length']}"], ""
     if kind == "missing":
-        return "", "an item is missing", []
-    if kind in ("value_error", "assertion_error"):
-        return "", str(context["error"]), []
-    return "", error["msg"], []
+        return ["a longer list"], ""
+    if kind == "string_pattern_mismatch":
+        return [f"text of the form {context['pattern']}"], ""
+    if kind == "is_instance_of":
+        return ["a path" if context["class"] == "Path" else f"a {context['class']}"], ""
+    return [], str(context["error"]) if kind in ("value_error", "assertion_error") else error["msg"]
 
 
 def reword(errors: Sequence[dict[str, Any]], value: Any) -> str:
     """Return one message for the errors of one value: several are the alternatives of a union, none of which fits."""
-    expected: list[str] = []
-    messages: list[str] = []
-    options: list[str] = []
-    for error in errors:
-        phrase, message, words = _expectation(error)
-        options += words
-        if phrase and phrase not in expected:
-            expected.append(phrase)
-        if message and message not in messages:
-            messages.append(message)
-    text = f"expected {either(expected)}, got {as_written(value)}" if expected else ""
-    hint = did_you_mean(value, options) if isinstance(value, str) else ""
-    return "; ".join(part for part in (text, *messages) if part) + hint
+    found = [_expectation(error) for error in errors]
+    expected = list(dict.fromkeys(phrase for phrases, _ in found for phrase in phrases))
+    messages = list(dict.fromkeys(message for _, message in found if message))
+    text = [f"expected {either(expected)}, got {as_written(value)}"] if expected else []
+    words = [phrase.strip("'") for phrase in expected if phrase.startswith("'")]
+    hint = did_you_mean(value, words) if isinstance(value, str) else ""
+    return "; ".join(text + messages) + hint

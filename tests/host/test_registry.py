@@ -14,11 +14,11 @@ from daps_kit.hooks import hookspec  # noqa: F401 (the module must load without 
 from daps_kit.registry import HOOKS, InvalidPluginError, Registry, check_settings, default_registry
 from daps_kit.settings import KINDS, KernelSettings
 
-HEAD = '''
+HEAD = """
 from pydantic import Field
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import KernelSettings, OperatorSettings, Settings
-'''
+"""
 GOOD = (
     HEAD
     + '''
@@ -46,7 +46,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.delenv("DAPS_KIT_DISABLE", raising=False)
     before = set(sys.modules)
 
-    def write(distribution: str, source: str | None, *, version: str = "1.2", points: str | None = None) -> None:
+    def write(
+        distribution: str, source: str | None, *, version: str = "1.2", points: str | None = None
+    ) -> None:
         module = distribution.replace("-", "_")
         info = site / f"{module}-{version}.dist-info"
         info.mkdir()
@@ -203,7 +205,9 @@ def test_control_c_at_import_is_not_swallowed(install: Install) -> None:
         Registry.discover()
 
 
-def test_what_a_plugin_prints_is_kept_from_the_output(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_plugin_prints_is_kept_from_the_output(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
     install("chatty", "print('hello from chatty')\n" + GOOD)
     found = plugin(Registry.discover(), "chatty")
     assert found.status == "ok"
@@ -261,11 +265,15 @@ def test_discovery_without_third_parties(install: Install) -> None:
 
 def test_unknown_names() -> None:
     registry = Registry.discover(third_parties=False)
-    with pytest.raises(ComponentError, match=r"unknown operator 'gausian_blur'; there are .*did you mean 'gaussian_blur'\?"):
+    with pytest.raises(
+        ComponentError, match=r"unknown operator 'gausian_blur'; there are .*did you mean 'gaussian_blur'\?"
+    ):
         registry.find("operator", "gausian_blur")
     with pytest.raises(ComponentError, match="'langevin' is a kernel"):
         registry.find("operator", "langevin")
-    with pytest.raises(ComponentError, match=r"unknown kernel 'daps-kit/langevim'.*did you mean 'langevin'\?"):
+    with pytest.raises(
+        ComponentError, match=r"unknown kernel 'daps-kit/langevim'.*did you mean 'langevin'\?"
+    ):
         registry.find("kernel", "daps-kit/langevim")
     with pytest.raises(ComponentError, match="unknown kernel 'elsewhere/langevin'"):
         registry.find("kernel", "elsewhere/langevin")
