@@ -1,0 +1,145 @@
+r"""Nonlinear blur: A(x) = clip(2 b(x / 2 + 1 / 2, k) - 1, -1, 1), with b the blur network and k its kernel code.
+
+Images whose sides are no multiples of what the network takes are reflected at their borders before it and cropped
+after it; the code has a vector for each square of the bordered image.
+
+Source: Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse Problems", ICLR 2023, for the task;
+`bkse` for the network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Noise, Operator, Shape
+from daps_kit.errors import UserError
+
+from .bkse import BlurNetwork, load_blur_network
+from .files import read_array
+from .reflection import Border, reflect
+
+if TYPE_CHECKING:
+    from . import NonlinearBlur as NonlinearBlurSettings
+
+__all__ = ["NonlinearBlur", "build_nonlinear_blur", "published_weights"]
+
+PUBLISHED = "GOPRO_wVAE.pth"
+DOWNLOAD = "https://drive.google.com/file/d/1vRoDpIsrTRYZKsOMPNbPcMtFDpCT6Foy"
+
+
+class NonlinearBlur(Operator):
+    """The blur of a network, for images of any size.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise: the noise model.
+        network: the blur network.
+        code: kernel codes [1 or B, kernel_dim, h, w] with (h, w) = `code_size(network, shape)`.
+    """
+
+    def __init__(self, shape: Shape, noise: Noise, network: BlurNetwork, code: Tensor) -> None:
+        super().__init__(shape, noise)
+        self.network = network
+        self.code = code
+        stride = network.config.stride
+        self._vertical, self._horizontal = (_border(side, stride) for side in shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred images, [B, C, H, W] in [-1, 1]."""
+        u = reflect(x / 2 + 0.5, self._vertical, self._horizontal)
+        blurred = self.network(u, self.code)
+        (top, left), (height, width) = (self._vertical[0], self._horizontal[0]), self.shape[1:]
+        y: Tensor = (2 * blurred[..., top : top + height, left : left + width] - 1).clamp(-1, 1)
+        return y
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the kernel code."""
+        return {"kernel": self.code}
+
+    @classmethod
+    def stack(cls, operators: Sequence[Operator]) -> Operator:
+        """Join operators of one network into one whose sample b has the code of `operators[b]`."""
+        first = operators[0]
+        blurs = [operator for operator in operators if isinstance(operator, NonlinearBlur)]
+        if all(operator is first for operator in operators) or len({id(blur.network) for blur in blurs}) != 1:
+            return super().stack(operators)
+        return cls(first.shape, first.noise, blurs[0].network, torch.cat([blur.code for blur in blurs]))
+
+
+def code_size(network: BlurNetwork, shape: Shape) -> tuple[int, int]:
+    """Return how many code vectors an image has, down and across."""
+    stride = network.config.stride
+    return -(-shape[1] // stride), -(-shape[2] // stride)
+
+
+def published_weights() -> Path:
+    """Return where the published weights are looked for: `checkpoints` in the cache folder.
+
+    That is DAPS_KIT_CACHE, or `daps-kit` in XDG_CACHE_HOME or in ~/.cache.
+    """
+    cache = os.environ.get("DAPS_KIT_CACHE")
+    folder = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "daps-kit"
+    return folder.expanduser() / "checkpoints" / PUBLISHED
+
+
+def build_nonlinear_blur(
+    settings: NonlinearBlurSettings, shape: Shape, seed: int, device: torch.device
+) -> NonlinearBlur:
+    """Return the operator of the settings, its code drawn or read.
+
+    Raises:
+        UserError: the weights are missing or damaged, or the code or the images do not fit them.
+    """
+    path = published_weights() if settings.weights == "published" else Path(settings.weights)
+    if not path.is_file():
+        raise UserError(
+            f"nonlinear_blur needs weights that are not there: download {PUBLISHED} (461 MB) from {DOWNLOAD} "
+            f"and save it as {path}, or set `weights` to where it is"
+        )
+    network = _network(path, path.stat().st_mtime_ns, str(device))
+    if shape[0] != network.config.channels:
+        raise UserError(
+            f"the blur network {path} takes images of {network.config.channels} channels, got {shape[0]}"
+        )
+    dimensions = (network.config.kernel_dim, *code_size(network, shape))
+    if isinstance(settings.kernel, Path):
+        code = _read_code(settings.kernel, dimensions)
+    elif settings.kernel == "random":
+        code = settings.kernel_scale * np.random.default_rng(seed).standard_normal(dimensions)
+    else:  # the published code, drawn alike for images of any size
+        code = settings.kernel_scale * np.random.RandomState(0).standard_normal(dimensions)
+    return NonlinearBlur(
+        shape, settings.noise.build(), network, torch.from_numpy(code)[None].to(device).float()
+    )
+
+
+@lru_cache(maxsize=1)
+def _network(path: Path, modified: int, device: str) -> BlurNetwork:
+    """Return the network of a file, which images with a code of their own share."""
+    return load_blur_network(path).to(device)
+
+
+def _read_code(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
+    """Read a code of the given dimensions, or one vector for the whole image."""
+    code = read_array(path)
+    code = code[0] if code.ndim == 4 and len(code) == 1 else code
+    if code.shape not in (dimensions, (dimensions[0],), (dimensions[0], 1, 1)):
+        raise UserError(
+            f"the kernel code {path} has the shape {code.shape}; allowed for these images and weights: "
+            f"{dimensions}, or {dimensions[:1]} for the same blur everywhere"
+        )
+    return np.broadcast_to(code.reshape(dimensions[0], -1, 1) if code.ndim == 1 else code, dimensions).copy()
+
+
+def _border(side: int, stride: int) -> Border:
+    """Return how many pixels an axis lacks to a multiple of the stride, half of them on each side."""
+    lacking = -side % stride
+    return lacking // 2, lacking - lacking // 2
