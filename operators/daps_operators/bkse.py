@@ -18,6 +18,7 @@ codes come from an encoder that sees a sharp image and its blurred twin.
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,7 @@ class BlurNetwork(nn.Module):
     def __init__(self, config: BlurNetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self._in_precision: dict[torch.dtype, BlurNetwork] = {}
         width, tail = config.width, config.tail
 
         def activation() -> nn.Module:
@@ -166,6 +168,14 @@ class BlurNetwork(nn.Module):
         features = self.feature_extractor(u)
         adapted = self.adapter(features, code.expand(len(u), -1, -1, -1))
         return self.recon_trunk(adapted).add_(u)  # type: ignore[no-any-return]
+
+    def like(self, x: Tensor) -> BlurNetwork:
+        """Return the network in the precision of `x`: itself, or a copy that is made once."""
+        if x.dtype == self.recon_trunk[-1].weight.dtype:
+            return self
+        if x.dtype not in self._in_precision:
+            self._in_precision[x.dtype] = copy.deepcopy(self).to(x.dtype)
+        return self._in_precision[x.dtype]
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> BlurNetworkConfig:

@@ -55,7 +55,7 @@ class NonlinearBlur(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred images, [B, C, H, W] in [-1, 1]."""
         u = reflect(x / 2 + 0.5, self._vertical, self._horizontal)
-        blurred = self.network(u, self.code)
+        blurred = self.network.like(u)(u, self.code.to(u))
         (top, left), (height, width) = (self._vertical[0], self._horizontal[0]), self.shape[1:]
         y: Tensor = (2 * blurred[..., top : top + height, left : left + width] - 1).clamp(-1, 1)
         return y

@@ -322,3 +322,12 @@ def test_only_random_codes_differ_between_images():
     assert NonlinearBlurSettings(draw="per_image", kernel="random").per_image
     assert not NonlinearBlurSettings(draw="per_image").per_image
     assert not NonlinearBlurSettings(kernel="random").per_image
+
+
+def test_double_precision_agrees_with_single(tiny):
+    operator = NonlinearBlur((3, 20, 16), GaussianNoise(0.05), tiny, code_of(tiny, 3, 20, 16))
+    x = images(2, 3, 20, 16)
+    double = operator.forward(x.double())
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), operator.forward(x), rtol=1e-5, atol=1e-5)
+    assert tiny.recon_trunk[-1].weight.dtype == torch.float32
