@@ -238,20 +238,25 @@ def build_prior(
     Raises:
         UserError: weights are missing or damaged, or nothing says the shape.
     """
-    shape: Shape | None = None
-    if isinstance(data, MeasurementData):
-        shape = data.image_shape
-    elif isinstance(data, ImagesData):
-        first = load_image(data.files[0])
-        height, width = (data.size, data.size) if isinstance(data.size, int) else data.size or first.shape[1:]
-        shape = (len(first), height, width)
     try:
         # A prior that knows its images decides size and channels, and the data follow.
         return settings.build(shape=None, device=device)
     except UserError:
+        shape = _shape_of(data)
         if shape is None:
             raise
         return settings.build(shape=shape, device=device)
+
+
+def _shape_of(data: ImagesData | PriorData | MeasurementData) -> Shape | None:
+    if isinstance(data, MeasurementData):
+        return data.image_shape
+    if isinstance(data, PriorData):
+        return None
+    first = load_image(data.files[0])
+    size = data.size or (first.shape[1], first.shape[2])
+    height, width = (size, size) if isinstance(size, int) else size
+    return len(first), height, width
 
 
 # --- reading the user's own files --------------------------------------------------------------------------------

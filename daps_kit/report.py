@@ -304,8 +304,9 @@ def _with_error(found: dict[str, Any] | None, form: str) -> str:
 
 def outcome(metrics: dict[str, Any]) -> str:
     """Return the reported numbers of a run in a line."""
-    found = {key: metrics["summary"]["reported"].get(key) for key in _COLUMNS}
-    texts = [f"{_COLUMNS[key][0]} {_with_error(x, _COLUMNS[key][1])}" for key, x in found.items() if x]
+    phrases = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "residual": "residual {}"}
+    found = {key: metrics["summary"]["reported"].get(key) for key in phrases}
+    texts = [phrases[key].format(_with_error(x, _COLUMNS[key][1])) for key, x in found.items() if x]
     lost = len(metrics["lost"])
     return ", ".join([*texts, f"{lost} sample{'s' * (lost > 1)} lost"] if lost else texts)
 

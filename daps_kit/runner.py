@@ -87,7 +87,8 @@ def _prior(recipe: Recipe, jobs: Sequence[_Job]) -> Prior:
     """Return the recipe's prior: that of an earlier task where it is the same, or a new one."""
     device = _device(recipe.device)
     for job in jobs:
-        if job.recipe.prior == recipe.prior and job.device == device and job.prior.shape:
+        fits = job.prior.shape or job.recipe.data == recipe.data
+        if job.recipe.prior == recipe.prior and job.device == device and fits:
             return job.prior
     return build_prior(recipe.prior, recipe.data, device)
 

@@ -1,0 +1,152 @@
+"""A run that is broken off at any moment goes on, and gives exactly what an unbroken run gives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import daps_kit
+from daps_kit import files
+from daps_kit.errors import UserError
+
+COMMAND = "from daps_kit.cli import main; main()"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return everything that must not depend on how often a run was broken off."""
+    ignored = ("environment.json", "recipe.yaml", ".lock")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ignored
+    }
+
+
+def start(path: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMMAND, "run", str(path), *overrides]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_killed_and_run_again(toy, tmp_path):
+    changes = ("batch_size=2", "runs=4", "sampler.annealing.levels=40", "sampler.kernel.steps=30")
+    unbroken = daps_kit.run(toy(), [*changes, f"output={tmp_path / 'unbroken'}"], quiet=True)
+
+    out = tmp_path / "out"
+    program = start(toy(), *changes)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("samples/*/run-*.safetensors")):
+        assert program.poll() is None, program.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    program.send_signal(signal.SIGKILL)
+    program.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("samples/*/run-*.safetensors")}
+    assert 0 < len(finished) < 12
+    assert not (out / "metrics.json").exists()
+
+    program = start(toy(), *changes)
+    text = program.communicate(timeout=120)[0].decode()
+    assert program.returncode == 0, text
+    assert contents(out) == contents(unbroken.path)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2, 5, 8, 12, 17])
+def test_stopped_at_any_file_and_run_again(toy, tmp_path, monkeypatch, allowed):
+    """The disk is full after so many files: an error in one line, whole files only, and a run that goes on."""
+    unbroken = daps_kit.run(toy(), [f"output={tmp_path / 'unbroken'}"], quiet=True)
+    original, written = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        if len(written) >= allowed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(descriptor)
+        original(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "fsync", fsync)
+        with pytest.raises(UserError, match="cannot write .*: No space left on device") as caught:
+            daps_kit.run(toy(), quiet=True)
+    assert "\n" not in str(caught.value)
+    out = tmp_path / "out"
+    assert not list(out.rglob("*.tmp"))
+    whole = contents(unbroken.path)
+    for name, content in contents(out).items():
+        assert content == whole[name]
+    again = daps_kit.run(toy(), quiet=True)
+    assert contents(again.path) == whole
+
+
+def test_a_batch_is_completed_bit_for_bit(toy, tmp_path):
+    first = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
+    whole = contents(first.path)
+    (first.path / "samples/ash/run-01.safetensors").unlink()
+    (first.path / "samples/birch/run-00.safetensors").unlink()
+    again = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
+    assert contents(again.path) == whole
+    assert torch.equal(first.samples, again.samples)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "samples/ash/run-01.safetensors",
+        "samples/ash/run-01.png",
+        "measurement/birch.safetensors",
+        "measurement/birch.png",
+        "measurement/birch-truth.png",
+        "samples/cedar/posterior.safetensors",
+        "samples/cedar/std.png",
+        "grid.png",
+        "metrics.json",
+    ],
+)
+def test_damaged_files_are_made_again(toy, damaged):
+    first = daps_kit.run(toy(), quiet=True)
+    whole = contents(first.path)
+    path = first.path / damaged
+    path.write_bytes(path.read_bytes()[:-9])
+    assert contents(first.path) != whole
+    assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+def test_images_drawn_from_the_prior_are_not_drawn_again(toy, tmp_path, monkeypatch):
+    np.save(tmp_path / "mean.npy", np.zeros((3, 12, 12), dtype=np.float32))
+    prior = {"use": "gaussian", "mean": str(tmp_path / "mean.npy"), "std": 0.3}
+    path = toy(prior=prior, data={"use": "prior", "count": 2})
+    first = daps_kit.run(path, quiet=True)
+    whole = contents(first.path)
+    (first.path / "samples/draw-001/run-00.safetensors").unlink()
+    monkeypatch.setattr("daps_priors.gaussian.GaussianPrior.sample", None)
+    assert contents(daps_kit.run(path, quiet=True).path) == whole
+
+
+def test_a_finished_run_samples_nothing(toy, monkeypatch):
+    first = daps_kit.run(toy(), quiet=True)
+    whole = contents(first.path)
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("sampled again")
+
+    monkeypatch.setattr("daps_samplers.daps.DAPS.sample", refuse)
+    assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+def test_a_batch_size_found_once_is_kept(toy):
+    first = daps_kit.run(toy(), quiet=True)
+    environment = first.path / "environment.json"
+    environment.write_text(environment.read_text().replace('"batch_size": 16', '"batch_size": 2'))
+    (first.path / "samples/ash/run-00.safetensors").unlink()
+    daps_kit.run(toy(), quiet=True)
+    assert '"batch_size": 2' in environment.read_text()
