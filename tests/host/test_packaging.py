@@ -1,0 +1,84 @@
+"""What is in the wheel: a module or a recipe that is missing there would be missed only by users."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import daps_kit
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "daps_kit": ROOT / "daps_kit",
+    "daps_operators": ROOT / "operators/daps_operators",
+    "daps_priors": ROOT / "priors/daps_priors",
+    "daps_recipes": ROOT / "recipes",
+    "daps_samplers": ROOT / "samplers/daps_samplers",
+}
+LEFT_OUT = {"__pycache__", ".pyc"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from a copy so that the checkout stays as it is."""
+    pytest.importorskip("setuptools", reason="builds the wheel")
+    source = tmp_path_factory.mktemp("source")
+    for part in ("daps_kit", "operators", "priors", "recipes", "samplers"):
+        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        if (ROOT / part).exists():
+            shutil.copy(ROOT / part, source)
+    target = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    done = subprocess.run([*command, "-w", target, source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = target.glob("*.whl")
+    return zipfile.ZipFile(file)
+
+
+def test_every_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    expected = {
+        f"{name}/{file.relative_to(folder).as_posix()}"
+        for name, folder in PACKAGES.items()
+        for file in folder.rglob("*")
+        if file.is_file() and not LEFT_OUT & {*file.parts, file.suffix}
+    }
+    assert len(expected) > 60
+    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert expected - shipped == set()
+    assert shipped - expected == set(), "what the wheel holds beside the packages"
+
+
+def test_the_metadata(wheel: zipfile.ZipFile) -> None:
+    (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
+    metadata = wheel.read(f"{info}/METADATA").decode()
+    assert f"\nVersion: {daps_kit.__version__}\n" in metadata
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata or "\nLicense: Apache-2.0\n" in metadata
+    points = configparser.ConfigParser()
+    points.read_string(wheel.read(f"{info}/entry_points.txt").decode())
+    assert dict(points["daps_kit"]) == {
+        "operators": "daps_operators", "priors": "daps_priors", "samplers": "daps_samplers",
+    }  # fmt: skip
+    assert dict(points["console_scripts"]) == {"daps-kit": "daps_kit.cli:main"}
+
+
+def test_each_package_is_flat_and_typed() -> None:
+    for name, folder in PACKAGES.items():
+        nested = [f for f in folder.rglob("*.py") if f.parent != folder and "__pycache__" not in f.parts]
+        assert nested == [], "a sub-package vanishes from the wheel unless setup.cfg names it"
+        assert (folder / "py.typed").is_file() or name == "daps_recipes"
