@@ -9,7 +9,13 @@ from collections.abc import Iterable
 
 import pluggy
 
-from daps_kit.settings import KernelSettings, OperatorSettings, PriorSettings, SamplerSettings
+from daps_kit.settings import (
+    KernelSettings,
+    OperatorSettings,
+    PriorSettings,
+    SamplerSettings,
+    TrainerSettings,
+)
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -38,3 +44,8 @@ def daps_kernels() -> Iterable[type[KernelSettings]]:  # type: ignore[empty-body
 @hookspec
 def daps_samplers() -> Iterable[type[SamplerSettings]]:  # type: ignore[empty-body]
     """Return settings classes of samplers."""
+
+
+@hookspec
+def daps_trainers() -> Iterable[type[TrainerSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of what `daps-kit train` trains."""

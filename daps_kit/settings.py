@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from daps_kit.contracts import Kernel, Noise, Operator, Prior, Sampler
+    from daps_kit.trainer import Trainer
 
 __all__ = [
     "KINDS",
@@ -48,11 +49,12 @@ __all__ = [
     "RecipeText",
     "SamplerSettings",
     "Settings",
+    "TrainerSettings",
     "members",
     "resolve_path",
 ]
 
-Kind = Literal["operator", "prior", "kernel", "sampler"]
+Kind = Literal["operator", "prior", "kernel", "sampler", "trainer"]
 Shape = tuple[int, int, int]
 
 IntRange = Annotated[tuple[int, int], Strict(False)]
@@ -219,10 +221,25 @@ class SamplerSettings(ComponentSettings):
         """Return the sampler."""
 
 
+class TrainerSettings(ComponentSettings):
+    """Base of the settings of what `daps-kit train` trains: priors, or networks inside operators."""
+
+    kind = "trainer"
+    output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
+        description="folder of checkpoints, log and trained weights, relative to the working folder; "
+        "training/<name of the recipe> if not given"
+    )
+
+    @abstractmethod
+    def build(self) -> Trainer:
+        """Return the trainer; nothing is read or written before it runs."""
+
+
 KINDS: dict[Kind, type[ComponentSettings]] = {
     "operator": OperatorSettings,
     "prior": PriorSettings,
     "kernel": KernelSettings,
     "sampler": SamplerSettings,
+    "trainer": TrainerSettings,
 }
 """The kinds of component and the base class of the settings of each."""
