@@ -27,7 +27,7 @@ from daps_kit.settings import (
     resolve_path,
 )
 
-__all__ = ["Recipe", "load_recipe", "plain", "resolved_yaml", "to_yaml"]
+__all__ = ["Recipe", "apply_changes", "load_recipe", "plain", "resolved_yaml", "to_yaml"]
 
 
 def _device(value: str) -> str:
@@ -94,7 +94,10 @@ def load_recipe(
     root = compose(found, problems)
     if root is None:
         raise RecipeError(problems)
-    root = _change(root, [change for change in changes if change[0][0] == "tasks"], problems)
+    if "trainer" in root.value:
+        message = "this is a recipe of a training; `daps-kit train` runs it"
+        raise RecipeError([Problem(message, "trainer", root.value["trainer"].place)])
+    root = apply_changes(root, [change for change in changes if change[0][0] == "tasks"], problems)
     registry = registry or default_registry()
     recipes = [
         _read(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
@@ -104,7 +107,8 @@ def load_recipe(
     return tuple(recipe for recipe in recipes if recipe is not None)
 
 
-def _change(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+def apply_changes(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+    """Return a document with overrides (see `parse_overrides`) made to it."""
     for keys, value in changes:
         changed = override(root, keys, value)
         if isinstance(changed, str):
@@ -123,7 +127,7 @@ def _expand(
     base = replace(root, value=sections)
     changes = [change for change in changes if change[0][0] != "tasks"]
     if tasks is None:
-        return [_complete(_change(base, changes, problems), stem, None)]
+        return [_complete(apply_changes(base, changes, problems), stem, None)]
     if not isinstance(tasks.value, dict) or not tasks.value:
         problems.append(Problem("expected a section with at least one named task", "tasks", tasks.place))
         return []
@@ -134,7 +138,9 @@ def _expand(
             problems.append(Problem(message, f"tasks.{task}", overlay.place))
             continue
         node = merge(base, replace(overlay, value=overlay.value or {}, location=overlay.place))
-        expanded.append(_complete(_change(replace(node, key=overlay.key), changes, problems), stem, task))
+        expanded.append(
+            _complete(apply_changes(replace(node, key=overlay.key), changes, problems), stem, task)
+        )
     return expanded
 
 
@@ -224,13 +230,13 @@ def components(value: Any) -> list[ComponentSettings]:
     return [c for item in value for c in components(item)] if isinstance(value, list | tuple) else []
 
 
-def resolved_yaml(recipe: Recipe, *, registry: Registry | None = None) -> str:
+def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry | None = None) -> str:
     """Return a recipe as YAML with every default written out and every path absolute.
 
-    It loads again to an equal `Recipe`. A comment says which distributions its components came from.
+    It loads again to an equal recipe. A comment says which distributions its components came from.
     """
     registry = registry or default_registry()
-    lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit run FILE"]
+    lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit {command} FILE"]
     for settings in components(recipe):
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
