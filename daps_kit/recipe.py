@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 import daps_kit
 from daps_kit.data import DataSettings
 from daps_kit.document import Node, add_resolvers, compose, find, merge, override, parse_overrides, shown
-from daps_kit.errors import Location, Problem, RecipeError
+from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
 from daps_kit.registry import Registry, default_registry
 from daps_kit.sections import SectionReader
 from daps_kit.settings import (
@@ -97,7 +97,7 @@ def load_recipe(
     if "trainer" in root.value:
         message = "this is a recipe of a training; `daps-kit train` runs it"
         raise RecipeError([Problem(message, "trainer", root.value["trainer"].place)])
-    root = apply_changes(root, [change for change in changes if change[0][0] == "tasks"], problems)
+    root = _change_tasks(root, changes, problems)
     registry = registry or default_registry()
     recipes = [
         _read(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
@@ -115,6 +115,20 @@ def apply_changes(root: Node, changes: Sequence[tuple[list[str], Node]], problem
             problems.append(Problem(changed, ".".join(keys), value.location))
         else:
             root = changed
+    return root
+
+
+def _change_tasks(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+    """Make the overrides of single tasks, `tasks.NAME.KEY=VALUE`."""
+    tasks = root.value.get("tasks")
+    names = tasks.value if tasks is not None and isinstance(tasks.value, dict) else {}
+    for keys, value in changes:
+        if keys[0] == "tasks" and len(keys) > 2 and keys[1] not in names:
+            known = ", ".join(names) or "none"
+            message = f"unknown task; there are {known}{did_you_mean(keys[1], names)}"
+            problems.append(Problem(message, ".".join(keys[:2]), value.location))
+        elif keys[0] == "tasks":
+            root = apply_changes(root, [(keys, value)], problems)
     return root
 
 
@@ -148,17 +162,17 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
     """Fill in the name, the output folder (each task has its own) and the sampler."""
     sections = dict(node.value)
     end = f"/{task}" if task else ""
-    for key, default in (("name", stem), ("output", None)):
-        given = sections.get(key)
-        if given is None and default:
-            sections[key] = Node(default + end)
-        elif given is not None and isinstance(given.value, str):
-            sections[key] = replace(given, value=given.value + end)
-    name = sections["name"].value
-    sections.setdefault("output", Node(f"results/{name}"))
-    if isinstance(sections["output"].value, str):
+    given = {key: sections.get(key) or Node(None) for key in ("name", "output")}
+    given = {
+        key: replace(node, value=node.value + end) if isinstance(node.value, str) else node
+        for key, node in given.items()
+    }
+    name = Node(stem + end) if given["name"].value is None else given["name"]
+    output = Node(f"results/{name.value}") if given["output"].value is None else given["output"]
+    if isinstance(output.value, str):
         # Not from the recipe's folder, as other paths: results belong where the user works.
-        sections["output"] = replace(sections["output"], value=resolve_path(str(sections["output"].value)))
+        output = replace(output, value=resolve_path(str(output.value)))
+    sections |= {"name": name, "output": output}
     sampler = sections.setdefault("sampler", Node({}, node.location))
     if isinstance(sampler.value, dict) and "use" not in sampler.value:
         sections["sampler"] = replace(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "scipy", "PIL", "rich", "numpy", "safetensors")
+HEAVY = ("torch", "scipy", "PIL", "numpy", "safetensors")
 COMMANDS = {
     "help": ["--help"],
     "version": ["--version"],

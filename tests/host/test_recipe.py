@@ -71,6 +71,7 @@ def test_defaults(folder: Path) -> None:
         0,
     )
     assert recipe.output == folder / "results/r"
+    assert load(MINIMAL + "name: null\noutput: null\n") == recipe
 
 
 def test_a_recipe_cannot_be_changed() -> None:

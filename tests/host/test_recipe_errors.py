@@ -318,3 +318,13 @@ def test_what_is_wrong_with_tasks() -> None:
         "r.yaml:7:3 tasks.c/d",
         "r.yaml:8:3 tasks.e",
     ]
+
+
+def test_an_override_of_a_task_that_is_not_there() -> None:
+    found = problems(MINIMAL + "tasks: {box: {seed: 1}}\n", "tasks.boxx.seed=3")
+    assert found == [
+        "override 'tasks.boxx.seed=3': tasks.boxx: unknown task; there are box; did you mean 'box'?"
+    ]
+    assert problems(MINIMAL, "tasks.box.seed=3") == [
+        "override 'tasks.box.seed=3': tasks.box: unknown task; there are none"
+    ]
