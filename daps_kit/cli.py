@@ -1,4 +1,4 @@
-"""The command line. What a command needs is imported when it runs: none but `run` imports torch."""
+"""The command line. What a command needs is imported when it runs: none but those that compute import torch."""
 
 from __future__ import annotations
 
@@ -83,27 +83,49 @@ def run(recipe: str, overrides: tuple[str, ...], output: Path | None, quiet: boo
 
 @main.command()
 @_recipe_command
+@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+def train(recipe: str, overrides: tuple[str, ...], quiet: bool) -> None:
+    """Train a prior, or another network, by a RECIPE with a `trainer`.
+
+    KEY=VALUE changes a setting, such as `trainer.images=photos`. The same command again goes on where it was broken
+    off; with a larger `trainer.images_seen` it trains a finished network further.
+    """
+    from daps_kit.training import train as train_recipe
+
+    train_recipe(recipe, overrides, quiet=quiet)
+
+
+@main.command()
+@_recipe_command
 @click.option("--resolved", is_flag=True, help="Print the recipe with every default written out.")
 @as_json
 def check(recipe: str, overrides: tuple[str, ...], resolved: bool, as_json: bool) -> None:
     """Validate a RECIPE without running it; every problem is listed."""
     from daps_kit.recipe import load_recipe, resolved_yaml
+    from daps_kit.training import is_training, load_training
 
+    training = is_training(recipe)
+    found: list[tuple[str, Path, Any]]
     try:
-        recipes = load_recipe(recipe, overrides)
+        if training:
+            trained = load_training(recipe, overrides)
+            found = [(trained.name, trained.trainer.output, trained)]
+        else:
+            found = [(each.name, each.output, each) for each in load_recipe(recipe, overrides)]
     except RecipeError as error:
         if as_json:
             print_json({"valid": False, "problems": [_problem(problem) for problem in error.problems]})
             raise click.exceptions.Exit(2) from None
         raise
     if as_json:
-        names = [{"name": each.name, "output": each.output} for each in recipes]
+        names = [{"name": name, "output": output} for name, output, _ in found]
         print_json({"valid": True, "recipes": names, "problems": []})
     elif resolved:
-        print_yaml("---\n".join(resolved_yaml(each) for each in recipes))
+        command = "train" if training else "run"
+        print_yaml("---\n".join(resolved_yaml(each, command=command) for *_, each in found))
     else:
-        for each in recipes:
-            click.echo(f"{each.name}: valid; results go to {each.output}")
+        for name, output, _ in found:
+            click.echo(f"{name}: valid; results go to {output}")
 
 
 def _problem(problem: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from daps_kit.errors import ComponentError, UserError, did_you_mean
-from daps_kit.recipe import Recipe, plain, to_yaml
+from daps_kit.recipe import plain, to_yaml
 from daps_kit.registry import Component, Registry
 from daps_kit.schema import component_schema
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
@@ -181,9 +181,7 @@ def snippet(component: Component, registry: Registry) -> str:
 
 def _placed(kind: Kind, section: dict[str, Any]) -> dict[str, Any]:
     """Return a section under the keys where a recipe has it: a kernel lies in the sampler."""
-    if kind in Recipe.model_fields:
-        return {kind: section}
-    return {"sampler": {kind: section}} if kind == "kernel" else section
+    return {"sampler": {kind: section}} if kind == "kernel" else {kind: section}
 
 
 def text(component: Component) -> str:

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from daps_kit.recipe import Recipe
 from daps_kit.registry import Component, Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
+from daps_kit.training import TrainingRecipe
 
 __all__ = ["component_schema", "recipe_schema"]
 
@@ -17,14 +18,19 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
-    """Return the JSON Schema of a recipe with the components of a registry (of the installed plugins by default).
+    """Return the JSON Schema of recipes, of a run or of a training.
+
+    Args:
+        registry: the components they can name; those of the installed plugins by default.
 
     A recipe may inherit what it leaves out, so that a section need not be complete; `daps-kit check` knows more.
     """
     registry = registry or default_registry()
     in_recipes = _in_recipes(registry)
     offered = [c for kind in in_recipes for c in registry.components(kind)]
-    schemas = _schemas([Recipe, *(KINDS[kind] for kind in in_recipes), *(c.settings for c in offered)])
+    schemas = _schemas(
+        [Recipe, TrainingRecipe, *(KINDS[kind] for kind in in_recipes), *(c.settings for c in offered)]
+    )
     definitions: dict[str, Any] = schemas.pop("$defs")
     for component in offered:
         _add_use(definitions[schemas[component.settings]], component)
@@ -32,6 +38,8 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
         cases = [(c, f"#/$defs/{schemas[c.settings]}") for c in offered if c.kind == kind]
         definitions[schemas[KINDS[kind]]] = _one_of(kind, cases)
     recipe = definitions.pop(schemas[Recipe])
+    trainer = definitions.pop(schemas[TrainingRecipe])["properties"]["trainer"]
+    of_runs = [key for key in Recipe.model_fields if key not in TrainingRecipe.model_fields]
     overlay = {
         "type": "object",
         "description": "What a task sets differently.",
@@ -53,9 +61,15 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "A recipe of daps-kit",
         "type": "object",
-        "properties": {"extends": extends, **recipe["properties"], "tasks": tasks},
+        "properties": {"extends": extends, **recipe["properties"], "tasks": tasks, "trainer": trainer},
         "additionalProperties": False,
-        "anyOf": [{"required": complete}, {"required": ["extends"]}, {"required": ["tasks"]}],
+        "anyOf": [
+            {"required": complete},
+            {"required": ["extends"]},
+            {"required": ["tasks"]},
+            {"required": ["format", "trainer"]},
+        ],
+        "dependentSchemas": {"trainer": {"properties": dict.fromkeys([*of_runs, "tasks"], False)}},
         "$defs": dict(sorted({**definitions, "Task": overlay}.items())),
     }
     tidied: dict[str, Any] = _tidied(schema)
@@ -70,9 +84,9 @@ def component_schema(component: Component) -> dict[str, Any]:
 
 
 def _in_recipes(registry: Registry) -> list[Kind]:
-    """Return the kinds that the recipe of a run can hold, at the top or inside another component."""
+    """Return the kinds that a recipe can hold, at the top or inside another component."""
     found: set[Kind] = set()
-    models: list[type[BaseModel]] = [Recipe]
+    models: list[type[BaseModel]] = [Recipe, TrainingRecipe]
     for model in models:
         for info in model.model_fields.values():
             for option in members(info.annotation):
@@ -101,10 +115,12 @@ def _add_use(definition: dict[str, Any], component: Component) -> None:
 
 def _one_of(kind: Kind, cases: list[tuple[Component, str]]) -> dict[str, Any]:
     """Return the schema of a section whose `use` decides what else it holds."""
+    described = {"type": "object", "description": f"A component of the kind {kind}; `use` says which."}
+    if not cases:
+        return described
     names = [name for component, _ in cases for name in (component.name, component.qualified)]
     return {
-        "type": "object",
-        "description": f"A component of the kind {kind}; `use` says which.",
+        **described,
         "properties": {"use": {"enum": list(dict.fromkeys(names))}},
         "allOf": [
             {

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PrivateAttr
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from pydantic import Field
 
 from daps_kit.document import Node, compose, find, parse_overrides, shown
 from daps_kit.errors import Location, Problem, RecipeError, UserError
@@ -26,6 +24,9 @@ from daps_kit.registry import Registry, default_registry
 from daps_kit.sections import SectionReader
 from daps_kit.settings import Settings, TrainerSettings, resolve_path
 from daps_kit.trainer import TrainingProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["TrainingRecipe", "is_training", "load_training", "train"]
 
@@ -39,13 +40,6 @@ class TrainingRecipe(Settings):
     format: Literal[1] = Field(description="version of the format of recipes")
     name: str = Field(description="name of the training; the file's name where not given")
     trainer: TrainerSettings = Field(description="what is trained, on what, and how")
-
-    _source: Path | None = PrivateAttr(None)
-
-    @property
-    def source(self) -> Path | None:
-        """The file it was read from."""
-        return self._source
 
 
 def is_training(recipe: str | Path) -> bool:
@@ -88,7 +82,6 @@ def load_training(
     if problems + reader.problems:
         raise RecipeError(problems + reader.problems)
     assert isinstance(settings, TrainingRecipe)
-    settings._source = found
     return settings
 
 
@@ -123,6 +116,8 @@ def train(
         recipe = load_training(recipe, overrides)
     elif list(overrides):
         raise UserError("overrides change the text of a recipe; give its file, not a recipe that was read")
+    from rich.console import Console
+
     folder = recipe.trainer.output
     console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
     trainer = recipe.trainer.build()
@@ -150,6 +145,8 @@ class Report:
     """
 
     def __init__(self, name: str, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self.name, self.console, self.clock = name, console, clock
         self.images = 0
         self._shown, self._interval = -float("inf"), 5.0
@@ -171,7 +168,8 @@ class Report:
 
     def stop(self) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def say(self, text: str) -> None:
         """Write a line."""

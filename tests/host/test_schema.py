@@ -28,7 +28,7 @@ def test_the_committed_schema_is_current() -> None:
 
 def test_every_setting_of_a_recipe_is_in_the_schema_and_described() -> None:
     schema = recipe_schema(BUILT_IN)
-    assert list(schema["properties"]) == ["extends", *Recipe.model_fields, "tasks"]
+    assert list(schema["properties"]) == ["extends", *Recipe.model_fields, "tasks", "trainer"]
     assert all(value["description"] for value in schema["properties"].values())
     for kind in ("operator", "prior", "kernel", "sampler"):
         section = schema["$defs"][KINDS[kind].__name__]
@@ -61,12 +61,12 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(recipe_schema(BUILT_IN))
 
 
-RUNS = {name: file for name, file in installed_recipes().items() if not name.startswith("train/")}
+INSTALLED = installed_recipes()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_installed_recipes_keep_to_the_schema(name: str) -> None:
-    root = compose(RUNS[name], [])
+    root = compose(INSTALLED[name], [])
     assert root is not None
     validator().validate(json.loads(json.dumps(root.plain())))
 
