@@ -5,7 +5,8 @@ With Sigma = V diag(lambda) V^T and x_t = x0 + sigma n,
     E[x0 | x_t]   = mu + V diag(lambda / (lambda + sigma^2)) V^T (x_t - mu)
     Cov[x0 | x_t] = V diag(lambda sigma^2 / (lambda + sigma^2)) V^T.
 
-It makes every posterior with a linear operator known, which is what samplers are checked against.
+It makes every posterior with a linear operator known, which is what samplers are checked against. Everything is
+computed in double precision: the score (E[x0 | x_t] - x_t) / sigma^2 at a small sigma is a small difference.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class EigenCovariance(Covariance):
         self.variances, self.vectors = variances, vectors
 
     def multiply(self, v: Tensor, weights: Tensor) -> Tensor:
-        """Return V diag(weights) V^T v for v [B, ...]."""
+        """Return V diag(weights) V^T v for v [B, ...], in the precision of v."""
         if self.vectors is None:
-            return v * weights
-        flat = v.flatten(1) @ self.vectors
-        return ((flat * weights) @ self.vectors.T).reshape(v.shape)
+            return (v * weights).to(v)
+        flat = v.flatten(1).to(self.vectors) @ self.vectors
+        return ((flat * weights) @ self.vectors.T).reshape(v.shape).to(v)
 
     def scale(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
@@ -74,9 +75,9 @@ class GaussianPrior(Prior):
     ) -> None:
         if (std is None) == (covariance is None):
             raise ComponentError("a Gaussian prior takes either std or covariance")
-        self.mean = torch.as_tensor(mean, dtype=None if isinstance(mean, Tensor) else torch.float32)
+        self.mean = torch.as_tensor(mean).double()
         if covariance is None:
-            scale = torch.as_tensor(std, dtype=self.mean.dtype, device=self.mean.device)
+            scale = torch.as_tensor(std, device=self.mean.device).double()
             if not bool((scale > 0).all()):
                 raise ComponentError("std must be positive")
             if self.mean.ndim and scale.ndim and self.mean.shape != scale.shape:
@@ -92,11 +93,11 @@ class GaussianPrior(Prior):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return E[x0 | x_t = x], [B, ...]; x has the shape of mu where mu is an image."""
-        noise, mean = per_sample(sigma, x) ** 2, self.mean.to(x)
-        lam = self.covariance.variances.to(x)
-        if self.covariance.vectors is not None:
-            noise = noise.reshape(-1, 1)
-        return mean + self.covariance.multiply(x - mean, lam / (lam + noise))
+        wide = x.double()
+        variances = self.covariance.variances
+        # One row a sample: of images where V = I, of coefficients otherwise.
+        noise = per_sample(sigma, wide if self.covariance.vectors is None else wide.flatten(1)) ** 2
+        return (self.mean + self.covariance.multiply(wide - self.mean, variances / (variances + noise))).to(x)
 
     def denoising_covariance(self, sigma: float) -> Covariance:
         """Return Cov[x0 | x_t] at the noise level sigma, which does not depend on x_t."""
@@ -105,7 +106,8 @@ class GaussianPrior(Prior):
 
     def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
         """Draw from the prior exactly, [B, *shape]; `steps` is not needed."""
-        return self.mean + self.covariance.scale(streams.normal(shape, self.mean.dtype))
+        noise = streams.normal(shape)
+        return self.mean.to(noise) + self.covariance.scale(noise)
 
 
 def _decompose(matrix: Tensor, mean: Tensor) -> EigenCovariance:
@@ -124,7 +126,7 @@ def _decompose(matrix: Tensor, mean: Tensor) -> EigenCovariance:
         raise ComponentError(
             f"covariance must be positive definite; its smallest eigenvalue is {variances.min():.3g}"
         )
-    return EigenCovariance(variances.to(mean), vectors.to(mean))
+    return EigenCovariance(variances.to(mean.device), vectors.to(mean.device))
 
 
 def _image_shape(image: Tensor) -> Shape | None:

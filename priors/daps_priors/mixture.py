@@ -5,7 +5,8 @@ With v_k = s_k^2 + sigma^2 and d elements,
     r_k         proportional to w_k v_k^{-d/2} exp(-|x_t - mu_k|^2 / (2 v_k))     (computed as a softmax of logarithms)
     E[x0 | x_t] = sum_k r_k (s_k^2 x_t + sigma^2 mu_k) / v_k.
 
-The mixture is over whole images, or over each element by itself (d = 1, independent elements).
+The mixture is over whole images, or over each element by itself (d = 1, independent elements). Everything is computed
+in double precision: distances of large images differ in their last digits, and so do E[x0 | x_t] and x_t.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class MixturePrior(Prior):
         if means.ndim not in (1, 4) or not len(means):
             raise ComponentError(f"means must be [K] or [K, C, H, W], got the shape {tuple(means.shape)}")
         count = len(means)
-        self.means, self.elementwise = means, elementwise
+        self.means, self.elementwise = means.double(), elementwise
         self.std = torch.as_tensor(std, dtype=torch.float64, device=means.device).expand(count)
         share = torch.ones(count) if weights is None else weights
         if share.shape != (count,):
@@ -56,18 +57,21 @@ class MixturePrior(Prior):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return E[x0 | x_t = x], [B, ...]."""
+        if self.shape is not None and x.shape[1:] != self.means.shape[1:]:
+            raise ValueError(f"this mixture is over {tuple(self.shape)}, got {tuple(x.shape[1:])}")
+        wide = x.double()
         noise = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1) ** 2
         spread = self.std.square()
-        variances = spread + noise  # [B or 1, K]
-        shrink, pull = (spread / variances).to(x), (noise / variances).to(x)
-        means = self._means(x)
+        variances = spread + noise  # v_k, [B or 1, K]
+        shrink, pull = spread / variances, noise / variances
         if self.elementwise:
-            return self._elementwise(x, means, variances, shrink, pull)
-        share = self._responsibilities(x, means, variances).to(x)  # [B, K]
+            return self._elementwise(wide, variances, shrink, pull).to(x)
+        share = self._responsibilities(wide, variances)  # r_k, [B, K]
         kept = (share * shrink).sum(1).reshape(-1, *(1,) * (x.ndim - 1))
-        if means.ndim == 1:
-            return kept * x + ((share * pull) @ means).reshape(kept.shape)
-        return kept * x + ((share * pull) @ means.flatten(1)).reshape(x.shape)
+        centre = (
+            (share * pull) @ self.means.flatten(1) if self.means.ndim > 1 else (share * pull) @ self.means
+        )
+        return (kept * wide + centre.reshape(x.shape if self.means.ndim > 1 else kept.shape)).to(x)
 
     def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
         """Draw from the mixture exactly, [B, *shape]; `steps` is not needed."""
@@ -75,46 +79,36 @@ class MixturePrior(Prior):
         chosen = torch.searchsorted(self.weights.cumsum(0), u).clamp_max(len(self.weights) - 1)
         if not self.elementwise:
             chosen = chosen.reshape(-1, *(1,) * len(shape)).expand(-1, *shape)
-        noise = streams.normal(shape, self.means.dtype)
-        mean = self.means[chosen] if self.means.ndim == 1 else torch.gather(self.means, 0, chosen)
-        return mean + self.std.to(noise)[chosen] * noise
+        noise = streams.normal(shape)
+        means = self.means[chosen] if self.means.ndim == 1 else torch.gather(self.means, 0, chosen)
+        return (means + self.std[chosen] * noise).to(noise)
 
-    def _means(self, x: Tensor) -> Tensor:
-        if self.means.ndim > 1 and self.means.shape[1:] != x.shape[1:]:
-            raise ValueError(f"this mixture is over {tuple(self.means.shape[1:])}, got {tuple(x.shape[1:])}")
-        return self.means.to(x)
-
-    def _responsibilities(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
-        """Return r_k, [B, K], in double precision: distances of large images differ in their last digits."""
-        flat = x.flatten(1).double()
-        centres = means.double().reshape(len(means), -1)
-        if means.ndim == 1:
-            dots, norms = flat.sum(1, keepdim=True) * centres.T, flat.shape[1] * centres.square().sum(1)
+    def _responsibilities(self, x: Tensor, variances: Tensor) -> Tensor:
+        """Return r_k, [B, K]."""
+        flat = x.flatten(1)
+        if self.means.ndim == 1:
+            dots = flat.sum(1, keepdim=True) * self.means
+            norms = flat.shape[1] * self.means.square()
         else:
-            dots, norms = flat @ centres.T, centres.square().sum(1)
+            dots = flat @ self.means.flatten(1).T
+            norms = self.means.flatten(1).square().sum(1)
         distances = flat.square().sum(1, keepdim=True) - 2 * dots + norms
         logits = self.weights.log() - flat.shape[1] / 2 * variances.log() - distances / (2 * variances)
         return logits.softmax(1)
 
-    def _elementwise(
-        self, x: Tensor, means: Tensor, variances: Tensor, shrink: Tensor, pull: Tensor
-    ) -> Tensor:
+    def _elementwise(self, x: Tensor, variances: Tensor, shrink: Tensor, pull: Tensor) -> Tensor:
         """Return the denoised elements, each with responsibilities of its own."""
 
-        def column(value: Tensor, k: int) -> Tensor:
-            return value[:, k].to(x).reshape(-1, *(1,) * (x.ndim - 1))
+        def component(k: int) -> tuple[Tensor, Tensor]:
+            rows = (-1, *(1,) * (x.ndim - 1))
+            v, mean = variances[:, k].reshape(rows), self.means[k]
+            logit = self.weights[k].log() - v.log() / 2 - (x - mean).square() / (2 * v)
+            return logit, shrink[:, k].reshape(rows) * x + pull[:, k].reshape(rows) * mean
 
-        logits = torch.stack(
-            [
-                self.weights[k].log().to(x)
-                - column(variances, k).log() / 2
-                - (x - means[k]).square() / (2 * column(variances, k))
-                for k in range(len(means))
-            ]
+        logits, denoised = (
+            torch.stack(parts) for parts in zip(*map(component, range(len(self.means))), strict=True)
         )
-        share = logits.softmax(0)
-        terms = [share[k] * (column(shrink, k) * x + column(pull, k) * means[k]) for k in range(len(means))]
-        return torch.stack(terms).sum(0)
+        return (logits.softmax(0) * denoised).sum(0)
 
 
 def _shape(means: Tensor) -> Shape | None:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from daps_kit.contracts import LinearOperator, Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators import DownSampling, GaussianBlur, HighDynamicRange, PhaseRetrieval
 from daps_operators import mask as masks
 from daps_priors.gaussian import GaussianPrior
 from daps_priors.mixture import MixturePrior
-from torch import Tensor
 
 CPU = torch.device("cpu")
 

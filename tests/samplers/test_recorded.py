@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings, Underdamped
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM, VE, VP, TrigFlow
@@ -51,7 +52,9 @@ def test_schedules(golden, name):
     arrays, params = golden(name)
     given = params["kwargs"]
     if params["name"] == "vp":
-        schedule = VP(given.get("beta_min", 0.1), given.get("beta_max", 20.0), given.get("beta_type", "linear"))
+        schedule = VP(
+            given.get("beta_min", 0.1), given.get("beta_max", 20.0), given.get("beta_type", "linear")
+        )
         high, low = float(schedule.sigma(1.0)), float(schedule.sigma(given.get("epsilon", 1e-5)))
     else:
         schedule = SCHEDULES[params["name"]]
@@ -76,7 +79,11 @@ def test_schedules(golden, name):
 def test_schedules_given_a_tensor(golden, name):
     arrays, params = golden(name)
     schedule = SCHEDULES[params["name"]]
-    high, low, points = float(arrays["sigma_max"]), params["kwargs"]["sigma_min"], params["kwargs"]["num_steps"] + 1
+    high, low, points = (
+        float(arrays["sigma_max"]),
+        params["kwargs"]["sigma_min"],
+        params["kwargs"]["num_steps"] + 1,
+    )
     close(schedule.times(high, low, points), arrays["time_steps"])
     close(np.append(schedule.sigmas(high, low, points)[:-1], 0), arrays["sigma_steps"])
 
@@ -89,7 +96,11 @@ def test_probability_flow(golden, recorded_prior, name):
     for case in params["cases"]:
         schedule = SCHEDULES[case["scheduler"]]
         if case["i"] == "vp":
-            high, low, steps = float(schedule.sigma(1.0)), float(schedule.sigma(1e-5)), case["kwargs"]["num_steps"]
+            high, low, steps = (
+                float(schedule.sigma(1.0)),
+                float(schedule.sigma(1e-5)),
+                case["kwargs"]["num_steps"],
+            )
         else:
             high, low, steps = case["sigma_max"], case["sigma_min"], case["num_steps"]
         x = ProbabilityFlow(schedule, steps, low).solve(prior, x0 + high * eps, high)
@@ -157,7 +168,9 @@ def test_whole_runs(golden, recorded_prior, recorded_operator, recorded_streams,
         [torch.from_numpy(draw) for draw in (start, *arrays["noise"])],
         [torch.from_numpy(draw) for draw in arrays.get("uniform", [])],
     )
-    steps = list(sampler.sample(prior, recorded_operator(arrays, params), torch.from_numpy(arrays["y"]), streams))
+    steps = list(
+        sampler.sample(prior, recorded_operator(arrays, params), torch.from_numpy(arrays["y"]), streams)
+    )
     close([step.sigma for step in steps], arrays["sigma_steps"][:-1])
     close(prior.decode(steps[-1].x0y), arrays["out"])
     rows = slice(None) if latent else slice(1)
