@@ -314,9 +314,8 @@ def test_a_copy_stands_alone_and_means_the_same(name: str) -> None:
     assert told == "mine.yaml: edit it, then `daps-kit run mine.yaml`\n"
     text = Path("mine.yaml").read_text()
     assert "extends" not in text
-    assert text.startswith(
-        f"# {[r for r in json.loads(ok('recipes', '--json')) if r['name'] == name][0]['summary']}\n"
-    )
+    summaries = {each["name"]: each["summary"] for each in json.loads(ok("recipes", "--json"))}
+    assert text.startswith(f"# {summaries[name]}\n")
     original = load_recipe(name)
     copies = load_recipe("mine.yaml")
     assert [c.model_dump(exclude={"name"}) for c in copies] == [
