@@ -1,0 +1,150 @@
+"""Every component that ships with daps-kit goes through the conformance kit, as a stranger's would.
+
+A new one is tried with its default settings as soon as its package offers it. What needs a file, another size or an
+expected failure has an entry in `CASES`.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daps_kit.registry import BUILTIN, default_registry
+from daps_kit.testing import CHECKS, cases
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component with certain settings: the section, and what is known of it."""
+
+    section: Any
+    shape: tuple[int, int, int] | None = None
+    expected: dict[str, str] = field(default_factory=dict)
+    marks: tuple[Any, ...] = ()
+
+
+@functools.cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="daps-kit-conformance-"))
+
+
+def _blur_network() -> dict[str, Any]:
+    """Return a section with a small blur network of random weights; the published one has 461 MB."""
+    import torch
+    from safetensors.torch import save_file
+
+    from daps_operators.bkse import BlurNetwork, BlurNetworkConfig
+
+    config = BlurNetworkConfig(width=4, front_blocks=1, back_blocks=1, levels=(4, 6), kernel_dim=3, tail=4)
+    network = BlurNetwork(config)
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: 0.3 * torch.randn(v.shape, generator=generator) for k, v in network.state_dict().items()}
+    save_file(weights, _folder() / "blur.safetensors")
+    return {
+        "use": "nonlinear_blur",
+        "weights": str(_folder() / "blur.safetensors"),
+        "kernel": "random",
+        "draw": "per_image",
+    }
+
+
+def _trained() -> dict[str, Any]:
+    import daps_priors
+
+    weights = Path(daps_priors.__file__).parent / "weights" / "portraits64.safetensors"
+    return {"use": "trained", "path": str(weights)}
+
+
+_FEW_LEVELS = {"levels": 8, "sigma_max": 10.0, "sigma_min": 0.5}
+_CHAIN = {"use": "underdamped", "steps": 150, "lr": 3.0e-3, "lr_min_ratio": 1.0}
+_TOO_WIDE = (
+    "r_t = sigma_t is wider than p(x0 | x_t): the variance comes out 1.6 times too large, the mean 0.6 off"
+)
+
+CASES: dict[str, dict[str, Entry]] = {
+    "operator/inpainting": {
+        "box": Entry({"use": "inpainting"}),
+        "random": Entry({"use": "inpainting", "mask": "random", "draw": "per_image"}),
+    },
+    "operator/down_sampling": {
+        "cubic": Entry({"use": "down_sampling"}),
+        "box": Entry({"use": "down_sampling", "kernel": "box", "scale_factor": 2}, (1, 9, 14)),
+    },
+    "operator/gaussian_blur": {
+        "wide": Entry({"use": "gaussian_blur"}),
+        "poisson": Entry(
+            {"use": "gaussian_blur", "kernel_size": 5, "noise": {"use": "poisson", "peak": 30.0}}
+        ),
+    },
+    "operator/motion_blur": {
+        "shared": Entry({"use": "motion_blur", "kernel_size": 9}, (3, 12, 15)),
+        "per_image": Entry({"use": "motion_blur", "kernel_size": 15, "draw": "per_image"}),
+    },
+    "operator/phase_retrieval": {
+        "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
+        "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson", "black": 0.0}}, (1, 8, 8)),
+    },
+    "operator/nonlinear_blur": {"small": Entry(_blur_network)},
+    "prior/mixture": {
+        "images": Entry({"use": "mixture"}),
+        "elements": Entry({"use": "mixture", "elementwise": True, "std": [0.2, 0.4]}),
+    },
+    "prior/trained": {"portraits": Entry(_trained, marks=(pytest.mark.slow,))},
+    "prior/embedded": {"portraits": Entry({"use": "embedded"}, marks=(pytest.mark.slow,))},
+    "sampler/daps": {
+        # p(x0 | x_t) as it is: then DAPS draws from the posterior, up to the step size of its chain.
+        "calibrated": Entry(
+            {
+                "use": "daps",
+                "annealing": _FEW_LEVELS,
+                "ode": {"steps": 0},
+                "spread": "calibrated",
+                "kernel": _CHAIN,
+            }
+        ),
+        "published": Entry(
+            {
+                "use": "daps",
+                "annealing": {"levels": 20, "sigma_max": 10.0, "sigma_min": 0.2},
+                "kernel": {**_CHAIN, "steps": 60},
+            },
+            expected={"posterior_mean": _TOO_WIDE, "posterior_covariance": _TOO_WIDE},
+        ),
+    },
+}
+
+BUILT_IN = [
+    component
+    for component in default_registry().components()
+    if component.distribution == BUILTIN and component.kind in CHECKS
+]
+
+
+def _parameters() -> list[Any]:
+    found: list[Any] = []
+    for c in BUILT_IN:
+        entries = CASES.get(f"{c.kind}/{c.name}", {"": Entry({"use": c.name})})
+        for variant, entry in entries.items():
+            found += cases(
+                c.kind,
+                entry.section,
+                entry.shape,
+                name="-".join(part for part in (c.kind, c.name, variant) if part),
+                expected_failures=entry.expected,
+                marks=entry.marks,
+            )
+    return found
+
+
+@pytest.mark.parametrize("check", _parameters())
+def test_conformance(check):
+    check()
+
+
+def test_no_entry_is_left_over():
+    assert set(CASES) <= {f"{c.kind}/{c.name}" for c in BUILT_IN}
