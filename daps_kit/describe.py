@@ -90,6 +90,8 @@ def _fields(
         shown = None if missing else _flow(plain(default, registry))
         if models and issubclass(models[0], ComponentSettings):
             names = [c.name for c in registry.components(models[0].kind)]
+            if isinstance(default, ComponentSettings):  # the section to copy shows the rest of it
+                shown = _flow({"use": registry.name_in_recipe(default)})
             yield Parameter(label, f"{models[0].kind}: {' | '.join(names)}", shown, "", about)
         elif models:
             cases = [_section(option, _definition(option, definitions)) for option in models]

@@ -25,6 +25,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table
 
         table = Table(*headers, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        table.columns[0].no_wrap = True
         for row in rows:
             table.add_row(*(cell.replace("[", "\\[") for cell in row))
         Console().print(table)
