@@ -41,12 +41,7 @@ def as_written(value: Any) -> str:
     """Return a value as a recipe would write it, shortened."""
     if isinstance(value, dict):
         return "a section of settings"
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except ValueError:
-        text = repr(value)
-    if isinstance(value, str):
-        text = f"'{value}'"
+    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from pydantic import Field, model_validator
 
-from daps_kit.errors import RecipeError, UserError
+from daps_kit.errors import ComponentError, RecipeError, UserError
 from daps_kit.recipe import Recipe, load_recipe
 from daps_kit.registry import Registry
 from daps_kit.settings import FilePath, KernelSettings, SamplerSettings
@@ -72,6 +72,8 @@ class Holder(SamplerSettings):
     others: tuple[KernelSettings, ...] = Field((), description="more kernels")
     table: dict[str, KernelSettings] = Field({}, description="kernels by name")
     file: FilePath | None = Field(None, description="a file")
+    spare: KernelSettings | None = Field(None, description="a kernel, if any")
+    word: str = Field("a", pattern="^[a-z]+$", description="a word")
     low: int = Field(0, description="low")
     mode: Literal["box", "random"] | FilePath = Field("box", description="a word or a file")
     numbers: int | tuple[int, int] = Field(1, description="one or two")
@@ -80,6 +82,8 @@ class Holder(SamplerSettings):
     def _rule(self) -> Holder:
         if self.low > 5:
             raise ValueError("low must not be above 5")
+        if self.low < -5:
+            raise ComponentError("low must not be below -5")
         return self
 
     def build(self): ...
@@ -205,6 +209,8 @@ def test_wrong_index_of_a_list() -> None:
 def test_rules_between_settings(registry: Registry) -> None:
     body = MINIMAL + "sampler:\n  use: holder\n  low: 9\n"
     assert problems(body, registry=registry) == ["r.yaml:5:1: sampler: low must not be above 5"]
+    body = MINIMAL + "sampler:\n  use: holder\n  low: -9\n"
+    assert problems(body, registry=registry) == ["r.yaml:5:1: sampler: low must not be below -5"]
     body = (
         MINIMAL
         + "sampler:\n  use: holder\n  others: [{use: langevin, steps: 0}, {use: langevim}]\n  kernel: null\n  file: x.npy\n"
@@ -233,16 +239,23 @@ def test_rules_between_settings(registry: Registry) -> None:
             "numbers: [1, 2, 3]",
             "12: sampler.numbers: expected a whole number or at most 2 items, not 3, got [1, 2, 3]",
         ),
+        ("low: {a: 1}", "8: sampler.low: expected a whole number, got a section of settings"),
+        ("word: A1", "9: sampler.word: expected text of the form ^[a-z]+$, got 'A1'"),
         ("others: 3", "11: sampler.others: expected a list, got 3"),
         ("kernel: [1]", "11: sampler.kernel: expected a section of settings such as {use: ...}, got [1]"),
         ("table: [1]", "10: sampler.table: expected a section of settings, got [1]"),
     ],
 )
 def test_a_value_that_fits_no_alternative(setting: str, expected: str, registry: Registry) -> None:
-    expected = expected.replace("{cwd}", os.getcwd())
-    assert problems(MINIMAL + f"sampler:\n  use: holder\n  {setting}\n", registry=registry) == [
-        f"r.yaml:7:{expected}"
-    ]
+    expected = f"r.yaml:7:{expected}".replace("{cwd}", os.getcwd())
+    assert problems(MINIMAL + f"sampler:\n  use: holder\n  {setting}\n", registry=registry) == [expected]
+
+
+def test_a_section_may_be_null_where_there_may_be_none(registry: Registry) -> None:
+    recipe = load(MINIMAL + "sampler: {use: holder, spare: null}\n", registry=registry)
+    assert recipe.sampler == Holder()
+    recipe = load(MINIMAL + "sampler: {use: holder, spare: {use: anything}}\n", registry=registry)
+    assert recipe.sampler.spare == Anything()  # type: ignore[attr-defined]
 
 
 def test_a_problem_in_a_base_points_there() -> None:
