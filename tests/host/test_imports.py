@@ -42,16 +42,22 @@ def test_commands_that_look_are_light(arguments: list[str]) -> None:
     assert done.stdout
 
 
+def seconds(code: str, *arguments: str) -> float:
+    """Return the best time of three, for the machine may be busy."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert run(code, *arguments).returncode == 0
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 def test_commands_that_look_take_under_a_second() -> None:
-    """The best of three, for the machine may be busy."""
+    """On a machine so busy that the libraries alone take long: at most four times as long as they."""
+    libraries = seconds("import click, pluggy, pydantic, yaml")
     code = "import sys\nfrom daps_kit.cli import main\nmain(sys.argv[1:])"
-    for arguments in (COMMANDS["help"], COMMANDS["list"], COMMANDS["show"], COMMANDS["check"]):
-        seconds = []
-        for _ in range(3):
-            start = time.perf_counter()
-            assert run(code, *arguments).returncode == 0
-            seconds.append(time.perf_counter() - start)
-        assert min(seconds) < 1, f"{arguments}: {seconds}"
+    for name in ("help", "list", "show", "check"):
+        assert seconds(code, *COMMANDS[name]) < max(1.0, 4 * libraries), name
 
 
 @pytest.mark.parametrize("module", ["daps_kit", "daps_operators", "daps_priors", "daps_samplers"])

@@ -15,25 +15,30 @@ import daps_kit
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
-    "daps_kit": ROOT / "daps_kit",
-    "daps_operators": ROOT / "operators/daps_operators",
-    "daps_priors": ROOT / "priors/daps_priors",
-    "daps_recipes": ROOT / "recipes",
-    "daps_samplers": ROOT / "samplers/daps_samplers",
+    "daps_kit": "daps_kit",
+    "daps_operators": "operators/daps_operators",
+    "daps_priors": "priors/daps_priors",
+    "daps_recipes": "recipes",
+    "daps_samplers": "samplers/daps_samplers",
 }
-LEFT_OUT = {"__pycache__", ".pyc"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from a copy so that the checkout stays as it is."""
-    pytest.importorskip("setuptools", reason="builds the wheel")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build from, so that the checkout stays as it is."""
     source = tmp_path_factory.mktemp("source")
     for part in ("daps_kit", "operators", "priors", "recipes", "samplers"):
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         if (ROOT / part).exists():
             shutil.copy(ROOT / part, source)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel."""
+    pytest.importorskip("setuptools", reason="builds the wheel")
     target = tmp_path_factory.mktemp("wheel")
     command = [
         sys.executable,
@@ -51,12 +56,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
-def test_every_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+def test_every_file_is_in_the_wheel(source: Path, wheel: zipfile.ZipFile) -> None:
+    built = {"build", "daps_kit.egg-info"}
     expected = {
-        f"{name}/{file.relative_to(folder).as_posix()}"
+        f"{name}/{file.relative_to(source / folder).as_posix()}"
         for name, folder in PACKAGES.items()
-        for file in folder.rglob("*")
-        if file.is_file() and not LEFT_OUT & {*file.parts, file.suffix}
+        for file in (source / folder).rglob("*")
+        if file.is_file() and not built & set(file.parts)
     }
     assert len(expected) > 60
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -77,8 +83,8 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     assert dict(points["console_scripts"]) == {"daps-kit": "daps_kit.cli:main"}
 
 
-def test_each_package_is_flat_and_typed() -> None:
+def test_each_package_is_flat_and_typed(source: Path) -> None:
     for name, folder in PACKAGES.items():
-        nested = [f for f in folder.rglob("*.py") if f.parent != folder and "__pycache__" not in f.parts]
+        nested = [file for file in (source / folder).rglob("*.py") if file.parent != source / folder]
         assert nested == [], "a sub-package vanishes from the wheel unless setup.cfg names it"
-        assert (folder / "py.typed").is_file() or name == "daps_recipes"
+        assert (source / folder / "py.typed").is_file() or name == "daps_recipes"
