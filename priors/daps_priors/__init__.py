@@ -92,17 +92,16 @@ class Mixture(PriorSettings):
 
         from .mixture import MixturePrior
 
-        means = (
-            _array(self.means, device)
-            if isinstance(self.means, Path)
-            else torch.tensor(self.means, device=device)
-        )
-        std = torch.tensor(self.std, dtype=torch.float64, device=device)
+        def numbers(values: float | tuple[float, ...]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        means = _array(self.means, device) if isinstance(self.means, Path) else numbers(self.means)
+        std = numbers(self.std)
         if std.ndim and len(std) != len(means):
             raise ComponentError(
                 f"prior mixture: {len(means)} components need {len(means)} std, got {len(std)}"
             )
-        weights = None if self.weights is None else torch.tensor(self.weights, device=device)
+        weights = None if self.weights is None else numbers(self.weights)
         prior = MixturePrior(means, std, weights, elementwise=self.elementwise)
         _check_shape("mixture", prior, shape)
         return prior

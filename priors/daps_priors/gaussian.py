@@ -75,9 +75,9 @@ class GaussianPrior(Prior):
     ) -> None:
         if (std is None) == (covariance is None):
             raise ComponentError("a Gaussian prior takes either std or covariance")
-        self.mean = torch.as_tensor(mean).double()
+        self.mean = torch.as_tensor(mean, dtype=torch.float64)
         if covariance is None:
-            scale = torch.as_tensor(std, device=self.mean.device).double()
+            scale = torch.as_tensor(std, dtype=torch.float64, device=self.mean.device)
             if not bool((scale > 0).all()):
                 raise ComponentError("std must be positive")
             if self.mean.ndim and scale.ndim and self.mean.shape != scale.shape:

@@ -173,8 +173,8 @@ class DAPS(Sampler):
         x_t: Tensor,
         x0hat: Tensor,
         sigma: float,
-        level: int,
-        levels: int,
+        level: int = 0,
+        levels: int = 1,
     ) -> Target:
         """Return p(x0 | x_t, y) at one level, as the settings have it.
 

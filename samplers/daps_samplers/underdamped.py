@@ -4,7 +4,8 @@ r"""Underdamped Langevin dynamics, which the published implementation calls hmc.
     x <- x + sqrt(eta) v,
 
 with the momentum m in [0, 1), the step size eta = lr of the level and v ~ N(0, I) at the start of every level. Nothing
-is rejected. m = 0 is overdamped Langevin.
+is rejected. m = 0 is overdamped Langevin. For a Gaussian target of variance s^2 the stationary equations of (x, v) give
+the chain's own variance as s^2 / (1 - eta / (2 s^2 (1 + m))).
 """
 
 from __future__ import annotations

@@ -1,0 +1,315 @@
+"""DAPS against closed forms: with Gaussian prior, linear operator and Gaussian noise every level is a Gaussian map.
+
+Per element, prior N(m, s^2), y = a x + N(0, t^2), all elements independent; so an image is a sample of its elements'
+law. z-tests use 4.5 standard errors.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+
+from daps_kit.contracts import Kernel, KernelInfo, KernelState, Prior, RandomStreams
+from daps_kit.errors import ComponentError
+from daps_kit.linalg import per_sample
+from daps_priors.gaussian import GaussianPrior
+from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings
+from daps_samplers.daps import DAPS, Annealing
+from daps_samplers.langevin import Langevin as LangevinKernel
+from daps_samplers.ode import ProbabilityFlow
+from daps_samplers.schedules import EDM
+
+SHAPE = (3, 48, 48)
+M, S, A, T, Y = 0.3, 0.4, 0.8, 0.25, 0.9
+POSTERIOR = 1 / (1 / S**2 + A**2 / T**2)
+POSTERIOR_MEAN = POSTERIOR * (M / S**2 + A * Y / T**2)
+Z = 4.5
+
+
+class Exact(Kernel):
+    """Draws exactly from an isotropic target with a diagonal operator: the loop without the error of a chain."""
+
+    def init(self, target, x, streams):
+        return KernelState(x)
+
+    def step(self, target, state, streams):
+        weight = 1 / per_sample(target.covariance.isotropic, state.x)
+        a, v = target.operator.a, target.likelihood_variance
+        variance = 1 / (weight + a**2 / v)
+        mean = variance * (weight * target.centre + a * target.y / v)
+        return KernelState(
+            mean + variance.sqrt() * streams.normal(state.x.shape[1:], state.x.dtype)
+        ), KernelInfo()
+
+
+def run(sampler, prior, operator, y, seeds):
+    return list(sampler.sample(prior, operator, y, RandomStreams(seeds)))
+
+
+def setting(scaled_operator, batch=4, shape=SHAPE):
+    return GaussianPrior(M, S), scaled_operator(A, T, shape), torch.full((batch, *shape), Y)
+
+
+def check_moments(x, mean, variance):
+    n = x.numel()
+    assert abs(float(x.mean()) - mean) < Z * sqrt(variance / n)
+    assert abs(float(x.var()) - variance) < Z * variance * sqrt(2 / n)
+
+
+def flow_factor(sigma, low):
+    return sqrt((S**2 + low**2) / (S**2 + sigma**2))
+
+
+@pytest.mark.parametrize("schedule", ["edm", "ve", "vp", "trigflow"])
+def test_the_published_loop_has_the_moments_of_its_recursion(scaled_operator, schedule):
+    prior, operator, y = setting(scaled_operator)
+    annealing = AnnealingSettings(use=schedule, levels=8, sigma_max=20.0, sigma_min=0.1)
+    sampler = DAPS(
+        Annealing(annealing.schedule(), 8, 20.0, 0.1),
+        ProbabilityFlow(OdeSettings(use=schedule).schedule(), 80, 0.01, "heun"),
+        Exact(),
+    )
+    steps = run(sampler, prior, operator, y, range(4))
+    # x_t ~ N(mean, variance) at the start of a level; x0hat is affine in it, and so is x0y but for its own noise.
+    mean, variance = 0.0, 20.0**2
+    sigmas = [step.sigma for step in steps]
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        factor = flow_factor(sigma, 0.01)
+        own = 1 / (1 / sigma**2 + A**2 / T**2)
+        pull = own / sigma**2
+        mean = pull * (M + factor * (mean - M)) + own * A * Y / T**2
+        variance = (pull * factor) ** 2 * variance + own
+        expected = mean, variance
+        variance += following**2
+    check_moments(steps[-1].x0y, *expected)
+    assert expected[1] / POSTERIOR > 1.05 or expected[1] / POSTERIOR < 0.95, (
+        "r_t = sigma_t is not the true spread"
+    )
+
+
+@pytest.mark.parametrize("schedule", ["edm", "ve", "vp", "trigflow"])
+def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, schedule):
+    prior, operator, y = setting(scaled_operator)
+    annealing = AnnealingSettings(use=schedule, levels=10, sigma_max=80.0, sigma_min=0.1)
+    sampler = DAPS(
+        Annealing(annealing.schedule(), 10, 80.0, 0.1),
+        ProbabilityFlow(EDM(), 0),
+        Exact(),
+        spread="calibrated",
+    )
+    steps = run(sampler, prior, operator, y, range(4))
+    assert not steps[0].messages
+    check_moments(steps[-1].x0y, POSTERIOR_MEAN, POSTERIOR)
+
+
+def test_langevin_reaches_the_exact_posterior(scaled_operator):
+    prior, operator, y = setting(scaled_operator)
+    lr = 0.04 * POSTERIOR
+    sampler = Daps(
+        annealing=AnnealingSettings(levels=5, sigma_max=80.0, sigma_min=0.2),
+        ode=OdeSettings(steps=0),
+        kernel=Langevin(steps=150, lr=lr, lr_min_ratio=1.0),
+        spread="calibrated",
+    ).build()
+    x0y = run(sampler, prior, operator, y, range(4))[-1].x0y
+    # The last level's chain is too wide by 1 / (1 - lr / (2 own)), own its variance given x_t.
+    own = 1 / ((S**2 + 0.2**2) / (S**2 * 0.2**2) + A**2 / T**2)
+    bias = own / (1 - lr / (2 * own)) - own
+    check_moments(x0y, POSTERIOR_MEAN, POSTERIOR + bias)
+    assert bias < 0.03 * POSTERIOR
+
+
+class ExactDense(Exact):
+    """The same for any covariance, as a matrix: for a handful of elements."""
+
+    def step(self, target, state, streams):
+        x, d = state.x, state.x[0].numel()
+        basis = torch.eye(d, dtype=x.dtype).reshape(d, *x.shape[1:])
+        precision = target.covariance.precision(basis).flatten(1)
+        a, v = target.operator.a.flatten(), target.likelihood_variance
+        total = torch.linalg.cholesky(precision + torch.diag(a**2) / v)
+        right = target.centre.flatten(1) @ precision + a * target.y.flatten(1) / v
+        mean = torch.cholesky_solve(right.T, total)
+        noise = torch.linalg.solve_triangular(total.T, streams.normal((d,), x.dtype).T, upper=True)
+        return KernelState((mean + noise).T.reshape(x.shape)), KernelInfo()
+
+
+def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
+    d, batch = 6, 4000
+    generator = torch.Generator().manual_seed(3)
+    root = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    sigma0 = 0.1 * root @ root.T + 0.02 * torch.eye(d, dtype=torch.float64)
+    mean = torch.randn(1, 2, 3, generator=generator, dtype=torch.float64)
+    a = torch.rand(1, 2, 3, generator=generator, dtype=torch.float64) + 0.3
+    y = torch.randn(1, 1, 2, 3, generator=generator, dtype=torch.float64).expand(batch, -1, -1, -1)
+    precision = torch.linalg.inv(sigma0) + torch.diag(a.flatten() ** 2) / T**2
+    covariance = torch.linalg.inv(precision)
+    expected = covariance @ (torch.linalg.solve(sigma0, mean.flatten()) + (a * y[0]).flatten() / T**2)
+    sampler = DAPS(
+        Annealing(EDM(), 8, 100.0, 0.1), ProbabilityFlow(EDM(), 0), ExactDense(), spread="calibrated"
+    )
+    operator = scaled_operator(a, T, (1, 2, 3))
+    x0y = run(sampler, GaussianPrior(mean, covariance=sigma0), operator, y, range(batch))[-1].x0y
+    # In coordinates in which the posterior is N(0, I), every mean and every covariance is tested.
+    draws = (x0y.flatten(1) - expected).T
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), draws, upper=False)
+    assert float(white.mean(1).abs().max()) < Z / sqrt(batch)
+    error = white @ white.T / batch - torch.eye(d, dtype=torch.float64)
+    assert float(error.abs().max()) < Z * sqrt(2 / batch)
+
+
+def test_a_result_does_not_depend_on_its_batch(scaled_operator):
+    prior, operator, y = setting(scaled_operator)
+    sampler = Daps(annealing=AnnealingSettings(levels=6), kernel=Langevin(steps=10)).build()
+    y = y + 0.1 * RandomStreams(range(90, 94)).normal(SHAPE)
+    together = run(sampler, prior, operator, y, [5, 6, 7, 8])[-1].x0y
+    for b, seed in enumerate([5, 6, 7, 8]):
+        alone = run(sampler, prior, operator, y[b : b + 1], [seed])[-1].x0y
+        torch.testing.assert_close(alone, together[b : b + 1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_diverged_sample_is_reported_and_leaves_the_others_alone(scaled_operator):
+    prior, operator, y = setting(scaled_operator, 3)
+    sampler = Daps(annealing=AnnealingSettings(levels=6), kernel=Langevin(steps=10, lr=1e-3)).build()
+    good = run(sampler, prior, operator, y, range(3))
+    y = y.clone()
+    y[1, 0, 0, 0] = torch.inf
+    steps = run(sampler, prior, operator, y, range(3))
+    assert len(steps) == 6
+    for step, alike in zip(steps, good, strict=True):
+        assert step.failed.tolist() == [False, True, False]
+        assert torch.equal(step.x0y[[0, 2]], alike.x0y[[0, 2]])
+        assert step.x0y[1].isnan().all()
+        assert step.x_t.isfinite().all()
+    assert len(steps[0].messages) == 1
+    for part in ("sample 1 of the batch", "level 1 of 6", "sigma 100", "sampler.kernel.lr", "0.001"):
+        assert part in steps[0].messages[0]
+    assert not any(step.messages for step in steps[1:])
+
+
+def test_too_large_a_step_size_names_the_setting_and_stops_early(scaled_operator):
+    prior, operator, y = setting(scaled_operator, 2)
+    sampler = Daps(annealing=AnnealingSettings(levels=50), kernel=Langevin(steps=400, lr=0.5)).build()
+    steps = run(sampler, prior, operator, y, range(2))
+    assert len(steps) == 1
+    assert "samples 0, 1 of the batch" in steps[0].messages[0]
+    assert "sampler.kernel.lr" in steps[0].messages[0]
+
+
+class Blind(Prior):
+    """A Gaussian prior whose denoiser fails for samples that begin with a mark."""
+
+    sigma_range = (0.5, 40.0)
+
+    def __init__(self):
+        self.inner, self.sigmas = GaussianPrior(M, S), []
+
+    def denoise(self, x, sigma):
+        self.sigmas.append(float(sigma))
+        out = self.inner.denoise(x, sigma)
+        return torch.where(x[:, :1, :1, :1].sign() * (sigma < 3) > 0, torch.nan, out) if self.fails else out
+
+    fails = False
+
+
+def test_a_prior_that_gives_not_a_number_is_named(scaled_operator):
+    _, operator, y = setting(scaled_operator, 6)
+    prior = Blind()
+    prior.fails = True
+    steps = run(Daps(annealing=AnnealingSettings(levels=9)).build(), prior, operator, y, range(6))
+    messages = [message for step in steps for message in step.messages[1:]] + list(steps[0].messages)
+    assert any("denoiser gave not-a-number" in message for step in steps for message in step.messages), (
+        messages
+    )
+    assert all(step.x0hat.isfinite().all() for step in steps)
+
+
+def test_it_stays_where_the_prior_is_valid_and_says_so(scaled_operator):
+    _, operator, y = setting(scaled_operator, 1)
+    prior = Blind()
+    sampler = Daps(
+        annealing=AnnealingSettings(levels=5), prior_score="score-min", kernel=Langevin(steps=2)
+    ).build()
+    steps = run(sampler, prior, operator, y, [0])
+    assert (steps[0].sigma, steps[-1].sigma) == (40.0, 0.5)
+    assert (min(prior.sigmas), max(prior.sigmas)) == (0.5, 40.0)
+    assert [message.split()[0] for message in steps[0].messages] == [
+        "sampler.annealing.sigma_max",
+        "sampler.annealing.sigma_min",
+        "sampler.ode.sigma_min",
+        "sampler.prior_sigma_min",
+    ]
+    assert not steps[1].messages
+
+
+def test_remarks_on_settings_that_have_no_effect(scaled_operator):
+    _, operator, y = setting(scaled_operator, 1)
+    prior = Blind()
+    prior.sigma_range = (0.0, float("inf"))
+    sampler = Daps(
+        annealing=AnnealingSettings(levels=1),
+        spread="calibrated",
+        latent_gradient_clip=1.0,
+        kernel=Langevin(steps=1),
+    ).build()
+    messages = run(sampler, prior, operator, y, [0])[0].messages
+    assert len(messages) == 2
+    assert "spread" in messages[0]
+    assert "latent_gradient_clip" in messages[1]
+
+
+@pytest.mark.parametrize(
+    ("score", "calls"), [("gaussian", 5), ("score-t", 6), ("score-min", 6), ("exact", 5 + 7)]
+)
+def test_network_calls_of_a_level(scaled_operator, score, calls):
+    _, operator, y = setting(scaled_operator, 3)
+    prior = Blind()
+    prior.sigma_range = (0.0, float("inf"))
+    kernel = Langevin(steps=7)
+    sampler = Daps(annealing=AnnealingSettings(levels=2), prior_score=score, kernel=kernel).build()
+    run(sampler, prior, operator, y, range(3))
+    assert len(prior.sigmas) == 2 * calls
+
+
+def test_levels():
+    annealing = Annealing(EDM(), 10, 100.0, 0.1)
+    assert annealing.sigmas()[0] == 100.0
+    assert annealing.sigmas()[-1] == 0.1
+    published = Annealing(EDM(), 10, 100.0, 0.1, reach_sigma_min=False).sigmas()
+    assert len(published) == 10
+    assert published[-1] == pytest.approx(0.29703, abs=1e-5)
+    assert Annealing(EDM(), 1).sigmas() == [100.0]
+
+
+def test_grad_mode_is_left_alone_between_levels(scaled_operator):
+    prior, operator, y = setting(scaled_operator, 1)
+    sampler = Daps(annealing=AnnealingSettings(levels=3), kernel=Langevin(steps=1)).build()
+    for step in sampler.sample(prior, operator, y, RandomStreams([0])):
+        assert torch.is_grad_enabled()
+        assert not step.x0y.requires_grad
+
+
+def test_streams_must_fit_the_measurements(scaled_operator):
+    prior, operator, y = setting(scaled_operator, 2)
+    with pytest.raises(ValueError, match="2 measurements"):
+        run(Daps().build(), prior, operator, y, [0])
+
+
+def test_a_spread_that_the_score_fixes_is_refused():
+    with pytest.raises(ValueError, match="fixes the spread"):
+        DAPS(
+            Annealing(EDM()),
+            ProbabilityFlow(EDM()),
+            LangevinKernel(),
+            prior_score="exact",
+            spread="calibrated",
+        )
+    with pytest.raises(ValueError, match="levels"):
+        Annealing(EDM(), 0)
+
+
+def test_metropolis_with_the_exact_score_is_refused_before_the_run():
+    with pytest.raises(ComponentError, match="'metropolis' compares densities"):
+        Daps(kernel=Metropolis(), prior_score="exact").build()

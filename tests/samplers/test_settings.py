@@ -1,0 +1,90 @@
+"""Settings of samplers and kernels: defaults, the published example, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+import daps_samplers
+from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings, Underdamped
+from daps_samplers.schedules import EDM, VE, VP, TrigFlow
+
+
+def test_the_published_recipe_validates():
+    kernel = Langevin.model_validate({"steps": 100, "lr": 5.0e-5, "tau": 0.00707})
+    sampler = Daps.model_validate(
+        {
+            "annealing": {"use": "edm", "levels": 200, "sigma_max": 100, "sigma_min": 0.1},
+            "ode": {"steps": 5, "sigma_min": 0.01},
+            "kernel": kernel,
+        }
+    ).build()
+    assert sampler.annealing.levels == 200
+    assert sampler.ode.steps == 5
+    assert sampler.kernel.tau == 0.00707
+    assert sampler.kernel.step_size.lr == 5e-5
+
+
+@pytest.mark.parametrize(("use", "kind"), [("edm", EDM), ("ve", VE), ("vp", VP), ("trigflow", TrigFlow)])
+def test_every_schedule_can_be_named(use, kind):
+    assert isinstance(AnnealingSettings(use=use).schedule(), kind)
+    assert isinstance(OdeSettings(use=use).schedule(), kind)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "message"),
+    [
+        (AnnealingSettings, {"levels": 0}, "greater than or equal to 1"),
+        (AnnealingSettings, {"sigma_max": 0.05}, r"sigma_max \(0.05\) must be above sigma_min \(0.1\)"),
+        (AnnealingSettings, {"sigma_min": 0.0}, "greater than 0"),
+        (AnnealingSettings, {"use": "cosine"}, "'edm', 've', 'vp' or 'trigflow'"),
+        (AnnealingSettings, {"use": "ve", "rho": 5.0}, "'rho' is a parameter of the schedule 'edm'"),
+        (AnnealingSettings, {"use": "vp", "beta_min": 30.0}, "beta_max"),
+        (OdeSettings, {"steps": -1}, "greater than or equal to 0"),
+        (OdeSettings, {"solver": "rk4"}, "'euler' or 'heun'"),
+        (OdeSettings, {"levels": 3}, "Extra inputs"),
+        (Langevin, {"steps": 0}, "greater than or equal to 1"),
+        (Langevin, {"lr": -1e-4}, "greater than 0"),
+        (Langevin, {"lr_min_ratio": 1.5}, "less than or equal to 1"),
+        (Langevin, {"tau": 0.0}, "greater than 0"),
+        (Langevin, {"momentum": 0.5}, "Extra inputs"),
+        (Underdamped, {"momentum": 1.0}, "less than 1"),
+        (Daps, {"prior_score": "tweedie"}, "'gaussian', 'score-t', 'score-min' or 'exact'"),
+        (Daps, {"prior_score": "exact", "spread": "calibrated"}, "fixes the spread"),
+        (Daps, {"latent_gradient_clip": 0}, "greater than 0"),
+        (Daps, {"kernel": "langevin"}, "KernelSettings"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, given, message):
+    with pytest.raises(ValidationError, match=message):
+        settings.model_validate(given)
+
+
+@pytest.mark.parametrize("settings", [Langevin, Underdamped, Metropolis, Daps])
+def test_every_setting_is_described_and_the_defaults_build(settings):
+    assert settings.summary()
+    assert all(field.description for field in settings.model_fields.values())
+    settings().build()
+
+
+@pytest.mark.parametrize("settings", [AnnealingSettings(use="vp"), OdeSettings(), Langevin(), Underdamped()])
+def test_dumped_settings_validate_again(settings):
+    assert type(settings).model_validate(settings.model_dump()) == settings
+
+
+def test_the_door_of_the_package():
+    assert [kernel.name for kernel in daps_samplers.daps_kernels()] == [
+        "langevin",
+        "underdamped",
+        "metropolis",
+    ]
+    assert [sampler.name for sampler in daps_samplers.daps_samplers()] == ["daps"]
+
+
+def test_settings_do_not_import_torch():
+    code = "import sys, daps_samplers, daps_priors; assert 'torch' not in sys.modules, 'torch was imported'"
+    path = [entry for entry in sys.path if entry]
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=True)
