@@ -75,9 +75,11 @@ class GaussianPrior(Prior):
     ) -> None:
         if (std is None) == (covariance is None):
             raise ComponentError("a Gaussian prior takes either std or covariance")
-        self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        given = [value for value in (mean, std, covariance) if isinstance(value, Tensor)]
+        device = given[0].device if given else None
+        self.mean = torch.as_tensor(mean, dtype=torch.float64, device=device)
         if covariance is None:
-            scale = torch.as_tensor(std, dtype=torch.float64, device=self.mean.device)
+            scale = torch.as_tensor(std, dtype=torch.float64, device=device)
             if not bool((scale > 0).all()):
                 raise ComponentError("std must be positive")
             if self.mean.ndim and scale.ndim and self.mean.shape != scale.shape:
