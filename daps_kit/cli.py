@@ -134,6 +134,34 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {"message": problem.message, "path": problem.path, **where}
 
 
+@main.command("check-prior")
+@click.argument("prior", nargs=-1, required=True, metavar="PRIOR|SECTION|RECIPE [KEY=VALUE]...")
+@as_json
+def check_prior(prior: tuple[str, ...], as_json: bool) -> None:
+    """Check a prior on known images: its denoising errors, its data range, and that its weights are not random.
+
+    \b
+    daps-kit check-prior embedded
+    daps-kit check-prior '{use: trained, path: weights.safetensors}'
+    daps-kit check-prior my.yaml          the prior of a recipe, on the recipe's images
+
+    Leaves with 2 if something is wrong.
+    """
+    from daps_kit.prior_choice import choose_priors
+
+    choices = choose_priors(prior)
+    from daps_kit.prior_report import report_on
+
+    reports = [report_on(choice) for choice in choices]
+    if as_json:
+        print_json([report.as_json() for report in reports])
+    for report in () if as_json else reports:
+        print_table(*report.table)
+        click.echo(f"\n{report.sentence}")
+    if any(report.verdict.problems for report in reports):
+        raise click.exceptions.Exit(2)
+
+
 @main.command("list")
 @click.argument("kind", required=False, type=click.Choice([f"{kind}s" for kind in KINDS]))
 @as_json

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
 
 __all__ = [
+    "Calibration",
     "Covariance",
     "GaussianNoise",
     "Kernel",
@@ -201,16 +202,30 @@ class LinearOperator(Operator):
         return solution
 
 
+class Calibration(Protocol):
+    """How wrong a denoiser was on images held out of its training."""
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise levels, rising, [S]."""
+
+    @property
+    def mse(self) -> Tensor:
+        """Mean squared error of a pixel at each, [S]."""
+
+
 class Prior(ABC):
     """A diffusion prior p(x0), known by its denoiser.
 
     Attributes:
         shape: (C, H, W) of the images it knows; None where any shape serves.
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
+        calibration: its measured errors, for those who check it; None where they are not known.
     """
 
     shape: Shape | None = None
     sigma_range: tuple[float, float] = (0.0, float("inf"))
+    calibration: Calibration | None = None
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:

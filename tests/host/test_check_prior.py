@@ -1,0 +1,358 @@
+"""The check of priors: right ones pass, and every way to be wrong is found and named."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor
+
+from daps_kit import build
+from daps_kit.check_prior import QUICK, Verdict, check, require_sound
+from daps_kit.cli import main
+from daps_kit.contracts import Prior
+from daps_kit.errors import UserError
+from daps_kit.known_images import known_images
+from daps_kit.power_law import PowerLaw
+
+CPU = torch.device("cpu")
+Denoise = Callable[[Tensor, float], Tensor]
+
+
+def smooth(count: int, seed: int, shape: tuple[int, int, int] = (3, 16, 16), alpha: float = 3.0) -> Tensor:
+    """Return images whose cosine transform has independent entries of variance |k|^-alpha, in [-1, 1] or so."""
+    from scipy.fft import idctn
+
+    channels, height, width = shape
+    radius = max(height, width) * np.hypot(np.arange(height)[:, None] / height, np.arange(width) / width)
+    radius[0, 0] = 0.5
+    white = np.random.default_rng(seed).standard_normal((count, channels, height, width))
+    return torch.from_numpy(idctn(4 * white * radius ** (-alpha / 2), axes=(-2, -1), norm="ortho")).float()
+
+
+class Memory(Prior):
+    """The exact denoiser of a distribution that is known: one of a few images, each as likely."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.shape = images, (images.shape[1], images.shape[2], images.shape[3])
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        distance = (x[:, None] - self.images).square().flatten(2).sum(2)
+        weights = torch.softmax(-distance / (2 * torch.as_tensor(sigma) ** 2), dim=1)
+        return torch.einsum("bk,kchw->bchw", weights, self.images)
+
+
+class Called(Prior):
+    """A prior that is called in another way than the contract says."""
+
+    def __init__(self, prior: Prior, call: Callable[[Denoise, Tensor, float], Tensor]) -> None:
+        self.prior, self.call, self.shape = prior, call, prior.shape
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.call(self.prior.denoise, x, float(sigma))
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return smooth(12, seed=1)
+
+
+def problem(verdict: Verdict) -> str:
+    assert len(verdict.problems) == 1, verdict
+    return verdict.problems[0]
+
+
+# --- the linear filter -------------------------------------------------------------------------------------------
+
+
+def test_the_linear_filter_is_the_wiener_filter_of_its_spectrum() -> None:
+    images = smooth(5, seed=2, shape=(2, 5, 4)).double()
+    linear = PowerLaw(images)
+    basis = torch.eye(40, dtype=torch.float64).reshape(40, 2, 5, 4)
+    sigma = 0.3
+    filtered = (linear.denoise(linear.mean + basis, sigma) - linear.mean).reshape(40, 40)
+    # The same matrix by dense algebra: C (C + sigma^2 I)^{-1} with C = Q F^T diag(S) F Q^T, F by its definition.
+    transforms = []
+    for n in (5, 4):
+        k, i = np.arange(n)[:, None], np.arange(n)
+        cosines = np.cos(np.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
+        cosines[0] /= math.sqrt(2)
+        transforms.append(cosines)
+    whole = np.kron(linear.rotation.numpy().T, np.kron(*transforms))
+    covariance = whole.T @ np.diag(linear.spectrum.ravel()) @ whole
+    expected = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(40))
+    np.testing.assert_allclose(filtered.numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 2.0, 3.5])
+def test_the_fit_finds_the_decay_of_a_spectrum(alpha: float) -> None:
+    linear = PowerLaw(smooth(400, seed=3, shape=(1, 32, 24), alpha=alpha))
+    slope = math.log(linear.spectrum[0, 0, 8] / linear.spectrum[0, 0, 2]) / math.log(4)
+    assert slope == pytest.approx(-alpha, abs=0.05)
+    assert linear.spectrum[0, 0, 3] == pytest.approx(16 * 4.0**-alpha, rel=0.08)  # 3 of 24 is 4 of 32
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0])
+def test_its_error_is_the_one_of_theory_on_images_of_its_distribution(sigma: float) -> None:
+    images = smooth(400, seed=4, shape=(1, 16, 16))
+    linear = PowerLaw(images)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(5))
+    error = float((linear.denoise(images + sigma * noise, sigma) - images).square().mean())
+    spectrum = linear.spectrum
+    assert error == pytest.approx(float((spectrum * sigma**2 / (spectrum + sigma**2)).mean()), rel=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 2), (1, 1, 7)])
+def test_tiny_and_flat_images_have_a_filter(shape: tuple[int, int, int]) -> None:
+    for images in (torch.zeros(2, *shape), torch.ones(1, *shape)):
+        assert torch.isfinite(PowerLaw(images).denoise(images, 0.5)).all()
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_right_prior_passes(images: Tensor) -> None:
+    verdict = check(Memory(images), images)
+    assert (verdict.problems, verdict.doubts) == ((), ())
+    for level in verdict.levels:
+        assert level.mse < level.linear < 1.001 * level.trivial
+    (half,) = [level for level in verdict.levels if level.sigma == 0.5]
+    assert half.mse < 1e-6  # twelve images are told apart with ease
+    assert half.trivial == pytest.approx(
+        min(0.25, float(images.var((0, 2, 3), correction=0).mean())), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 5, 7)])
+def test_exact_priors_pass_on_their_own_draws(name: str, shape: tuple[int, int, int]) -> None:
+    prior = build("prior", {"use": name, "std": 0.05}, shape=shape)
+    x0, label = known_images(prior, (), CPU)
+    assert label == "its own draws"
+    verdict = check(prior, x0)
+    assert verdict.problems == ()
+    assert require_sound(prior, torch.ones(shape), CPU) == ()  # whatever is to be restored: it has no weights
+
+
+MISTAKES: dict[str, Callable[[Denoise, Tensor, float], Tensor]] = {
+    "images in [0, 1], but": lambda d, x, s: (d(2 * x - 1, 2 * s) + 1) / 2,
+    "images in [0, 255], but": lambda d, x, s: 127.5 * (d(x / 127.5 - 1, s / 127.5) + 1),
+    "order blue, green, red": lambda d, x, s: d(x.flip(1), s).flip(1),
+    "returns the noise n": lambda d, x, s: (x - d(x, s)) / s,
+    "returns sigma n": lambda d, x, s: x - d(x, s),
+    "returns the score": lambda d, x, s: (d(x, s) - x) / s**2,
+    "takes x_t / sqrt(1 + sigma^2)": lambda d, x, s: d(x * math.sqrt(1 + s**2), s),
+    "takes sigma^2": lambda d, x, s: d(x, math.sqrt(s)),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_are_recognised_and_named(images: Tensor, words: str) -> None:
+    prior = Called(Memory(images), MISTAKES[words])
+    assert words in problem(check(prior, images))
+    if words.startswith("takes"):  # between sigma 0.2 and 2 these images are told apart even so
+        return
+    with pytest.raises(UserError, match="prior: ") as caught:
+        require_sound(prior, images[0], CPU)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("words", ["images in [0, 1], but", "takes sigma^2", "returns the noise n"])
+def test_mistakes_with_real_weights_and_a_real_image_are_recognised(words: str) -> None:
+    # For them a [0, 1] prior is hardly worse than a linear filter: only the other call shows the mistake.
+    prior = Called(build("prior", {"use": "embedded"}), MISTAKES[words])
+    x0, _ = known_images(prior, (), CPU)
+    assert words in problem(check(prior, x0))
+
+
+def linear_prior(images: Tensor) -> Prior:
+    """Return the Gaussian of these images' power law as a prior: nearly as good as a linear denoiser can be."""
+
+    class Linear(Prior):
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+
+        def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+            return PowerLaw(images).denoise(x, float(sigma))
+
+    return Linear()
+
+
+def test_random_weights_are_found(images: Tensor) -> None:
+    weights = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def network(d: Denoise, x: Tensor, s: float) -> Tensor:
+        # The preconditioning of EDM around a network that was never trained.
+        c_skip, c_out, c_in = (
+            0.25 / (s**2 + 0.25),
+            s * 0.5 / math.sqrt(s**2 + 0.25),
+            1 / math.sqrt(s**2 + 0.25),
+        )
+        return c_skip * x + c_out * torch.conv2d(c_in * x, weights, padding=1)
+
+    for wrong in (network, lambda d, x, s: x, lambda d, x, s: torch.zeros_like(x)):
+        assert "weights are random" in problem(check(Called(Memory(images), wrong), images))
+
+
+def test_not_a_number_and_a_wrong_shape_are_found(images: Tensor) -> None:
+    broken = Called(Memory(images), lambda d, x, s: d(x, s) / (0.0 if s == 5.0 else 1.0))
+    assert problem(check(broken, images)) == "it returns not-a-number or infinity at sigma 5"
+    halved = Called(Memory(images), lambda d, x, s: d(x, s)[..., ::2])
+    with pytest.raises(
+        UserError, match=r"returns the shape \[12, 3, 16, 8\] for noisy images of shape \[12, 3, 16, 16\]"
+    ):
+        check(halved, images)
+
+
+def test_wrong_limits_are_found(images: Tensor) -> None:
+    rounded = Called(Memory(images), lambda d, x, s: d(x, s) + (0.05 if s < 0.03 else 0.0))
+    assert "at the small sigma 0.01 it does not leave images as they are" in problem(check(rounded, images))
+    far = Called(Memory(images), lambda d, x, s: x if s > 50 else d(x, s))
+    assert "at the large sigma 80 it does not return its mean image" in problem(check(far, images))
+
+
+def test_levels_beyond_the_range_of_a_prior_are_left_out(images: Tensor) -> None:
+    prior = Called(Memory(images), lambda d, x, s: d(x, s) if 0.1 <= s <= 3 else torch.full_like(x, math.nan))
+    prior.sigma_range = (0.1, 3.0)
+    verdict = check(prior, images)
+    assert verdict.problems == ()
+    assert [level.sigma for level in verdict.levels] == [0.1, 0.2, 0.5, 1.0, 2.0]
+
+
+def test_images_unlike_the_training_images_are_a_doubt_or_a_problem(images: Tensor) -> None:
+    other = smooth(12, seed=9, alpha=0.5)
+    close = linear_prior(images + 0.1 * other)
+    verdict = check(close, images)
+    assert verdict.problems == ()
+    assert "unlike those it was trained on" in verdict.doubts[0]
+    assert "denoises these images badly" in problem(check(linear_prior(images + 0.35 * other), images))
+
+
+class Table:
+    """A calibration."""
+
+    def __init__(self, sigma: list[float], mse: list[float]) -> None:
+        self.sigma, self.mse = torch.tensor(sigma), torch.tensor(mse)
+
+
+def test_the_calibration_is_compared(images: Tensor) -> None:
+    prior = linear_prior(images)
+    measured = check(prior, images).levels
+    prior.calibration = Table([level.sigma for level in measured], [level.mse for level in measured])
+    verdict = check(prior, images)
+    assert [level.stored for level in verdict.levels] == pytest.approx(
+        [level.mse for level in measured], rel=1e-5
+    )
+    assert (verdict.problems, verdict.doubts) == ((), ())
+    prior.calibration = Table([0.1, 4.0], [measured[1].mse / 3, measured[1].mse * 40**1.5 / 3])
+    verdict = check(prior, images)
+    assert verdict.levels[0].stored is verdict.levels[-1].stored is None
+    # Straight in the logarithms: between 0.1 and 4 this table is a power of sigma.
+    assert verdict.levels[4].stored == pytest.approx(measured[1].mse / 3 * 10**1.5, rel=1e-5)
+    prior.calibration = Table([level.sigma for level in measured], [level.mse / 2.5 for level in measured])
+    verdict = check(prior, images)
+    assert verdict.problems == ()
+    assert "1.0 times the error of a linear filter and 2.5 times that of its calibration" in verdict.doubts[0]
+
+
+def test_before_a_run_a_few_calls_are_enough_and_one_where_they_are_slow(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def counted(d: Denoise, x: Tensor, s: float) -> Tensor:
+        calls.append(s)
+        return d(x, s)
+
+    prior = Called(Memory(images), counted)
+    assert require_sound(prior, images[0], CPU) == ()
+    assert set(QUICK) <= set(calls)
+    assert len(calls) == 20
+    calls.clear()
+    monkeypatch.setattr("daps_kit.check_prior.SLOW", 0.0)
+    require_sound(prior, images[0], CPU)
+    assert calls == [0.5]
+
+
+# --- weights and commands ----------------------------------------------------------------------------------------
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["check-prior", *arguments])
+
+
+def test_the_embedded_prior_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("embedded")
+    assert result.exit_code == 0, result.output
+    assert "embedded, checked on astronaut.png: right; its error is" in result.stdout
+    assert result.stdout.splitlines()[0].split() == [
+        "sigma",
+        "error",
+        "linear",
+        "filter",
+        "ratio",
+        "calibration",
+        "ratio",
+    ]
+    told = json.loads(call("prior.use=embedded", "--json").stdout)[0]
+    assert (told["right"], told["problems"], told["images"]) == (True, [], "astronaut.png")
+    assert [level["sigma"] for level in told["levels"]] == [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+    assert all(0.2 < level["mse"] / level["linear"] < 1.1 for level in told["levels"])
+
+
+def test_embedded_weights_that_are_shuffled_or_scaled_are_wrong() -> None:
+    prior = build("prior", {"use": "embedded"})
+    x0, _ = known_images(prior, (), CPU)
+    network: torch.nn.Module = prior.model  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point() and tensor.numel() > 1:
+            tensor.copy_(
+                tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].reshape(tensor.shape)
+            )
+    verdict = check(prior, x0)
+    assert len(verdict.problems) == 1, verdict
+    with pytest.raises(UserError, match="prior: it"):
+        require_sound(prior, None, CPU)
+
+
+def test_the_images_of_a_recipe_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("embedded/gaussian_blur")
+    assert result.exit_code == 0, result.output
+    assert "gaussian_blur, checked on astronaut.png: right" in result.stdout
+    result = call("embedded/gaussian_blur", "prior={use: mixture}")
+    assert "gaussian_blur, checked on its own draws: right" in result.stdout
+    assert "calibration" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embeded"], "error: no prior and no recipe 'embeded'; the priors are embedded, gaussian, mixture, trained; "
+         "did you mean 'embedded'?"),
+        (["my.yaml"], "error: no such file: my.yaml"),
+        (["weights.safetensors"], "error: weights.safetensors is no recipe; to check weights write "
+         "'{use: trained, path: weights.safetensors}'"),
+        (["{use: trained, path: no.safetensors}"], "override 'prior={use: trained, path: no.safetensors}': prior.path: "),
+        (["{use: trained, path: weights.safetensors}"], "error: "),
+        (["gaussian", "runs=4"], "override 'runs=4': runs: without a recipe only prior... can be set"),
+        (["gaussian", "prior.std=-1"], "override 'prior.std=-1': prior.std: "),
+        (["{use: gaussian"], "override 'prior={use: gaussian': not valid YAML"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights.safetensors").write_bytes(b"no tensors")
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(message), result.stderr
+    assert result.stderr.count("\n") == 1
