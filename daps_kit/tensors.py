@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -34,6 +36,18 @@ Weights = Literal["auto", "ema", "raw"]
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "params", "net")
 EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
 LIGHTNING_EMA = "model_ema."
+
+MALFORMED = (
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ImportError,
+    struct.error,
+)
+"""What readers of pickles raise at bytes that are none."""
 
 
 def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
@@ -190,14 +204,16 @@ def _read_torch(path: Path) -> Any:
         if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
             raise UserError(f"{path} is a web page and not a checkpoint; fetch it again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about unusual pickles, which end in an error of our own
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
     except pickle.UnpicklingError as error:
         if zipped:
             return _read_restricted(path)
         raise UserError(
             f"{path} is not a checkpoint, or holds more than tensors in PyTorch's old file format"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, OSError, zlib.error, zipfile.BadZipFile, *MALFORMED) as error:
         raise UserError(f"{path} is damaged or cut short: {str(error).partition(chr(10))[0]}") from error
 
 
@@ -310,18 +326,5 @@ def _read_restricted(path: Path) -> Any:
     try:
         with archive.open(pickled) as file:
             return Reader(file).load()
-    except UserError:
-        raise
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        zipfile.BadZipFile,
-        AttributeError,
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        ImportError,
-        OSError,
-    ) as error:
+    except (pickle.UnpicklingError, zlib.error, zipfile.BadZipFile, OSError, *MALFORMED) as error:
         raise UserError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,283 @@
+"""Checkpoints of others: tensors come out of every kind of file, nothing else happens."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from daps_kit.errors import UserError
+from daps_kit.tensors import convert, load_into, read_tensors
+
+
+class Evil:
+    """Runs a function when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+@pytest.fixture
+def lightning():
+    """A content as old training frameworks wrote it: objects of classes that the reader does not have."""
+    module = types.ModuleType("old_framework")
+    sys.modules["old_framework"] = module
+    for name, base in (("Callback", object), ("Attributes", dict), ("Items", list), ("Names", set)):
+        setattr(module, name, type(name, (base,), {"__module__": module.__name__}))
+    callback = module.Callback()
+    callback.best, callback.path = torch.ones(2), Path("/somewhere")
+    attributes = module.Attributes(rate=1e-3, nested=module.Attributes(a=1))
+    objects = {
+        "callbacks": {module.Callback: callback},
+        "hyper_parameters": attributes,
+        "epoch": 3,
+        "more": module.Items([1, 2]),
+        "names": module.Names({"a"}),
+        "ordered": OrderedDict(a=callback),
+    }
+    yield objects
+    del sys.modules["old_framework"]
+
+
+def same(found, expected):
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", "-old.pt"])
+def test_reads_files_of_torch(tmp_path, network, suffix, key):
+    state = network.state_dict()
+    path = tmp_path / f"model{suffix}"
+    torch.save(
+        state if key is None else {key: state, "step": 7},
+        path,
+        _use_new_zipfile_serialization="old" not in suffix,
+    )
+    same(read_tensors(path), state)
+
+
+def test_reads_safetensors(tmp_path, network):
+    state = network.state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    found = read_tensors(tmp_path / "model.safetensors")
+    same({name: found[name] for name in state}, state)
+
+
+def test_reads_a_checkpoint_with_objects_of_unknown_classes(tmp_path, network, lightning, monkeypatch):
+    state = dict(network.state_dict())
+    whole = torch.arange(24.0).reshape(4, 6)
+    state |= {
+        "view": whole[1:3, ::2],
+        "transposed": whole.t(),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "empty": torch.zeros(0),
+        "parameter": nn.Parameter(torch.arange(3.0)),
+        "flags": torch.tensor([True, False]),
+    }
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": state, "optimizer": [{"momentum": torch.ones(5)}], **lightning}, path)
+    monkeypatch.delitem(sys.modules, "old_framework")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    same(read_tensors(path), {name: t.detach() for name, t in state.items()})
+    monkeypatch.setitem(sys.modules, "old_framework", types.ModuleType("old_framework"))
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (os.system, ("touch {mark}",)),
+        (eval, ("open({mark!r}, 'w').close()",)),
+        (exec, ("open({mark!r}, 'w').close()",)),
+        (subprocess.check_call, (["touch", "{mark}"],)),
+        (getattr, (os, "system")),
+    ],
+)
+def test_a_malicious_pickle_runs_nothing(tmp_path, network, function, arguments):
+    mark = tmp_path / "mark"
+
+    def fill(value):
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return (
+            value.replace("{mark!r}", repr(str(mark))).replace("{mark}", str(mark))
+            if isinstance(value, str)
+            else value
+        )
+
+    if function is getattr:
+        evil = Evil(getattr, Evil(__import__, "os"), "system")
+    else:
+        evil = Evil(function, *map(fill, arguments))
+    state = network.state_dict()
+    path = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": state, "callbacks": evil}, path)
+    same(read_tensors(path), state)
+    assert not mark.exists()
+    if function is not getattr:  # the mark does tell: the file does it to a reader that is not careful
+        torch.load(path, weights_only=False)
+        assert mark.exists()
+
+
+def test_malice_in_the_old_format_or_in_the_place_of_weights_is_refused(tmp_path):
+    mark = tmp_path / "mark"
+    evil = Evil(os.system, f"touch {mark}")
+    torch.save({"state_dict": {}, "evil": evil}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(evil))
+    torch.save({"state_dict": {"weight": evil}}, tmp_path / "weight.pt")
+    torch.save(evil, tmp_path / "all.pt")
+    for name in ("old", "bare", "weight", "all"):
+        with pytest.raises(UserError, match=name):
+            read_tensors(tmp_path / f"{name}.pt")
+    assert not mark.exists()
+
+
+def test_averages_of_latent_diffusion_are_found_by_their_names_without_dots(tmp_path):
+    raw = {
+        "model.diffusion.in.0.weight": torch.zeros(2),
+        "model.diffusion.in.0.bias": torch.zeros(1),
+        "first_stage.conv.weight": torch.full((3,), 5.0),
+    }
+    average = {
+        "model_ema.diffusionin0weight": torch.ones(2),
+        "model_ema.diffusionin0bias": torch.full((1,), 2.0),
+        "model_ema.decay": torch.tensor(0.999),
+    }
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": raw | average}, path)
+    expected = {
+        **raw,
+        "model.diffusion.in.0.weight": torch.ones(2),
+        "model.diffusion.in.0.bias": torch.full((1,), 2.0),
+    }
+    same(read_tensors(path), expected)
+    same(read_tensors(path, weights="ema"), expected)
+    same(read_tensors(path, weights="raw"), raw)
+
+
+def test_averages_beside_the_weights(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"model": {"w": torch.zeros(2), "steps": torch.tensor(3)}, "ema": {"w": torch.ones(2)}}, path)
+    same(read_tensors(path), {"w": torch.ones(2), "steps": torch.tensor(3)})
+    same(read_tensors(path, weights="raw"), {"w": torch.zeros(2), "steps": torch.tensor(3)})
+    torch.save({"model": {"w": torch.zeros(2)}}, path)
+    with pytest.raises(UserError, match="no moving average"):
+        read_tensors(path, weights="ema")
+
+
+@pytest.mark.parametrize("objects", [False, True])
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.98])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", "-old.pt"])
+def test_a_file_that_was_cut_short_is_refused(tmp_path, network, suffix, kept, objects):
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".safetensors":
+        save_file(network.state_dict(), path)
+    else:
+        content = {"state_dict": network.state_dict()} | ({"other": Evil(int, 3)} if objects else {})
+        torch.save(content, path, _use_new_zipfile_serialization="old" not in suffix)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(UserError, match=r"model.*(cut short|not a checkpoint|damaged)"):
+        read_tensors(path)
+
+
+def test_damage_inside_is_found(tmp_path, network):
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": network.state_dict(), "other": Evil(int, 3)}, path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "less.ckpt", "w") as less:
+        for name in whole.namelist():
+            if not name.endswith("data/0"):
+                less.writestr(name, whole.read(name))
+    with pytest.raises(UserError, match=r"less.ckpt.*damaged"):
+        read_tensors(tmp_path / "less.ckpt")
+    data = bytearray(path.read_bytes())
+    at = data.index(network.state_dict()["0.weight"].numpy().tobytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="damaged"):
+        read_tensors(path)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    page = tmp_path / "page.pt"
+    page.write_text("<!DOCTYPE html><html><title>Quota exceeded</title>", encoding="utf-8")
+    with pytest.raises(UserError, match="web page"):
+        read_tensors(page)
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UserError, match=r"zip.pt"):
+        read_tensors(tmp_path / "zip.pt")
+    torch.save({"state_dict": {}, "epoch": 3}, tmp_path / "none.pt")
+    with pytest.raises(UserError, match="no state dict"):
+        read_tensors(tmp_path / "none.pt")
+    torch.save([torch.ones(2)], tmp_path / "list.pt")
+    with pytest.raises(UserError, match="no state dict"):
+        read_tensors(tmp_path / "list.pt")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        read_tensors(tmp_path / "absent.pt")
+
+
+def test_loading_is_strict_and_names_the_first_that_differ(network):
+    state = network.state_dict()
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    load_into(empty, state, "file")
+    same(empty.state_dict(), state)
+    less = {name: tensor for name, tensor in state.items() if not name.startswith("1.")}
+    wrong = {**less, "0.weight": torch.zeros(4, 3, 5, 5), "extra": torch.zeros(1)}
+    with pytest.raises(UserError) as caught:
+        load_into(empty, wrong, "file")
+    assert str(caught.value) == (
+        "file does not fit the network: missing: 1.weight, 1.bias, 1.running_mean and 2 more; unexpected: extra; "
+        "of another shape: 0.weight [4, 3, 5, 5] instead of [4, 3, 3, 3]"
+    )
+    same(empty.state_dict(), state)
+    with pytest.raises(UserError, match=r"1\.bias holds numbers that are not finite"):
+        load_into(empty, {**state, "1.bias": torch.tensor([1.0, float("nan"), 0, 0])}, "file")
+    load_into(empty, {name: t.half() if t.is_floating_point() else t for name, t in state.items()}, "file")
+    assert empty[0].weight.dtype == torch.float32
+
+
+def test_converts_to_safetensors(tmp_path, network, lightning):
+    state = network.state_dict()
+    source, target = tmp_path / "model.ckpt", tmp_path / "model.safetensors"
+    shared = {**state, "again": state["0.weight"], "transposed": torch.arange(6.0).reshape(2, 3).t()}
+    torch.save({"state_dict": shared, **lightning}, source)
+    assert convert(source, target) == len(shared)
+    found = load_file(target)
+    same({name: found[name] for name in shared}, shared)
+    read = read_tensors(target)
+    same({name: read[name] for name in shared}, shared)
+    with pytest.raises(UserError, match="must be named .safetensors"):
+        convert(source, tmp_path / "model.bin")
+    with pytest.raises(UserError, match="cannot write"):
+        convert(source, tmp_path / "absent" / "model.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.ckpt", "model.safetensors"]
+
+
+def test_importing_it_does_not_import_torch():
+    code = "import sys, daps_kit.tensors, daps_kit.checkpoints, daps_kit.checkpoints_cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
