@@ -277,8 +277,15 @@ def compose(file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -
                 )
             )
         return None
+    chain = (*chain, file.resolve())
+    tasks = node.value.get("tasks")
+    if tasks is not None and isinstance(tasks.value, dict):
+        for task, overlay in tasks.value.items():
+            if isinstance(overlay.value, dict) and "extends" in overlay.value:
+                layers = overlay.value.pop("extends")
+                tasks.value[task] = replace(_extend(overlay, layers, problems, chain), key=overlay.key)
     extends = node.value.pop("extends", None)
-    return node if extends is None else _extend(node, extends, problems, (*chain, file.resolve()))
+    return node if extends is None else _extend(node, extends, problems, chain)
 
 
 def _extend(node: Node, extends: Node, problems: list[Problem], chain: tuple[Path, ...]) -> Node:

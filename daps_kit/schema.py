@@ -40,15 +40,15 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
     recipe = definitions.pop(schemas[Recipe])
     trainer = definitions.pop(schemas[TrainingRecipe])["properties"]["trainer"]
     of_runs = [key for key in Recipe.model_fields if key not in TrainingRecipe.model_fields]
-    overlay = {
-        "type": "object",
-        "description": "What a task sets differently.",
-        "properties": recipe["properties"],
-        "additionalProperties": False,
-    }
     extends = {
         "description": "recipes to start from, by file or installed name; what stands here wins",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }
+    overlay = {
+        "type": "object",
+        "description": "What a task sets differently.",
+        "properties": {"extends": extends, **recipe["properties"]},
+        "additionalProperties": False,
     }
     tasks = {
         "description": "named variations; the recipe stands for one run of each",
