@@ -290,6 +290,17 @@ RECIPES = installed_recipes()
 RUNS = [name for name in RECIPES if not name.startswith("train/")]
 
 
+def test_a_task_may_extend_a_part_of_its_own() -> None:
+    write("part.yaml", "format: 1\noperator: {use: inpainting, mask: random}\nseed: 7\n")
+    text = MINIMAL + "tasks:\n  plain: {}\n  holes: {extends: part.yaml, operator: {mask: box}, runs: 3}\n"
+    plain, holes = load_recipe(write("r.yaml", text))
+    assert (plain.operator.name, plain.seed) == ("identity", 0)
+    assert (holes.operator.name, holes.seed, holes.runs) == ("inpainting", 7, 3)
+    assert holes.operator.model_dump()["mask"] == "box"
+    (missing,) = problems(MINIMAL + "tasks:\n  holes:\n    extends: gone.yaml\n")
+    assert missing.startswith("r.yaml:7:14: extends: ")
+
+
 def test_the_recipes_of_the_eight_tasks_are_there() -> None:
     tasks = {"phase_retrieval", "down_sampling", "inpainting_box", "inpainting_random", "gaussian_blur", "motion_blur",
              "nonlinear_blur", "high_dynamic_range"}  # fmt: skip
