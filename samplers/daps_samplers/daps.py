@@ -77,7 +77,8 @@ class DAPS(Sampler):
         prior_sigma_min: see above.
         spread: the covariance C. 'sigma': sigma^2 I, the published choice, which is wider than the prior's true
             uncertainty. 'calibrated': the prior's own account of its denoising error, where it gives one
-            (`Prior.denoising_covariance(sigma)`), else sigma^2 I with a message.
+            (`denoising_covariance(sigma)`), else sigma^2 I with a message. Where that covariance is small in some
+            directions (by frequency), plain Langevin needs a step size below twice its smallest variance.
         latent_gradient_clip: see `DecodedOperator`.
     """
 
