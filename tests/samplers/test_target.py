@@ -30,7 +30,7 @@ def test_derivatives_go_through_the_decoder(toy_latent):
         return operator.forward(prior.decode(z))
 
     v = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    y, expected = torch.func.jvp(composition, (z,), (v,))
+    y, expected = torch.autograd.functional.jvp(composition, z, v)
     torch.testing.assert_close(decoded.forward(z), y)
     torch.testing.assert_close(decoded.jvp(z, v), expected, rtol=1e-4, atol=1e-4)
     clean, vjp = decoded.forward_vjp(z)
