@@ -51,7 +51,7 @@ class OperatorCase(Case):
     def __init__(self, what: Any, shape: Shape | None = None, *, seed: int = 0) -> None:
         super().__init__("operator", what)
         self.shape: Shape = (
-            shape if shape is not None else what.shape if self.settings is None else (3, 16, 16)
+            shape if shape is not None else self.what.shape if self.settings is None else (3, 16, 16)
         )
         self.seed = seed
 
