@@ -214,6 +214,23 @@ class Calibration(Protocol):
         """Mean squared error of a pixel at each, [S]."""
 
 
+class Covariance(ABC):
+    """The covariance C of a Gaussian p(x0 | x_t), as the two products that kernels need."""
+
+    @abstractmethod
+    def scale(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v with the symmetric root, [B, ...]."""
+
+    @abstractmethod
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v, [B, ...]."""
+
+    @property
+    def isotropic(self) -> Tensor | None:
+        """The variance of each sample, [B] or 0-d, where C is a multiple of the identity; None where it is not."""
+        return None
+
+
 class Prior(ABC):
     """A diffusion prior p(x0), known by its denoiser.
 
@@ -239,6 +256,13 @@ class Prior(ABC):
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return the score of p(x_t) at x by Tweedie's formula, (D(x, sigma) - x) / sigma^2."""
         return (self.denoise(x, sigma) - x) / per_sample(sigma, x) ** 2
+
+    def denoising_covariance(self, sigma: float) -> Covariance | None:
+        """Return the covariance of p(x0 | x_t) at this noise level, as the prior knows it; None where it does not.
+
+        It is the mean squared error of the denoiser: known in closed form, or measured on images.
+        """
+        return None
 
     def state_shape(self, image_shape: Shape) -> tuple[int, ...]:
         """Return the shape of what the prior diffuses for images of `image_shape`: the same, unless it is latent."""
@@ -275,23 +299,6 @@ class Prior(ABC):
                 slope_ahead = (ahead - self.denoise(ahead, following)) / following
                 x = x + (following - sigma) * (slope + slope_ahead) / 2
             return self.denoise(x, sigmas[-1])
-
-
-class Covariance(ABC):
-    """The covariance C of a Gaussian p(x0 | x_t), as the two products that kernels need."""
-
-    @abstractmethod
-    def scale(self, v: Tensor) -> Tensor:
-        """Return C^{1/2} v with the symmetric root, [B, ...]."""
-
-    @abstractmethod
-    def precision(self, v: Tensor) -> Tensor:
-        """Return C^{-1} v, [B, ...]."""
-
-    @property
-    def isotropic(self) -> Tensor | None:
-        """The variance of each sample, [B] or 0-d, where C is a multiple of the identity; None where it is not."""
-        return None
 
 
 class Target(ABC):
@@ -373,10 +380,12 @@ class Kernel(ABC):
         tau: standard deviation of the likelihood exp(-loss / (2 tau^2)) the chain is to see in place of the noise
             model's own; None, the default, is the stated noise.
         advice: the setting to change when a chain diverges, for the message a user reads.
+        needs_density: whether the kernel needs the target's density, not its gradient alone.
     """
 
     steps: int = 1
     tau: float | None = None
+    needs_density: bool = False
     advice: str = "a smaller step size of the kernel"
 
     @abstractmethod

@@ -222,7 +222,7 @@ class Daps(SamplerSettings):
         from .ode import ProbabilityFlow
 
         kernel = self.kernel.build()
-        if self.prior_score == "exact" and getattr(kernel, "needs_density", False):
+        if self.prior_score == "exact" and kernel.needs_density:
             raise ComponentError(
                 f"kernel '{self.kernel.name}' compares densities, and prior_score 'exact' has none; "
                 "use 'gaussian', 'score-t' or 'score-min'"

@@ -213,9 +213,7 @@ class DAPS(Sampler):
 
     def _covariance(self, prior: Prior, sigma: float) -> Covariance | None:
         """Return the prior's account of its denoising error, where it is asked for and there is one."""
-        known = getattr(prior, "denoising_covariance", None) if self.spread == "calibrated" else None
-        covariance: Covariance | None = known(sigma) if known else None
-        return covariance
+        return prior.denoising_covariance(sigma) if self.spread == "calibrated" else None
 
     def _remarks(self, prior: Prior) -> tuple[str, ...]:
         """Return what the user should know before the run: settings that the prior cannot follow."""
