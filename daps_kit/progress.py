@@ -52,6 +52,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_bar()
+        if kind is KeyboardInterrupt:
+            self.say("stopped; the same command goes on from here")
 
     def plan(self, name: str, total: int, done: int) -> None:
         """Begin a part of the work: `total` samples, of which `done` are finished already."""

@@ -218,7 +218,7 @@ def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Imag
     for heading, rows, table in tables:
         if heading:
             draw.line((_MARGIN, y + 4, canvas.width - _MARGIN, y + 4), fill="#d5dbe1", width=1)
-            _text(draw, (_MARGIN, y + 12), _shorten(heading, 17, inner), 17, _INK)
+            _text(draw, (_MARGIN, y + 12), _shorten(heading.replace("_", " "), 17, inner), 17, _INK)
             y += heading_height
         for row, cells in zip(rows, table, strict=False):
             tall = height(cells)

@@ -145,14 +145,32 @@ class RunFolder:
 
     # --- environment
 
+    def read_environment(self) -> dict[str, Any]:
+        """Return what `write_environment` wrote; empty where there is nothing to be read."""
+        try:
+            content = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     @property
     def batch_size(self) -> int | None:
         """The batch size that the program before used; None where there was none."""
-        try:
-            size = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["batch_size"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        size = self.read_environment().get("batch_size")
         return size if isinstance(size, int) and size > 0 else None
+
+    def changed_environment(self, device: torch.device) -> list[str]:
+        """Return how libraries, plugins and device differ from those that the program before used."""
+        keys = ("device", "device_name", "libraries", "plugins")
+        old = self.read_environment()
+        if not old:
+            return []
+        was, now = (_flatten({key: x.get(key) for key in keys}) for x in (old, environment(device)))
+        return [
+            f"{key} {was.get(key)} is now {now.get(key)}"
+            for key in {**was, **now}
+            if was.get(key) != now.get(key)
+        ]
 
     def write_environment(self, device: torch.device, batch_size: int) -> None:
         """Write with what the run is computed."""

@@ -193,6 +193,12 @@ class _Job:
         pairs = [(index, run) for index in range(len(names)) for run in range(self.recipe.runs)]
         missing = {(index, run) for index, run in pairs if self.folder.read_sample(names[index], run) is None}
         size = self._batch_size()
+        if (
+            missing
+            and len(missing) < len(pairs)
+            and (changes := self.folder.changed_environment(self.device))
+        ):
+            self.progress.warn(f"{self.recipe.name} was begun with other means: {'; '.join(changes)}")
         self.folder.write_environment(self.device, size)
         self.progress.plan(self.recipe.name, len(pairs), len(pairs) - len(missing))
         start = 0

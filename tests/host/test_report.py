@@ -244,6 +244,13 @@ def test_on_a_terminal_there_is_a_bar():
     assert calls
 
 
+def test_who_interrupts_is_told_how_to_go_on():
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), Progress(console=Console(file=out, width=200)):
+        raise KeyboardInterrupt
+    assert "the same command goes on" in out.getvalue()
+
+
 def test_a_warning_is_given_once():
     out = io.StringIO()
     progress = Progress(console=Console(file=out, width=200))

@@ -44,7 +44,7 @@ def test_killed_and_run_again(toy, tmp_path):
 
     out = tmp_path / "out"
     program = start(toy(), *changes)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list(out.glob("samples/*/run-*.safetensors")):
         assert program.poll() is None, program.communicate()[0].decode()
         assert time.monotonic() < deadline
@@ -56,7 +56,7 @@ def test_killed_and_run_again(toy, tmp_path):
     assert not (out / "metrics.json").exists()
 
     program = start(toy(), *changes)
-    text = program.communicate(timeout=120)[0].decode()
+    text = program.communicate(timeout=170)[0].decode()
     assert program.returncode == 0, text
     assert contents(out) == contents(unbroken.path)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
@@ -141,6 +141,20 @@ def test_a_finished_run_samples_nothing(toy, monkeypatch):
 
     monkeypatch.setattr("daps_samplers.daps.DAPS.sample", refuse)
     assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+def test_going_on_with_another_library_is_said(toy, capsys):
+    first = daps_kit.run(toy(), quiet=True)
+    environment = first.path / "environment.json"
+    content = environment.read_text()
+    environment.write_text(content.replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    (first.path / "samples/ash/run-00.safetensors").unlink()
+    daps_kit.run(toy())
+    assert (
+        f"toy was begun with other means: libraries.torch 1.0 is now {torch.__version__}"
+        in capsys.readouterr().err
+    )
+    assert environment.read_text() == content
 
 
 def test_a_batch_size_found_once_is_kept(toy):
