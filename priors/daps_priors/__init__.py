@@ -13,7 +13,9 @@ from pydantic import Field, Strict, model_validator
 
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
-from daps_kit.settings import FilePath, PriorSettings
+from daps_kit.settings import FilePath, PriorSettings, TrainerSettings
+
+from .train_settings import TrainDenoiser
 
 if TYPE_CHECKING:
     import torch
@@ -169,3 +171,9 @@ def _check_shape(name: str, prior: Prior, shape: Shape | None) -> None:
 def daps_priors() -> Iterable[type[PriorSettings]]:
     """Return the settings of the priors of this package."""
     return [Gaussian, Mixture, Trained, Embedded]
+
+
+@hookimpl
+def daps_trainers() -> Iterable[type[TrainerSettings]]:
+    """Return the settings of the trainers of this package."""
+    return [TrainDenoiser]

@@ -109,7 +109,7 @@ def _colour(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     brightness = 0.15 * normal[:, 2:3]
     saturation = (0.5 * normal[:, 3:4]).exp()
     tint = (0.12 * normal[:, 4:]).exp()
-    z = ((x + 1) / 2).clamp(1e-3, 1).pow(gamma) * tint
+    z = ((x + 1) / 2).clamp(0, 1).pow(gamma) * tint
     grey = z.mean(1, keepdim=True)
     z = grey + saturation * (z - grey)
     mean = z.mean((2, 3), keepdim=True)

@@ -80,7 +80,7 @@ def _read(file: Path) -> Images:
 
 def _from_npz(source: Path, side: int) -> Images:
     try:
-        with np.load(source, allow_pickle=False) as archive:
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if "images" not in archive:
                 raise UserError(
                     f"{source} has no array `images` (it has {', '.join(archive.files) or 'nothing'})"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from daps_kit.settings import Settings, resolve_path
+from daps_kit.settings import Settings, TrainerSettings, resolve_path
 
 if TYPE_CHECKING:
-    from .training import Trainer
+    from daps_kit.trainer import Trainer
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 AnyPath = Annotated[Path, BeforeValidator(resolve_path)]
@@ -98,15 +98,14 @@ class CardSettings(Settings):
     limits: str = Field("", description="what the prior must not be used for")
 
 
-class TrainDenoiser(Settings):
+class TrainDenoiser(TrainerSettings):
     """Train a denoiser (a diffusion prior) on images of your own."""
 
-    name: ClassVar[str] = "denoiser"
+    name = "denoiser"
 
     images: AnyPath = Field(
         description="a folder, a glob pattern, or a .npz file with a uint8 array `images` [N, H, W, C] (or [N, H, W])"
     )
-    output: AnyPath = Field(description="folder for checkpoint, log, sample pictures and the trained weights")
     frame: int = Field(64, ge=8, description="side of the square images of the prior, pixels")
     margin: int = Field(0, ge=0, description="pixels kept around the frame for shift, scale and rotation")
     validation: int = Field(
@@ -168,6 +167,6 @@ class TrainDenoiser(Settings):
 
     def build(self) -> Trainer:
         """Return the trainer."""
-        from .training import Trainer
+        from .training import DenoiserTrainer
 
-        return Trainer(self)
+        return DenoiserTrainer(self)

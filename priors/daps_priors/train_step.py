@@ -11,20 +11,18 @@ whole network and makes the same update from the mean gradient, which they excha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-import multiprocessing
-import os
-import threading
 from dataclasses import dataclass
-from multiprocessing.synchronize import Barrier
-from typing import Any
+from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .augment import augment
+from .meeting import Gone, Helper, Leader
 from .train_settings import SigmaSettings, TrainDenoiser
 from .train_state import State, blank, learning_rate
 
@@ -33,23 +31,19 @@ _ORDER, _DRAW, _STRATA = 1, 2, 3
 
 @dataclass
 class Shared:
-    """What the workers share: the images, two sets of gradients (used in turn, so that one meeting a step is enough),
-    the losses and a meeting point (None where there is one worker).
-    """
+    """What the workers share: the images, and two sets of gradients and losses for alternate steps."""
 
     images: Tensor
     gradients: Tensor
     losses: Tensor
-    barrier: Barrier | None
 
     @classmethod
-    def create(cls, images: Tensor, parameters: int, workers: int, context: Any) -> Shared:
+    def create(cls, images: Tensor, parameters: int, workers: int) -> Shared:
         """Allocate for `workers` processes and a network of so many parameters."""
         return cls(
             share(images),
             share(torch.zeros(2, workers, parameters)),
             share(torch.zeros(2, workers)),
-            context.Barrier(workers) if workers > 1 else None,
         )
 
 
@@ -87,8 +81,14 @@ def batch(settings: TrainDenoiser, images: Tensor, step: int, rank: int) -> tupl
     return x0, sigma, x0 + sigma[:, None, None, None] * torch.randn(x0.shape, generator=draw)
 
 
-def train_step(state: State, shared: Shared, rank: int, settings: TrainDenoiser) -> float:
-    """Do one step of one worker; return the mean loss of all (not-a-number: the step was left out)."""
+def train_step(
+    state: State, shared: Shared, rank: int, settings: TrainDenoiser, meeting: Leader | Helper | None
+) -> float:
+    """Do one step of one worker; return the mean loss of all (not-a-number: the step was left out).
+
+    Raises:
+        Gone: another worker has ended.
+    """
     x0, sigma, x = (part.to(settings.device) for part in batch(settings, shared.images, state.step, rank))
     with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bfloat16):
         linear, correction, error = state.model.parts(x, sigma)
@@ -96,11 +96,11 @@ def train_step(state: State, shared: Shared, rank: int, settings: TrainDenoiser)
     loss.backward()  # type: ignore[no-untyped-call]
     gradient = torch.cat([p.grad.flatten() for p in state.parameters if p.grad is not None])
     mean_loss = float(loss.detach())
-    if shared.barrier is not None:
+    if meeting is not None:
         turn = state.step % 2
         shared.gradients[turn, rank] = gradient
         shared.losses[turn, rank] = mean_loss
-        shared.barrier.wait()
+        meeting.wait()
         gradient, mean_loss = shared.gradients[turn].mean(0), float(shared.losses[turn].mean())
     updated = state.update(gradient, learning_rate(settings, state.step * settings.batch_size), settings.clip)
     return mean_loss if updated else math.nan
@@ -118,24 +118,19 @@ def _order(seed: int, count: int, turn: int) -> list[int]:
     return order
 
 
-def work(settings: TrainDenoiser, shared: Shared, weights: dict[str, Tensor], step: int, rank: int) -> None:
-    """Body of every worker process but the first."""
+def work(
+    settings: TrainDenoiser,
+    shared: Shared,
+    weights: dict[str, Tensor],
+    step: int,
+    rank: int,
+    leader: Connection,
+) -> None:
+    """Body of every worker process but the first; it ends when the first does."""
     torch.set_num_threads(1)
-    _end_with_parent()
     shape = (shared.images.shape[3], settings.frame, settings.frame)
     state = State(blank(shape, settings, len(weights["model.gauss.variances"])), settings)
     state.restore(weights, step)
-    while state.step < settings.steps:
-        train_step(state, shared, rank, settings)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    with contextlib.suppress(Gone):
+        while state.step < settings.steps:
+            train_step(state, shared, rank, settings, Helper(leader))

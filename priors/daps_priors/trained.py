@@ -27,11 +27,14 @@ class TrainedPrior(Prior):
         description: what the file says of it (see `weights`).
     """
 
+    shape: Shape
+    calibration: Calibration
+
     def __init__(self, model: Denoiser, calibration: Calibration, description: dict[str, Any]) -> None:
         self.model = model
         self.calibration = calibration
         self.description = description
-        self.shape: Shape = model.shape
+        self.shape = model.shape
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return E[x0 | x0 + sigma n = x], [B, C, H, W], differentiable by x."""

@@ -6,12 +6,10 @@ import datetime
 import json
 import math
 import os
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,13 @@ from torch.multiprocessing import get_context
 
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.trainer import Trainer, TrainingProgress
 
 from . import tensor_file, weights
 from .augment import centre
 from .calibration import calibrate
 from .dataset import load_images, split
+from .meeting import Gone, Leader
 from .network import Denoiser
 from .train_settings import TrainDenoiser
 from .train_state import State, averaged, blank, network_arguments
@@ -37,28 +37,7 @@ FIT_IMAGES = 4096
 MAX_BAD_STEPS = 20
 
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far a run is: about every second, and at the end of each epoch with what was measured.
-
-    Attributes:
-        images, of: images seen, and in all.
-        loss: mean loss since the last report (1 = the best linear denoiser).
-        images_per_second: speed since the run began or was resumed.
-        learning_rate: of the last step.
-        measured: at the end of an epoch `mse` (held-out images), `linear_mse` (the best linear denoiser on them) and
-            `trained_mse` (training images), each by sigma; otherwise None.
-    """
-
-    images: int
-    of: int
-    loss: float
-    images_per_second: float
-    learning_rate: float
-    measured: dict[str, dict[str, float]] | None = None
-
-
-class Trainer:
+class DenoiserTrainer(Trainer):
     """Trains a denoiser as a recipe says.
 
     The output folder gets `checkpoint.safetensors` (and the one before it), `log.jsonl` with one line an epoch,
@@ -83,8 +62,8 @@ class Trainer:
         validation = centre(held_out, settings.frame)
         state = self._resume(train) or self._start(train)
         self._trim_log(state.step * settings.batch_size)
-        with _single_thread(settings.workers > 1), self._workers(state, train) as shared:
-            self._train(state, shared, validation, progress or (lambda _: None))
+        with _single_thread(settings.workers > 1), self._workers(state, train) as (shared, meeting):
+            self._train(state, shared, meeting, validation, progress or (lambda _: None))
         return self._export(state.ema, validation, state.step * settings.batch_size)
 
     def export(self, path: Path | None = None) -> Path:
@@ -165,22 +144,29 @@ class Trainer:
         }
 
     @contextmanager
-    def _workers(self, state: State, images: Tensor) -> Iterator[Shared]:
+    def _workers(self, state: State, images: Tensor) -> Iterator[tuple[Shared, Leader | None]]:
         """Run the other worker processes beside this one."""
         settings = self.settings
+        shared = Shared.create(images, sum(p.numel() for p in state.parameters), settings.workers)
+        if settings.workers == 1:
+            yield shared, None
+            return
         context = get_context("spawn")
-        shared = Shared.create(images, sum(p.numel() for p in state.parameters), settings.workers, context)
-        start = {k: share(v.detach().clone()) for k, v in state.tensors().items()} if shared.barrier else {}
-        workers = [
-            context.Process(target=work, args=(settings, shared, start, state.step, rank), daemon=True)
-            for rank in range(1, settings.workers)
-        ]
-        for worker in workers:
+        start = {k: share(v.detach().clone()) for k, v in state.tensors().items()}
+        pipes, workers = [], []
+        for rank in range(1, settings.workers):
+            ours, theirs = context.Pipe()
+            arguments = (settings, shared, start, state.step, rank, theirs)
+            worker = context.Process(target=work, args=arguments, daemon=True)
             worker.start()
-            threading.Thread(target=_abort_if_it_dies, args=(worker, shared.barrier), daemon=True).start()
+            theirs.close()
+            pipes.append(ours)
+            workers.append(worker)
         try:
-            yield shared
-        except threading.BrokenBarrierError:
+            yield shared, Leader(pipes)
+        except Gone:
+            for worker in workers:
+                worker.join(1)
             codes = ", ".join(str(worker.exitcode) for worker in workers if worker.exitcode)
             raise UserError(
                 f"a worker process ended early (exit code {codes}; -9: killed, often for want of memory); run the same "
@@ -188,11 +174,18 @@ class Trainer:
             ) from None
         finally:
             for worker in workers:
-                worker.terminate()
+                worker.kill()
                 worker.join()
+            for pipe in pipes:
+                pipe.close()
 
     def _train(
-        self, state: State, shared: Shared, validation: Tensor, progress: Callable[[TrainingProgress], None]
+        self,
+        state: State,
+        shared: Shared,
+        meeting: Leader | None,
+        validation: Tensor,
+        progress: Callable[[TrainingProgress], None],
     ) -> None:
         settings = self.settings
         epoch = settings.epoch or len(shared.images)
@@ -203,7 +196,7 @@ class Trainer:
         losses: list[float] = []
         while state.step < settings.steps:
             before = state.step * settings.batch_size
-            losses.append(train_step(state, shared, 0, settings))
+            losses.append(train_step(state, shared, 0, settings, meeting))
             state.average()
             if len(losses) >= MAX_BAD_STEPS and not any(map(math.isfinite, losses[-MAX_BAD_STEPS:])):
                 raise UserError(
@@ -291,12 +284,6 @@ def _images_of(line: str) -> float:
         return float(json.loads(line)["images"])
     except (ValueError, KeyError, TypeError):  # the last line of a run that was killed while it wrote
         return math.inf
-
-
-def _abort_if_it_dies(worker: Any, barrier: Any) -> None:
-    worker.join()
-    if worker.exitcode != 0:
-        barrier.abort()
 
 
 @contextmanager
