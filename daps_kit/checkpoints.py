@@ -254,17 +254,23 @@ def _from_drive(source: Source, part: Path, progress: Progress | None) -> None:
             use_cookies=False,
             progress=progress,
         )
-    except OSError as error:  # requests' errors are among them
-        if disk_full(error):
-            raise UserError(f"the disk of {part.parent} is full; free some space and fetch again") from error
-        raise UserError(f"cannot reach Google Drive: {error}") from error
     except Exception as error:
+        # A broken connection comes as an error of requests (an OSError), or as gdown's own with that as its cause.
+        reason = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(reason, OSError):
+            raise _unreachable("Google Drive", part, reason) from error
         if type(error).__module__.partition(".")[0] != "gdown":
             raise
         raise UserError(
             f"Google Drive does not give the file out, as when too many have asked for it today ({error}); "
             f"try later, or download {source.address} in a browser to {part.with_suffix('')}"
         ) from error
+
+
+def _unreachable(place: str, part: Path, error: OSError) -> UserError:
+    if disk_full(error):
+        return UserError(f"the disk of {part.parent} is full; free some space and fetch again")
+    return UserError(f"cannot reach {place}: {str(error).partition(chr(10))[0]}")
 
 
 def _from_hub(source: Source, part: Path) -> None:
@@ -282,9 +288,7 @@ def _from_hub(source: Source, part: Path) -> None:
     except refused as error:
         raise UserError(f"the hub refuses {source.location}: {str(error).partition(chr(10))[0]}") from error
     except OSError as error:
-        if disk_full(error):
-            raise UserError(f"the disk of {part.parent} is full; free some space and fetch again") from error
-        raise UserError(f"cannot reach the Hugging Face hub: {error}") from error
+        raise _unreachable("the Hugging Face hub", part, error) from error
     if not any(part.rglob("*.safetensors")):
         raise UserError(f"{source.address} holds no weights as .safetensors any more")
     shutil.rmtree(part / ".cache", ignore_errors=True)

@@ -166,14 +166,19 @@ def infer_architecture(
         f"output_blocks.{i}.{j}.in_layers.0.weight" in shapes for i in range(count) for j in (1, 2)
     )
     # L levels with R blocks: the stem, L R blocks and L - 1 layers that halve are L (R + 1) in all.
-    per_level = count // (1 + convolved + bare + residual)
+    number = 1 + (convolved or residual or bare)
+    per_level = count // number
+    if count % number or per_level < 2:
+        raise UserError(
+            f"{source} is not a guided-diffusion network: {count} input blocks do not make {number} levels"
+        )
     size = given.get("image_size") or (image[1] if image else 256)
     base = shapes["time_embed.0.weight"][1]
     blocks = [i for i in range(1, count) if i % per_level]
     try:
         widths = [shapes[f"input_blocks.{i}.0.out_layers.3.weight"][0] for i in blocks[:: per_level - 1]]
         modulation = shapes["input_blocks.1.0.emb_layers.1.weight"][0]
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise UserError(
             f"{source} is not a guided-diffusion network: blocks are missing ({error})"
         ) from error

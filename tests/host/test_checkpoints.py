@@ -332,11 +332,19 @@ def test_google_drive_goes_through_gdown(cache, monkeypatch):
         calls.append(arguments)
         if len(calls) == 1:
             raise quota("Too many users have viewed or downloaded this file recently")
+        if len(calls) == 2:
+            raise quota("Download failed after 5 retries") from ConnectionError("no route")
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
         with open(arguments["output"], "wb") as file:
-            file.write(b"<!DOCTYPE html><html>" if len(calls) == 2 else DATA)
+            file.write(b"<!DOCTYPE html><html>" if len(calls) == 4 else DATA)
 
     monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=gdown_download))
     with pytest.raises(UserError, match="does not give the file out.*Too many users"):
+        store.fetch("ffhq256ddpm")
+    with pytest.raises(UserError, match="cannot reach Google Drive: no route"):
+        store.fetch("ffhq256ddpm")
+    with pytest.raises(UserError, match=r"disk of .* is full"):
         store.fetch("ffhq256ddpm")
     with pytest.raises(UserError, match="web page"):
         store.fetch("ffhq256ddpm")
