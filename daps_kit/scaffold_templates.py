@@ -532,8 +532,7 @@ class $Class(Sampler):
         streams: RandomStreams,
     ) -> Tensor:
         """Return a sample of p(x0 | x_t, y), [B, C, H, W]."""
-        known = getattr(prior, "denoising_covariance", _Isotropic)
-        covariance: Covariance = known(sigma)
+        covariance = prior.denoising_covariance(sigma) or _Isotropic(sigma)
         v = operator.noise.dispersion
 
         def normal(u: Tensor) -> Tensor:

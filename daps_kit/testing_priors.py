@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, Prior, Shape
+from daps_kit.contracts import Prior, Shape
 from daps_kit.testing_base import (
     Z_LIMIT,
     Case,
@@ -335,7 +335,7 @@ def decode_encode(case: PriorCase) -> None:
 
 def calibration(case: PriorCase) -> None:
     """The mean squared denoising error is what the prior states, or what its derivative implies."""
-    if getattr(case.prior, "denoising_covariance", None) is None and not case.exact:
+    if case.prior.denoising_covariance(case.sigma(1.0)) is None and not case.exact:
         raise NotApplicable("the prior neither states its denoising error nor draws exactly")
     for level in (0.2, 1.0):
         sigma = case.sigma(level)
@@ -348,10 +348,9 @@ def calibration(case: PriorCase) -> None:
 
 def stated_error(case: PriorCase, x: Tensor, sigma: float) -> Tensor:
     """Return the mean squared error that the prior states (or implies by sigma^2 div D), estimated a sample, [B]."""
-    known = getattr(case.prior, "denoising_covariance", None)
-    if known is None:
+    covariance = case.prior.denoising_covariance(sigma)
+    if covariance is None:
         return case.divergence(x, sigma).double() * sigma**2 / x[0].numel()
-    covariance: Covariance = known(sigma)
     return covariance.scale(tensor(33, x.shape, x.dtype)).double().square().flatten(1).mean(1)
 
 

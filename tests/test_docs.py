@@ -1,0 +1,196 @@
+"""The documentation says what the code does: generated pages are current, and the tutorial's code is the plugin's."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from daps_kit.cli import main
+from daps_kit.recipe import load_recipe
+from daps_kit.registry import default_registry
+from daps_kit.scaffold import new
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TUTORIAL = DOCS / "write-a-plugin.md"
+PLUGIN = ROOT / "plugins" / "daps-demosaic"
+BLOCK = re.compile(r"(?:<!-- (?P<file>\S+) -->\n\n)?```(?P<language>\w+)\n(?P<code>.*?)```\n", re.S)
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks() -> list[tuple[str | None, str, str]]:
+    found = BLOCK.finditer(TUTORIAL.read_text(encoding="utf-8"))
+    return [(match["file"], match["language"], match["code"]) for match in found]
+
+
+@pytest.fixture
+def demosaic(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The tutorial's plugin, registered without installing it."""
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    module = importlib.import_module("daps_demosaic")
+    installed = [c.settings for c in default_registry().components("operator") if c.name == "demosaic"]
+    if installed:
+        yield module
+    else:
+        with default_registry().extended(*module.daps_operators(), distribution="daps-demosaic"):
+            yield module
+    for name in [name for name in sys.modules if name.partition(".")[0] == "daps_demosaic"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", ["contracts.md", "components.md"])
+def test_generated_pages_are_current(page):
+    generate = load_generator()
+    assert set(generate.PAGES) == {"contracts.md", "components.md"}
+    written = (DOCS / page).read_text(encoding="utf-8")
+    assert written == generate.PAGES[page](), f"{page} is out of date: run `{generate.COMMAND}`"
+
+
+def test_every_contract_and_component_is_on_its_page():
+    from daps_kit import contracts
+
+    page = (DOCS / "contracts.md").read_text(encoding="utf-8")
+    for cls in vars(contracts).values():
+        if (
+            isinstance(cls, type)
+            and cls.__module__ == "daps_kit.contracts"
+            and not cls.__name__.startswith("_")
+        ):
+            assert f"\n## {cls.__name__}\n" in page
+    page = (DOCS / "components.md").read_text(encoding="utf-8")
+    for c in default_registry().components():
+        if c.distribution == "daps-kit":
+            assert f"\n### {c.kind}/{c.name}\n" in page
+
+
+def test_docstrings_become_markdown():
+    generate = load_generator()
+    text = """Return a thing.
+
+    With a formula
+
+        a = b
+
+    and more
+    words.
+
+    Args:
+        x: first,
+            second line.
+        y: other.
+
+    Raises:
+        ValueError: never.
+    """
+    assert generate.markdown(text) == [
+        "Return a thing.", "", "With a formula", "", "```text", "a = b", "```", "", "and more words.", "",
+        "*Args:*", "", "- `x`: first, second line.", "- `y`: other.", "", "*Raises:*", "", "- `ValueError`: never.",
+    ]  # fmt: skip
+
+
+# --- the tutorial
+
+
+def test_the_tutorial_shows_every_file_of_the_plugin_as_it_is():
+    shown = {file: code for file, _, code in blocks() if file}
+    for file, code in shown.items():
+        assert code == (ROOT / file).read_text(encoding="utf-8"), file
+    own = {p for p in PLUGIN.rglob("*") if p.is_file() and p.suffix in (".py", ".toml", ".yaml")}
+    own = {p for p in own if not {"build", "results"} & set(p.relative_to(PLUGIN).parts)}
+    assert {str(p.relative_to(ROOT)) for p in own} == set(shown)
+
+
+def test_the_plugin_is_small():
+    files = [p for p in PLUGIN.rglob("*") if p.suffix in (".py", ".toml", ".yaml", ".md")]
+    files = [p for p in files if not {"build", "results"} & set(p.relative_to(PLUGIN).parts)]
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in files) < 100
+
+
+def test_the_tutorials_python_runs(demosaic, capsys):
+    scope: dict[str, object] = {}
+    code = [code for file, language, code in blocks() if language == "python" and not file]
+    assert len(code) == 2
+    for block in code:
+        exec(compile(block, str(TUTORIAL), "exec"), scope)
+    printed = capsys.readouterr().out.splitlines()
+    assert "dot_test: passed" in printed
+    assert all(line.endswith("passed") for line in printed if "settings_import" not in line)
+
+
+def test_the_message_of_a_failed_check_is_as_shown(demosaic):
+    from daps_demosaic.mosaic import Mosaic
+
+    from daps_kit.contracts import GaussianNoise
+    from daps_kit.testing import check_operator
+
+    class TooLarge(Mosaic):
+        def forward(self, x):
+            return 1.01 * super().forward(x)
+
+    with pytest.raises(AssertionError) as caught:
+        check_operator(TooLarge((3, 6, 7), GaussianNoise(0.05), "RGGB"))
+    (shown,) = [code for _, language, code in blocks() if language == "text"]
+    wanted = shown.splitlines()
+    got = str(caught.value).splitlines()
+    assert got[0].replace("TooLarge", "demosaic") == wanted[0]
+    assert [line.partition(": relative error")[0] for line in got[1:]] == [
+        line.partition(": relative error")[0] for line in wanted[1:]
+    ]
+
+
+def test_the_tutorials_commands_exist():
+    commands = {**main.commands, "new": new}
+    words = [
+        shlex.split(line, comments=True)
+        for _, lang, code in blocks()
+        if lang == "sh"
+        for line in code.splitlines()
+    ]
+    asked = [line[1] for line in words if line[:1] == ["daps-kit"]]
+    assert {"new", "list", "show", "check", "run"} <= set(asked)
+    assert set(asked) <= set(commands)
+
+
+def test_the_tutorials_recipe_is_valid(demosaic):
+    (recipe,) = load_recipe(PLUGIN / "demosaic.yaml")
+    assert recipe.operator == demosaic.Demosaic(noise={"use": "gaussian", "sigma": 0.05})
+
+
+@pytest.mark.parametrize("check", ["dot_test", "solve_normal", "same_seed_same_operator", "noise_moments"])
+@pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
+def test_every_pattern_of_the_plugin_passes(demosaic, pattern, check):
+    from daps_kit.testing import CHECKS
+    from daps_kit.testing_operators import OperatorCase
+
+    case = OperatorCase(demosaic.Demosaic(pattern=pattern), (3, 5, 8))
+    {function.__name__: function for function in CHECKS["operator"]}[check](case)
+
+
+def test_links_lead_somewhere():
+    for page in DOCS.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+            other = (page.parent / target) if target else page
+            assert other.exists(), f"{page.name} links to {target}"
+            if anchor and other.suffix == ".md":
+                content = other.read_text(encoding="utf-8")
+                headings = {
+                    re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
+                    for h in re.findall(r"^#+ (.*)$", content, re.M)
+                }
+                assert anchor in headings or f'id="{anchor}"' in content, f"{page.name}: no {target}#{anchor}"
