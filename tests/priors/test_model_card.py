@@ -1,0 +1,52 @@
+"""The model card of portraits64 says what the file of weights says, and its recipe is the one it was trained by."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from daps_kit.training import load_training
+from daps_priors.tensor_file import read
+from daps_priors.train_settings import TrainDenoiser
+from daps_priors.trained import WEIGHTS
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "model_card.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("model_card", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_card_is_current(script: ModuleType) -> None:
+    text = script.CARD.read_text(encoding="utf-8")
+    assert script.card(text, script.measured()) == text, "write it anew: python docs/model_card.py"
+    with pytest.raises(ValueError, match="marks"):
+        script.card(text.replace("<!-- /measured -->", ""), "")
+
+
+def test_the_card_says_what_the_licences_ask_for(script: ModuleType) -> None:
+    card = read(WEIGHTS / "portraits64.safetensors")[1]["card"]
+    text = " ".join(script.CARD.read_text(encoding="utf-8").replace("\n>", "\n").split())
+    for words in ("Chris McAndrew / UK Parliament", "CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/",
+                  "US Government Publishing Office, public domain", "aligned, cropped and reduced in size"):  # fmt: skip
+        assert words in text
+        assert words in card["attribution"]
+    assert "must not be used" in card["limits"]
+
+
+def test_the_recipe_is_the_one_of_the_weights() -> None:
+    described = read(WEIGHTS / "portraits64.safetensors")[1]
+    trainer = load_training("train/portraits64").trainer
+    assert isinstance(trainer, TrainDenoiser)
+    settings = trainer.model_dump(mode="json", exclude={"images", "output", "card"})
+    assert settings == described["training"]["settings"]
+    assert trainer.card.model_dump(mode="json") == described["card"]
