@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from daps_kit.files import natural_key
 from daps_kit.settings import FilePath, Settings, resolve_path
 
 __all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "image_files"]
@@ -33,13 +35,18 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """Return the image files that a file, a folder or a glob pattern stands for, sorted."""
+    """Return the image files that a file, a folder or a glob pattern stands for, in natural order."""
     if pattern.is_dir():
-        return sorted(file for file in pattern.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        return _ordered(file for file in pattern.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if pattern.is_file():
         return [pattern]
     found = map(Path, glob.glob(str(pattern), recursive=True)) if glob.has_magic(str(pattern)) else ()
-    return sorted(file for file in found if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES)
+    return _ordered(file for file in found if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _ordered(files: Iterable[Path]) -> list[Path]:
+    """Return files in natural order: img2 before img10."""
+    return sorted(files, key=lambda file: natural_key(str(file)))
 
 
 def image_files(patterns: tuple[Path, ...]) -> list[Path]:
@@ -96,6 +103,9 @@ class PriorData(Settings):
 
     use: Literal["prior"] = "prior"
     count: int = Field(ge=1, description="how many images to draw")
+    image_shape: tuple[Side, Side, Side] | None = Field(
+        None, description="[channels, height, width] of the images; the prior's where not given"
+    )
 
 
 class MeasurementData(Settings):

@@ -74,6 +74,18 @@ class Source(ABC):
         return None
 
 
+def _image_shape(data: PriorData | MeasurementData, prior: Prior) -> Shape:
+    """Return the shape of the images of a run that does not read them from files."""
+    shape = data.image_shape or prior.shape
+    if shape is None:
+        raise UserError("data.image_shape: needed as [C, H, W], because this prior takes images of any size")
+    if prior.shape and shape != prior.shape:
+        raise UserError(
+            f"data.image_shape: {list(shape)} does not fit the prior, which knows {list(prior.shape)}"
+        )
+    return shape
+
+
 class _Images(Source):
     def __init__(self, data: ImagesData, prior: Prior) -> None:
         self.files = data.files
@@ -92,11 +104,9 @@ class _Images(Source):
 
 class _Draws(Source):
     def __init__(self, data: PriorData, prior: Prior, seed: int, device: torch.device) -> None:
-        if prior.shape is None:
-            raise UserError("data: this prior knows no size of its own, so no images can be drawn from it")
         self.names = [f"draw-{index:03d}" for index in range(data.count)]
         self.prior, self.seed, self.device = prior, seed, device
-        self.state_shape = prior.state_shape(prior.shape)
+        self.state_shape = prior.state_shape(_image_shape(data, prior))
 
     @torch.no_grad()
     def truth(self, index: int) -> Tensor:
@@ -108,16 +118,7 @@ class _Given(Source):
     """The user's own measurements: a file, or a folder of them, of one or several items each."""
 
     def __init__(self, data: MeasurementData, prior: Prior, operators: _Operators) -> None:
-        shape = data.image_shape or prior.shape
-        if shape is None:
-            raise UserError(
-                "data.image_shape: needed as [C, H, W], because this prior takes images of any size"
-            )
-        if prior.shape and shape != prior.shape:
-            raise UserError(
-                f"data.image_shape: {list(shape)} does not fit the prior, which knows {list(prior.shape)}"
-            )
-        self.image_shape = shape
+        self.image_shape = _image_shape(data, prior)
         # The shape of a measurement is that of any of the operators, so a probe will do.
         probe = operators.of("probe", shape)
         with torch.no_grad():
@@ -249,10 +250,8 @@ def build_prior(
 
 
 def _shape_of(data: ImagesData | PriorData | MeasurementData) -> Shape | None:
-    if isinstance(data, MeasurementData):
+    if not isinstance(data, ImagesData):
         return data.image_shape
-    if isinstance(data, PriorData):
-        return None
     first = load_image(data.files[0])
     size = data.size or (first.shape[1], first.shape[2])
     height, width = (size, size) if isinstance(size, int) else size

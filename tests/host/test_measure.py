@@ -138,9 +138,21 @@ def test_images_drawn_from_the_prior(toy, tmp_path):
     assert torch.equal(again, images[2])
 
 
-def test_a_prior_without_a_size_cannot_be_drawn_from(toy):
-    with pytest.raises(UserError, match="no size of its own"):
-        bench_of(toy(data={"use": "prior", "count": 1}))
+def test_a_prior_without_a_size_must_be_told_one_to_be_drawn_from(toy):
+    draws = {"use": "prior", "count": 3}
+    with pytest.raises(UserError, match="image_shape: needed"):
+        bench_of(toy(data=draws))
+    bench = bench_of(toy(data=draws | {"image_shape": [2, 5, 7]}))
+    truth = bench.measure(1).truth
+    assert truth is not None
+    assert truth.shape == (2, 5, 7)
+
+
+def test_img2_comes_before_img10(toy, tmp_path):
+    recipe = toy()
+    for name in ("img10", "img2"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{name}.png")
+    assert bench_of(recipe).names == ["ash", "birch", "cedar", "img2", "img10"]
 
 
 # --- brought by the user
