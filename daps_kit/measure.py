@@ -118,7 +118,7 @@ class _Given(Source):
     """The user's own measurements: a file, or a folder of them, of one or several items each."""
 
     def __init__(self, data: MeasurementData, prior: Prior, operators: _Operators) -> None:
-        self.image_shape = _image_shape(data, prior)
+        self.image_shape = shape = _image_shape(data, prior)
         # The shape of a measurement is that of any of the operators, so a probe will do.
         probe = operators.of("probe", shape)
         with torch.no_grad():
