@@ -100,11 +100,11 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_learns_what_a_gaussian_cannot(data: Path, tmp_path: Path, workers: int) -> None:
     reports: list[TrainingProgress] = []
-    settings = recipe(data, tmp_path, images_seen=5000, epoch=2500, checkpoint_seconds=60, workers=workers)
+    settings = recipe(data, tmp_path, images_seen=4800, epoch=2400, checkpoint_seconds=60, workers=workers)
     path = Trainer(settings).run(reports.append)
     model, calibration, description = weights.load(path)
     last = log(tmp_path)[-1]
-    assert last["images"] == 5000
+    assert last["images"] == 4800
     for sigma in ("0.5", "1.0"):
         assert last["mse"][sigma] < 0.85 * last["linear_mse"][sigma]
     assert reports[-1].measured is not None
@@ -114,7 +114,7 @@ def test_it_learns_what_a_gaussian_cannot(data: Path, tmp_path: Path, workers: i
     noisy = held + 0.5 * torch.randn(held.shape, generator=torch.Generator().manual_seed(1))
     error = (model(noisy, torch.tensor(0.5)) - held).square().mean()
     assert float(error) == pytest.approx(float(calibration.mse[calibration.sigma == 0.5]), rel=0.15)
-    assert description["training"]["images_seen"] == 5000
+    assert description["training"]["images_seen"] == 4800
     assert description["calibration"]["images"] == 24
 
 
