@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import daps_kit
+from daps_kit.checkpoints_cli import checkpoints
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.settings import KINDS
 from daps_kit.terminal import print_json, print_table, print_yaml
@@ -60,6 +61,9 @@ def _recipe_command(command: Any) -> Any:
     for argument in reversed(recipe_arguments):
         command = argument(command)
     return command
+
+
+main.add_command(checkpoints)
 
 
 @main.command()
