@@ -55,6 +55,9 @@ class Recipe(Settings):
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, mps"
     )
+    check_prior: bool = Field(
+        True, description="whether to see first that the prior denoises, and to stop where it is wrong"
+    )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
     output: Path = Field(
         description="folder of the results, relative to the working folder; results/<name> if not given"

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from daps_kit.check_prior import require_sound
 from daps_kit.contracts import Operator, Prior, RandomStreams, Step
 from daps_kit.errors import UserError
 from daps_kit.finish import finish, join
@@ -64,6 +65,7 @@ def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bo
         # Everything is measured before anything is sampled, so that what is wrong shows at once.
         for job in jobs:
             job.measure()
+            job.check_prior()
         parts = []
         for job in jobs:
             job.sample()
@@ -174,6 +176,17 @@ class _Job:
                 write_tensors(state, operator.state())
             self._draw_measurement(index)
 
+    def check_prior(self) -> None:
+        """See that the prior denoises, if anything is left to be sampled.
+
+        Raises:
+            UserError: it is wrong; the text says in what.
+        """
+        if self.recipe.check_prior and self._missing():
+            truth = self.folder.measured(self.bench.names[0])[1]
+            for doubt in require_sound(self.prior, truth, self.device):
+                self.progress.warn(f"prior: {doubt}")
+
     def _draw_measurement(self, index: int) -> None:
         name = self.bench.names[index]
         picture = self.folder.measurement(name).with_suffix(".png")
@@ -189,9 +202,8 @@ class _Job:
 
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
-        names = self.bench.names
-        pairs = [(index, run) for index in range(len(names)) for run in range(self.recipe.runs)]
-        missing = {(index, run) for index, run in pairs if self.folder.read_sample(names[index], run) is None}
+        pairs = self._pairs()
+        missing = self._missing()
         size = self._batch_size()
         if (
             missing
@@ -215,6 +227,15 @@ class _Job:
                     self._write(batch[place], drawn, place)
                 self.progress.finish(len(fresh))
             start += len(batch)
+
+    def _pairs(self) -> list[Pair]:
+        return [(index, run) for index in range(len(self.bench.names)) for run in range(self.recipe.runs)]
+
+    def _missing(self) -> set[Pair]:
+        names = self.bench.names
+        return {
+            (index, run) for index, run in self._pairs() if self.folder.read_sample(names[index], run) is None
+        }
 
     def _batch_size(self) -> int:
         if self.recipe.batch_size != "auto":

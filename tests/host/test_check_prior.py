@@ -13,13 +13,16 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-from daps_kit import build
+from daps_kit import build, run
 from daps_kit.check_prior import QUICK, Verdict, check, require_sound
 from daps_kit.cli import main
 from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
+from daps_kit.images import load_image
 from daps_kit.known_images import known_images
 from daps_kit.power_law import PowerLaw
+from daps_kit.registry import default_registry
+from daps_kit.settings import PriorSettings
 
 CPU = torch.device("cpu")
 Denoise = Callable[[Tensor, float], Tensor]
@@ -279,6 +282,28 @@ def test_before_a_run_a_few_calls_are_enough_and_one_where_they_are_slow(
     assert calls == [0.5]
 
 
+def test_a_run_with_a_wrong_prior_stops_before_it_samples(toy: Callable[..., Path], tmp_path: Path) -> None:
+    class Deaf(PriorSettings):
+        """Returns the noise."""
+
+        name = "deaf"
+
+        def build(self, *, shape: object, device: torch.device) -> Prior:
+            files = sorted((tmp_path / "photos").glob("*.png"))
+            photos = torch.stack([load_image(file) for file in files])
+            return Called(Memory(photos), lambda d, x, s: x - d(x, s))
+
+    with default_registry().extended(Deaf):
+        path = toy(prior={"use": "deaf"})
+        with pytest.raises(
+            UserError, match=r"^prior: it returns sigma n, not the image; .*`check_prior: false`"
+        ):
+            run(path, quiet=True)
+        assert not list((tmp_path / "out").rglob("run-*.png"))
+        result = run(path, ["check_prior=false", f"output={tmp_path / 'anyway'}"], quiet=True)
+        assert result.samples.shape == (3, 2, 3, 16, 16)
+
+
 # --- weights and commands ----------------------------------------------------------------------------------------
 
 
@@ -332,11 +357,13 @@ def test_the_images_of_a_recipe_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert "calibration" not in result.stdout
 
 
+PRIORS = ", ".join(component.name for component in default_registry().components("prior"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["embeded"], "error: no prior and no recipe 'embeded'; the priors are embedded, gaussian, mixture, trained; "
-         "did you mean 'embedded'?"),
+        (["embeded"], f"error: no prior and no recipe 'embeded'; the priors are {PRIORS}; did you mean 'embedded'?"),
         (["my.yaml"], "error: no such file: my.yaml"),
         (["weights.safetensors"], "error: weights.safetensors is no recipe; to check weights write "
          "'{use: trained, path: weights.safetensors}'"),

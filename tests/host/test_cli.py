@@ -21,6 +21,7 @@ from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import default_registry
 from daps_kit.settings import KernelSettings
+from daps_kit.training import load_training
 
 MINIMAL = """\
 format: 1
@@ -213,6 +214,21 @@ def test_the_section_shown_can_be_copied_into_a_recipe(component: Any) -> None:
     base = "".join(
         line for line in MINIMAL.splitlines(True) if not line.startswith(extra.partition(":")[0] + ":")
     )
+    if component.kind == "trainer":
+        lists = {
+            p["name"] for p in told["parameters"] if p["default"] is None and p["type"].startswith("list")
+        }
+        given = {
+            key: "[weights.safetensors]" if key in lists else "weights.safetensors"
+            for key in ("images", "output")
+        }
+        section = "".join(
+            line.replace(" ...", f" {given.get(line.strip().partition(':')[0], '')}")
+            for line in told["recipe"].splitlines(True)
+        )
+        Path("shown.yaml").write_text("format: 1\n" + section)
+        assert type(load_training("shown.yaml").trainer) is component.settings
+        return
     Path("shown.yaml").write_text(base + extra)
     (recipe,) = load_recipe("shown.yaml")
     found = recipe.sampler.kernel if component.kind == "kernel" else getattr(recipe, component.kind)  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ def test_every_setting_of_a_recipe_is_in_the_schema_and_described() -> None:
     schema = recipe_schema(BUILT_IN)
     assert list(schema["properties"]) == ["extends", *Recipe.model_fields, "tasks", "trainer"]
     assert all(value["description"] for value in schema["properties"].values())
-    for kind in ("operator", "prior", "kernel", "sampler"):
+    for kind in KINDS:
         section = schema["$defs"][KINDS[kind].__name__]
         components = BUILT_IN.components(kind)
         assert [c.name for c in components] + [c.qualified for c in components] == sorted(
@@ -91,6 +91,16 @@ def test_the_schema_finds_what_is_wrong(change: dict[str, Any], path: list[str])
     assert check.is_valid({**good, "sampler": {"kernel": {"steps": 3}}})
     assert path in [list(error.absolute_path) for error in check.iter_errors({**good, **change})]
     assert not check.is_valid({key: value for key, value in good.items() if key != "prior"})
+
+
+def test_the_schema_tells_trainings_from_runs() -> None:
+    good = {"format": 1, "trainer": {"use": "denoiser", "images": "photos"}}
+    check = validator()
+    assert check.is_valid(good)
+    assert not check.is_valid({**good, "prior": {"use": "gaussian"}})
+    assert not check.is_valid({**good, "tasks": {"a": {"runs": 2}}})
+    assert not check.is_valid({**good, "trainer": {"use": "denoiser", "images": "photos", "batch_size": 0}})
+    assert not check.is_valid({**good, "trainer": {"use": "denoisr"}})
 
 
 def test_a_component_alone() -> None:
