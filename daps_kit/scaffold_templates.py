@@ -172,9 +172,8 @@ def test_corners_have_the_brightness_of_the_edge():
 # The operator $name with the prior that ships with daps-kit.
 # Run it with `daps-kit run recipe.yaml`.
 format: 1
-extends: [parts/embedded, parts/daps-100]
+extends: [parts/embedded]
 operator: {use: $name, noise: {use: gaussian, sigma: 0.05}}
-sampler: {kernel: {use: langevin, lr: 5.0e-4, lr_min_ratio: 1.0}}
 output: results/$name
 """,
 }
@@ -291,11 +290,10 @@ def test_a_constant_image_is_shrunk_by_the_power_of_frequency_zero():
 # The prior $name fills in the hidden pixels of a photograph.
 # Run it with `daps-kit run recipe.yaml`.
 format: 1
-extends: [parts/embedded, parts/daps-100]
+extends: [parts/embedded]
 data: {size: 64}
 prior: {use: $name}
 operator: {use: inpainting, mask: random, mask_prob_range: [0.5, 0.5], noise: {use: gaussian, sigma: 0.05}}
-sampler: {kernel: {use: langevin, lr: 5.0e-4, lr_min_ratio: 1.0}}
 output: results/$name
 """,
 }

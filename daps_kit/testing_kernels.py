@@ -12,7 +12,8 @@ linear recursion of (x, v),
 
 so it is off by at most eta / 2 s^2 to first order, and for a time by m (2 - m) / (1 - m) eta / s^2 where velocities are
 drawn anew. The posterior's smallest variance is made `RATIO` = 200 times the reported eta, and 5 eta / s^2 = 2.5 % is
-allowed. The chains run for 2 RATIO steps, e^2 relaxation times of Langevin, so that a wrong target shows.
+allowed. (A kernel that measures its own step size from the target cannot be slowed down so; what it is off by is an
+expected failure with its reason.) The chains run for 2 RATIO steps, e^2 relaxation times of Langevin, so that a wrong target shows.
 """
 
 from __future__ import annotations
@@ -150,22 +151,23 @@ def same_streams_same_chain(case: KernelCase) -> None:
 
 
 def independent_in_batch(case: KernelCase) -> None:
-    """A chain does not depend on the rest of the batch."""
-    whole = case.run(3, 1, 2, 3)[0]
+    """A chain does not depend on the rest of the batch (in float64, so that accepted steps do not hang on rounding)."""
+    whole = case.run(3, 1, 2, 3, dtype=torch.float64)[0]
     for b in range(3):
-        near(whole[b : b + 1], case.run(1, 1 + b)[0], 1e-3, f"chain {b} in a batch and alone")
+        alone = case.run(1, 1 + b, dtype=torch.float64)[0]
+        near(whole[b : b + 1], alone, 1e-6, f"chain {b} in a batch and alone")
 
 
 def reports_not_a_number(case: KernelCase) -> None:
     """A sample whose measurement is not a number is reported as diverged, and disturbs no other."""
-    healthy = case.run(3, 1, 2, 3)[0]
-    target = case.problem.target(3)
+    healthy = case.run(3, 1, 2, 3, dtype=torch.float64)[0]
+    target = case.problem.target(3, torch.float64)
     target.y[1] = torch.nan
     x, info = case.kernel.run(target, target.centre.clone(), streams(1, 2, 3))
     expect(info.diverged is not None, "diverged is None")
     lost = torch.as_tensor(info.diverged).tolist()
     expect(lost == [False, True, False], f"sample 1 has no target, but diverged is {lost}")
-    near(x[::2], healthy[::2], 1e-3, "the other samples with and without the lost one")
+    near(x[::2], healthy[::2], 1e-6, "the other samples with and without the lost one")
 
 
 def no_global_randomness(case: KernelCase) -> None:

@@ -80,7 +80,7 @@ def describe_class(cls: type, page: set[type]) -> list[str]:
     for name, member in vars(cls).items():
         raw = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         is_property = isinstance(raw, property)
-        function = raw.fget if is_property else raw
+        function: Any = raw.fget if isinstance(raw, property) else raw
         if name.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
             continue
         if dataclasses.is_dataclass(cls) and name in {field.name for field in dataclasses.fields(cls)}:

@@ -19,7 +19,7 @@ from daps_kit.registry import Registry
 from daps_kit.scaffold import Names, new, render, write_plugin
 from daps_kit.scaffold_templates import KINDS
 
-NAMES = {"operator": "vignette", "prior": "power-law", "kernel": "mala", "sampler": "daps-exact_draws"}
+NAMES = {"operator": "vignette", "prior": "power-law", "kernel": "adjusted", "sampler": "daps-exact_draws"}
 EMPTY = Registry()
 
 
