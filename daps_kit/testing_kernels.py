@@ -13,7 +13,8 @@ linear recursion of (x, v),
 so it is off by at most eta / 2 s^2 to first order, and for a time by m (2 - m) / (1 - m) eta / s^2 where velocities are
 drawn anew. The posterior's smallest variance is made `RATIO` = 200 times the reported eta, and 5 eta / s^2 = 2.5 % is
 allowed. (A kernel that measures its own step size from the target cannot be slowed down so; what it is off by is an
-expected failure with its reason.) The chains run for 2 RATIO steps, e^2 relaxation times of Langevin, so that a wrong target shows.
+expected failure with its reason.) The chains run for 2 RATIO steps, some relaxation times of Langevin, so that a wrong
+target shows.
 """
 
 from __future__ import annotations
