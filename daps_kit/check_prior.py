@@ -161,7 +161,8 @@ def check(prior: Prior, x0: Tensor, sigmas: Sequence[float] = SIGMAS) -> Verdict
     verdict = judge(prior, x0, levels, [levels[0], levels[len(levels) // 2], levels[-1]])
     if verdict.problems:
         return verdict
-    return Verdict(verdict.levels, _limits(prior, x0), verdict.doubts)
+    problems, doubts = _limits(prior, x0)
+    return Verdict(verdict.levels, tuple(problems), (*verdict.doubts, *doubts))
 
 
 def judge(prior: Prior, x0: Tensor, levels: Sequence[Level], tried: Sequence[Level]) -> Verdict:
@@ -224,22 +225,22 @@ def _mistake(prior: Prior, x0: Tensor, levels: Sequence[Level]) -> str | None:
     return f"{best}; called so, its error is {1 / found[best]:.1f} times smaller"
 
 
-def _limits(prior: Prior, x0: Tensor) -> tuple[str, ...]:
-    """Return what is wrong at the ends: D(x, sigma) -> x as sigma -> 0, and -> the mean image as sigma -> infinity."""
+def _limits(prior: Prior, x0: Tensor) -> tuple[list[str], list[str]]:
+    """Return problems and doubts at the ends: D(x, sigma) -> x as sigma -> 0, -> the mean as sigma -> infinity."""
     low, high = max(0.01, prior.sigma_range[0]), min(80.0, prior.sigma_range[1])
-    small, large = _errors(prior.denoise, x0, low), _errors(prior.denoise, x0, high)
-    problems = []
-    if not small < 1.5 * low**2:
+    small, large = (math.sqrt(_errors(prior.denoise, x0, sigma)) for sigma in (low, high))
+    problems, doubts = [], []
+    if not small < 1.3 * low:
+        # What lies beside its training images a prior may take for noise, but not more than can just be seen.
+        text = f"at the small sigma {low:g} it does not leave these images as they are (it changes them by {small:.2g})"
+        (doubts if small < 4 * low else problems).append(text)
+    size = math.sqrt(float(x0.double().square().mean()))
+    if not large < 2 * size:
         problems.append(
-            f"at the small sigma {low:g} it does not leave images as they are: its error is {math.sqrt(small):.3g}"
+            f"at the large sigma {high:g} it does not return its mean image: its error is {large:.3g}, the images' own "
+            f"size {size:.3g}"
         )
-    size = float(x0.double().square().mean())
-    if not large < 4 * size:
-        problems.append(
-            f"at the large sigma {high:g} it does not return its mean image: its error is {math.sqrt(large):.3g}, "
-            f"the images' own size {math.sqrt(size):.3g}"
-        )
-    return tuple(problems)
+    return problems, doubts
 
 
 def _sigma(level: Level) -> float:

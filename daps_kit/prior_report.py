@@ -53,11 +53,12 @@ class PriorReport:
         on = f"{self.label}, checked on {self.images}"
         if self.verdict.problems:
             return f"{on}: wrong: {'; '.join(self.verdict.problems)}"
+        if self.verdict.doubts:
+            return f"{on}: not wrong, as far as these images tell; {'; '.join(self.verdict.doubts)}"
         best = max(self.verdict.levels, key=lambda level: level.linear / max(level.mse, 1e-12))
         gain = best.linear / max(best.mse, 1e-12)
         better = f"{gain:.1f} times smaller than a linear filter's (sigma {best.sigma:g})"
-        right = f"{on}: right; its error is {better if gain > 1.05 else 'that of a linear filter'}"
-        return "; but ".join((right, *self.verdict.doubts))
+        return f"{on}: right; its error is {better if gain > 1.05 else 'that of a linear filter'}"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

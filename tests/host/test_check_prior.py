@@ -213,8 +213,15 @@ def test_not_a_number_and_a_wrong_shape_are_found(images: Tensor) -> None:
 
 
 def test_wrong_limits_are_found(images: Tensor) -> None:
-    rounded = Called(Memory(images), lambda d, x, s: d(x, s) + (0.05 if s < 0.03 else 0.0))
-    assert "at the small sigma 0.01 it does not leave images as they are" in problem(check(rounded, images))
+    def moved(by: float) -> Prior:
+        return Called(Memory(images), lambda d, x, s: d(x, s) + (by if s < 0.03 else 0.0))
+
+    words = "at the small sigma 0.01 it does not leave these images as they are (it changes them by 0.05)"
+    assert problem(check(moved(0.05), images)) == words
+    verdict = check(moved(0.02), images)
+    assert verdict.problems == ()
+    assert verdict.doubts == (words.replace("0.05", "0.02"),)
+    assert check(moved(0.01), images).doubts == ()
     far = Called(Memory(images), lambda d, x, s: x if s > 50 else d(x, s))
     assert "at the large sigma 80 it does not return its mean image" in problem(check(far, images))
 
