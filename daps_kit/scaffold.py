@@ -107,7 +107,7 @@ def write_plugin(kind: Kind, name: str, folder: Path, registry: Registry | None 
     known = [c for c in (registry or default_registry()).components(kind) if c.name == names.name]
     if known:
         raise UserError(
-            f"{known[0].distribution} brings a {kind} '{names.name}' already; choose another name"
+            f"the {kind} '{names.name}' is there already, from {known[0].distribution}; choose another name"
         )
     root = folder / names.distribution
     if root.exists():
