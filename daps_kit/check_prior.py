@@ -229,7 +229,8 @@ def _limits(prior: Prior, x0: Tensor) -> tuple[list[str], list[str]]:
     """Return problems and doubts at the ends: D(x, sigma) -> x as sigma -> 0, -> the mean as sigma -> infinity."""
     low, high = max(0.01, prior.sigma_range[0]), min(80.0, prior.sigma_range[1])
     small, large = (math.sqrt(_errors(prior.denoise, x0, sigma)) for sigma in (low, high))
-    problems, doubts = [], []
+    problems: list[str] = []
+    doubts: list[str] = []
     if not small < 1.3 * low:
         # What lies beside its training images a prior may take for noise, but not more than can just be seen.
         text = f"at the small sigma {low:g} it does not leave these images as they are (it changes them by {small:.2g})"
