@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -127,6 +128,7 @@ def work(
     leader: Connection,
 ) -> None:
     """Body of every worker process but the first; it ends when the first does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the first process ends the others
     torch.set_num_threads(1)
     shape = (shared.images.shape[3], settings.frame, settings.frame)
     state = State(blank(shape, settings, len(weights["model.gauss.variances"])), settings)
