@@ -13,6 +13,7 @@ import click
 import daps_kit
 from daps_kit.checkpoints_cli import checkpoints
 from daps_kit.errors import RecipeError, UserError
+from daps_kit.scaffold import new
 from daps_kit.settings import KINDS
 from daps_kit.terminal import print_json, print_table, print_yaml
 
@@ -64,6 +65,7 @@ def _recipe_command(command: Any) -> Any:
 
 
 main.add_command(checkpoints)
+main.add_command(new)
 
 
 @main.command()
@@ -231,11 +233,30 @@ def show(component: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--check", "check_all", is_flag=True, help="Leave with 1 if a plugin is broken.")
+@click.option(
+    "--check",
+    "name",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[NAME]",
+    help="Leave with 1 if a plugin is broken; with NAME (a distribution or KIND/NAME) try whether it does what its "
+    "contract says.",
+)
+@click.option(
+    "--shape", nargs=3, type=click.IntRange(1), default=None, metavar="C H W", help="Images to try it on."
+)
 @as_json
-def plugins(check_all: bool, as_json: bool) -> None:
+def plugins(name: str | None, shape: tuple[int, int, int] | None, as_json: bool) -> None:
     """List the installed plugins, what they provide, and what is wrong with those that do not work."""
     from daps_kit.registry import default_registry
+
+    if name:
+        from daps_kit.testing_plugins import check_plugin, in_words
+
+        reports = check_plugin(name, shape=shape)
+        click.echo("\n".join(in_words(reports)))
+        raise click.exceptions.Exit(1 if any(report.failed for report in reports) else 0)
 
     found = default_registry().plugins
     if as_json:
@@ -254,7 +275,7 @@ def plugins(check_all: bool, as_json: bool) -> None:
         for plugin in found:
             for line in _remarks(plugin):
                 click.echo(f"{plugin.id}: {line}")
-    if check_all and any(plugin.status == "broken" for plugin in found):
+    if name == "" and any(plugin.status == "broken" for plugin in found):
         raise click.exceptions.Exit(1)
 
 

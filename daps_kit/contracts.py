@@ -114,10 +114,7 @@ class Operator(ABC):
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the root mean square residual in standard deviations of the noise, [B]; about 1 for the true image."""
         misfit = self.noise.misfit(self.forward(x), y)
-        if self.observed is None:
-            count = torch.full((len(y),), float(misfit[0].numel()), dtype=misfit.dtype, device=misfit.device)
-        else:
-            count = self.observed.to(misfit).expand_as(misfit).flatten(1).sum(1)
+        count = self.project(torch.ones_like(misfit)).flatten(1).sum(1)
         return (self.project(misfit).flatten(1).sum(1) / (count * self.noise.dispersion)).sqrt()
 
     def state(self) -> dict[str, Tensor]:
@@ -143,9 +140,6 @@ class _StackedOperator(Operator):
     def __init__(self, operators: Sequence[Operator]) -> None:
         super().__init__(operators[0].shape, operators[0].noise)
         self.operators = list(operators)
-        masks = [operator.observed for operator in operators]
-        if all(mask is not None for mask in masks):
-            self.observed = torch.cat([mask for mask in masks if mask is not None])
 
     def forward(self, x: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(x, 1), strict=True)
@@ -159,6 +153,10 @@ class _StackedOperator(Operator):
             return torch.cat([pair[1](row) for pair, row in zip(pairs, torch.split(v, 1), strict=True)])
 
         return torch.cat([pair[0] for pair in pairs]), vjp
+
+    def project(self, y: Tensor) -> Tensor:
+        rows = zip(self.operators, torch.split(y, 1), strict=True)
+        return torch.cat([operator.project(row) for operator, row in rows])
 
     def to_image(self, y: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(y, 1), strict=True)

@@ -1,0 +1,103 @@
+"""What the abstract classes do by themselves, for operators that bring nothing of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, RandomStreams
+
+SHAPE = (2, 4, 6)
+
+
+class Power(Operator):
+    """x -> (mask x)^power / 2, elementwise."""
+
+    def __init__(self, power: float, mask: Tensor | None = None) -> None:
+        super().__init__(SHAPE, GaussianNoise(0.1))
+        self.power = power
+        self.observed = mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(x.abs() ** self.power / 2)
+
+
+class Weighted(LinearOperator):
+    """A fixed random matrix on the flattened image."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(SHAPE, GaussianNoise(0.1))
+        self.matrix = torch.randn(
+            rows, 48, generator=torch.Generator().manual_seed(rows), dtype=torch.float64
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.to(x).T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return (y @ self.matrix.to(y)).reshape(-1, *SHAPE)
+
+
+def images(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(count), dtype=dtype)
+
+
+@pytest.fixture
+def mixed() -> list[Operator]:
+    row = torch.zeros(4, 6)
+    row[1] = 1
+    return [Power(2.0), Power(3.0, row), Power(1.5, torch.ones(1, 1, 4, 6))]
+
+
+def test_stacked_operators_do_what_each_does_alone(mixed: list[Operator]) -> None:
+    stacked = Operator.stack(mixed)
+    x, direction = images(3), images(3).flip(0)
+    y = stacked.measure(x, RandomStreams([1, 2, 3]))
+    clean, vjp = stacked.forward_vjp(x)
+    for place, operator in enumerate(mixed):
+        own = slice(place, place + 1)
+        assert torch.equal(y[own], operator.measure(x[own], RandomStreams([place + 1])))
+        assert torch.equal(clean[own], operator.forward(x[own]))
+        assert torch.allclose(vjp(direction)[own], operator.forward_vjp(x[own])[1](direction[own]))
+        assert torch.allclose(stacked.jvp(x, direction)[own], operator.jvp(x[own], direction[own]))
+        assert torch.allclose(stacked.residual(x, y)[own], operator.residual(x[own], y[own]))
+        assert torch.allclose(stacked.log_likelihood(x, y)[own], operator.log_likelihood(x[own], y[own]))
+        assert torch.equal(stacked.to_image(y)[own], operator.to_image(y[own]))
+
+
+def test_one_operator_for_all_is_not_wrapped(mixed: list[Operator]) -> None:
+    assert Operator.stack([mixed[0]] * 3) is mixed[0]
+
+
+def test_the_residual_counts_what_is_observed(mixed: list[Operator]) -> None:
+    x = images(2)
+    y = mixed[1].forward(x) + 0.3
+    assert mixed[1].residual(x, mixed[1].project(y)).tolist() == pytest.approx([3.0, 3.0])
+
+
+def test_derivatives_by_autograd_against_the_closed_form(mixed: list[Operator]) -> None:
+    x, v = images(2), images(2).flip(0)
+    slope = 1.0 * x  # d(x^2 / 2)/dx
+    assert torch.allclose(mixed[0].jvp(x, v), slope * v)
+    assert torch.allclose(mixed[0].forward_vjp(x)[1](v), slope * v)
+
+
+@pytest.mark.parametrize("rows", [20, 80])
+def test_the_normal_equations_against_a_dense_solver(rows: int) -> None:
+    operator, b = Weighted(rows), images(3)
+    weight = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    found = operator.solve_normal(b, weight).flatten(1)
+    normal = operator.matrix.T @ operator.matrix
+    for place in range(3):
+        exact = torch.linalg.solve(
+            normal + weight[place] * torch.eye(48, dtype=torch.float64), b[place].flatten()
+        )
+        assert (found[place] - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_a_solve_that_does_not_converge_is_an_error() -> None:
+    operator = Weighted(80)
+    operator.matrix = operator.matrix * torch.logspace(-6, 6, 48, dtype=torch.float64)
+    with pytest.raises(ArithmeticError, match="relative residual"):
+        operator.solve_normal(images(1, torch.float32), 1e-12)
