@@ -27,7 +27,7 @@ def conjugate_gradients(
     *,
     precondition: Callable[[Tensor], Tensor] | None = None,
     start: Tensor | None = None,
-    tolerance: float = 1e-6,
+    tolerance: float | Tensor = 1e-6,
     max_steps: int = 500,
 ) -> tuple[Tensor, Tensor]:
     """Solve M x = b for a symmetric positive definite M, for each sample of the batch on its own.
@@ -39,7 +39,7 @@ def conjugate_gradients(
         b: right-hand sides, [B, ...].
         precondition: r -> P r with P an approximate inverse of M, symmetric positive definite.
         start: first guess, zero by default.
-        tolerance: residual norm to reach, relative to the norm of b.
+        tolerance: residual norm to reach, relative to the norm of b; a number, or one a sample [B].
         max_steps: products with M at most.
 
     Returns:

@@ -6,7 +6,7 @@ Importing this module does not import torch; each `build` imports what it needs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,6 @@ class _ChainSettings(KernelSettings):
     """What all kernels with a step size have in common."""
 
     steps: int = Field(100, ge=1, description="steps at each annealing level")
-    lr: float = Field(1.0e-4, gt=0, description="step size at the first level, in the squared units of x")
     lr_min_ratio: float = Field(
         0.01,
         gt=0,
@@ -44,18 +43,24 @@ class _ChainSettings(KernelSettings):
 
 
 class Langevin(_ChainSettings):
-    """Unadjusted Langevin dynamics.
+    """Unadjusted Langevin dynamics, with a step size of your own or a measured one.
 
-    The published tau = 0.01 is `tau: 0.00707` here (0.01 / sqrt 2), because the published score lacks the 1/2.
+    With `lr: auto` the chain is whitened by the covariance of p(x0 | x_t), and at each level every sample's step size
+    is 0.2 over the largest curvature of its target, found by power iteration. The published tau = 0.01 is
+    `tau: 0.00707` here (0.01 / sqrt 2), because the published score lacks the 1/2.
     """
 
     name = "langevin"
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="step size at the first level, in the squared units of x, or auto: a measured one"
+    )
 
     def build(self) -> Kernel:
         """Return the kernel."""
         from .langevin import Langevin
 
-        return Langevin(self.steps, self.lr, self.lr_min_ratio, tau=self.tau, reach_lr_min=self.reach_lr_min)
+        lr = None if self.lr == "auto" else self.lr
+        return Langevin(self.steps, lr, self.lr_min_ratio, tau=self.tau, reach_lr_min=self.reach_lr_min)
 
 
 class Underdamped(_ChainSettings):
@@ -102,6 +107,104 @@ class Metropolis(_ChainSettings):
         )
 
 
+_TAU = Field(
+    None,
+    gt=0,
+    description="standard deviation of the likelihood exp(-loss / (2 tau^2)); that of the noise where not given",
+)
+
+
+class Auto(KernelSettings):
+    """The kernel that suits the problem: exact, else rto, or hmc for noise that is neither Gaussian nor Poisson."""
+
+    name = "auto"
+    tau: float | None = _TAU
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        from .auto import Auto
+
+        return Auto(tau=self.tau)
+
+
+class Exact(KernelSettings):
+    """Exact draws for a linear operator with Gaussian noise: in closed form, or by conjugate gradients."""
+
+    name = "exact"
+    accuracy: float = Field(
+        0.02, gt=0, lt=1, description="error of a draw in posterior standard deviations, root mean square"
+    )
+    cg_steps: int = Field(300, ge=1, description="steps of conjugate gradients at most")
+    tau: float | None = _TAU
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        from .exact import Exact
+
+        return Exact(self.accuracy, self.cg_steps, tau=self.tau)
+
+
+class RandomiseThenOptimise(KernelSettings):
+    """Randomise-then-optimise, for any operator: a sample is the minimiser of a perturbed objective."""
+
+    name = "rto"
+    newton_steps: int = Field(2, ge=1, description="Gauss-Newton steps at each level at most")
+    cg_steps: int = Field(8, ge=1, description="steps of conjugate gradients in each at most")
+    accuracy: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="distance to the minimiser, in posterior standard deviations, that will do",
+    )
+    tau: float | None = _TAU
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        from .rto import RandomiseThenOptimise
+
+        return RandomiseThenOptimise(self.newton_steps, self.cg_steps, self.accuracy, tau=self.tau)
+
+
+class _AdjustedSettings(KernelSettings):
+    """What the kernels have in common that adapt a step size and test their proposals."""
+
+    step_size: float | None = Field(
+        None,
+        gt=0,
+        description="step size in whitened coordinates (the Gaussian p(x0 | x_t) is N(0, I)); adapted where not given",
+    )
+    tau: float | None = _TAU
+
+
+class MALA(_AdjustedSettings):
+    """Metropolis-adjusted Langevin dynamics, which leave the target exactly invariant."""
+
+    name = "mala"
+    steps: int = Field(100, ge=1, description="steps at each annealing level")
+    acceptance: float = Field(0.574, gt=0, lt=1, description="acceptance that the step size is adapted to")
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        from .mala import MALA
+
+        return MALA(self.steps, self.acceptance, step_size=self.step_size, tau=self.tau)
+
+
+class HMC(_AdjustedSettings):
+    """Hamiltonian Monte Carlo with a Metropolis test, which leaves the target exactly invariant."""
+
+    name = "hmc"
+    steps: int = Field(20, ge=1, description="steps at each annealing level")
+    leapfrog: int = Field(5, ge=1, description="leapfrog steps, one gradient each, in a step")
+    acceptance: float = Field(0.65, gt=0, lt=1, description="acceptance that the step size is adapted to")
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        from .hmc import HMC
+
+        return HMC(self.steps, self.leapfrog, self.acceptance, step_size=self.step_size, tau=self.tau)
+
+
 _OWNER = {"rho": "edm", "beta": "vp", "beta_min": "vp", "beta_max": "vp", "sigma_data": "trigflow"}
 
 
@@ -145,11 +248,15 @@ class _ScheduleSettings(Settings):
 
 
 class AnnealingSettings(_ScheduleSettings):
-    """The noise levels that a run passes through."""
+    """The noise levels that a run passes through (images lie in [-1, 1])."""
 
-    levels: int = Field(200, ge=1, description="how many noise levels")
-    sigma_max: float = Field(100.0, gt=0, description="the first noise level (images lie in [-1, 1])")
-    sigma_min: float = Field(0.1, gt=0, description="the last noise level")
+    levels: int | None = Field(None, ge=1, description="how many noise levels; by the budget where not given")
+    sigma_max: float | None = Field(
+        None, gt=0, description="the first; 10 for linear operators and 50 for others where not given"
+    )
+    sigma_min: float | None = Field(
+        None, gt=0, description="the last; the noise of the measurement, within 0.01 and 0.1, where not given"
+    )
     reach_sigma_min: bool = Field(
         True,
         description="false, as published: the grid has one more point, which is left out, so sigma_min is not met",
@@ -157,7 +264,7 @@ class AnnealingSettings(_ScheduleSettings):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.sigma_max <= self.sigma_min:
+        if self.sigma_max is not None and self.sigma_min is not None and self.sigma_max <= self.sigma_min:
             raise ValueError(f"sigma_max ({self.sigma_max:g}) must be above sigma_min ({self.sigma_min:g})")
         return self
 
@@ -166,9 +273,9 @@ class OdeSettings(_ScheduleSettings):
     """The probability-flow ODE from x_t to x0hat."""
 
     steps: int = Field(
-        5,
+        0,
         ge=0,
-        description="steps of the solver, one network call each (heun: two); with 0, x0hat = E[x0 | x_t]",
+        description="steps of the solver, one network call each (heun: two); with 0, x0hat = E[x0 | x_t], one call",
     )
     sigma_min: float = Field(0.01, gt=0, description="noise level at which the ODE stops")
     solver: Literal["euler", "heun"] = Field("euler", description="euler (order 1) or heun (order 2)")
@@ -178,12 +285,22 @@ class OdeSettings(_ScheduleSettings):
 
 
 class Daps(SamplerSettings):
-    """Decoupled annealing posterior sampling (DAPS, arXiv 2407.01521), in pixels or in latents."""
+    """Decoupled annealing posterior sampling (DAPS, arXiv 2407.01521), in pixels or in latents.
+
+    With nothing else said: one network call a level, the covariance of the prior's error as it was measured, the true
+    noise and the kernel that suits the operator. The published method is `ode: {steps: 5}`, `kernel: {use: langevin}`
+    with its step size and tau, and `annealing` with its levels and range.
+    """
 
     name = "daps"
+    budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2)] = Field(
+        "balanced",
+        description="network calls of a sample: fast (21), balanced (51), accurate (101) or a number; "
+        "of no effect where annealing.levels is given",
+    )
     annealing: AnnealingSettings = Field(AnnealingSettings(), description="the noise levels of the run")
     ode: OdeSettings = Field(OdeSettings(), description="how the prior guesses x0hat from x_t")
-    kernel: KernelSettings = Field(Langevin(), description="the MCMC kernel that draws x0 given x_t and y")
+    kernel: KernelSettings = Field(Auto(), description="the MCMC kernel that draws x0 given x_t and y")
     prior_score: Literal["gaussian", "score-t", "score-min", "exact"] = Field(
         "gaussian",
         description="the prior's part of p(x0 | x_t): a Gaussian around x0hat; around E[x0 | x_t] (score-t); around "
@@ -193,10 +310,16 @@ class Daps(SamplerSettings):
     prior_sigma_min: float = Field(
         0.01, gt=0, description="noise level of the prior's score in 'score-min' and 'exact'"
     )
-    spread: Literal["sigma", "calibrated"] = Field(
-        "sigma",
-        description="covariance of the Gaussian p(x0 | x_t): sigma^2 I, as published, or what the prior knows of its "
-        "own denoising error (sigma^2 I where it knows nothing)",
+    spread: Literal["auto", "sigma", "calibrated"] = Field(
+        "auto",
+        description="covariance of the Gaussian p(x0 | x_t): sigma^2 I, as published; calibrated, what the prior knows "
+        "of its own denoising error (sigma^2 I where it knows nothing); auto is calibrated where ode.steps is 0 and "
+        "prior_score gaussian or score-t, else sigma",
+    )
+    final_denoise: bool | None = Field(
+        None,
+        description="whether the last sample is denoised once at the last noise level; if not given, where ode.steps "
+        "is 0",
     )
     latent_gradient_clip: float | None = Field(
         None,
@@ -218,7 +341,8 @@ class Daps(SamplerSettings):
         Raises:
             daps_kit.errors.ComponentError: the kernel needs a density and `prior_score: exact` has none.
         """
-        from .daps import DAPS, Annealing
+        from .annealing import Annealing
+        from .daps import DAPS
         from .ode import ProbabilityFlow
 
         kernel = self.kernel.build()
@@ -241,6 +365,8 @@ class Daps(SamplerSettings):
             prior_score=self.prior_score,
             prior_sigma_min=self.prior_sigma_min,
             spread=self.spread,
+            budget=self.budget,
+            final_denoise=self.final_denoise,
             latent_gradient_clip=self.latent_gradient_clip,
         )
 
@@ -248,7 +374,7 @@ class Daps(SamplerSettings):
 @hookimpl
 def daps_kernels() -> Iterable[type[KernelSettings]]:
     """Return the settings of the kernels of this package."""
-    return [Langevin, Underdamped, Metropolis]
+    return [Auto, Exact, RandomiseThenOptimise, HMC, MALA, Langevin, Underdamped, Metropolis]
 
 
 @hookimpl

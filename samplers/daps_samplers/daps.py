@@ -6,7 +6,12 @@ Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each le
     2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
     3. x_t   = x0y + sigma_{i+1} n
 
-and the last x0y is the sample. x_t is always x0 + sigma n, unscaled; a latent prior makes x0 the latent.
+and the last x0y, denoised once more or not, is the sample. x_t is always x0 + sigma n, unscaled; a latent prior makes
+x0 the latent.
+
+As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau. By
+default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a level, with the covariance that the
+prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, and so is every level.
 
 Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
 arXiv 2407.01521, Algorithm 1.
@@ -15,7 +20,6 @@ arXiv 2407.01521, Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,52 +27,22 @@ from torch import Tensor
 
 from daps_kit.contracts import Covariance, Kernel, Operator, Prior, RandomStreams, Sampler, Step, Target
 
+from .annealing import Annealing
 from .ode import ProbabilityFlow
-from .schedules import Schedule
+from .plan import Budget, complete
 from .target import DecodedOperator, ExactScoreTarget, GaussianTarget, Isotropic
 
-__all__ = ["DAPS", "Annealing"]
+__all__ = ["DAPS"]
 
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
-Spread = Literal["sigma", "calibrated"]
-
-
-@dataclass(frozen=True)
-class Annealing:
-    """The noise levels of a run.
-
-    Attributes:
-        schedule: places the levels.
-        levels: how many, at least 1.
-        sigma_max: the first.
-        sigma_min: the last.
-        reach_sigma_min: false is the published rule: a grid of levels + 1 points without its last one.
-    """
-
-    schedule: Schedule
-    levels: int = 200
-    sigma_max: float = 100.0
-    sigma_min: float = 0.1
-    reach_sigma_min: bool = True
-
-    def __post_init__(self) -> None:
-        if self.levels < 1 or not self.sigma_max > self.sigma_min > 0:
-            raise ValueError(
-                f"need levels >= 1 and sigma_max > sigma_min > 0, got {self.levels}, {self.sigma_max}, {self.sigma_min}"
-            )
-
-    def sigmas(self, within: tuple[float, float] = (0.0, float("inf"))) -> list[float]:
-        """Return the noise levels, largest first, with both ends moved into the range `within`."""
-        high, low = (min(max(sigma, within[0]), within[1]) for sigma in (self.sigma_max, self.sigma_min))
-        points = self.levels + (not self.reach_sigma_min)
-        return [float(sigma) for sigma in self.schedule.sigmas(high, low, points)[: self.levels]]
+Spread = Literal["auto", "sigma", "calibrated"]
 
 
 class DAPS(Sampler):
     """Decoupled annealing posterior sampling.
 
     Args:
-        annealing: the noise levels.
+        annealing: the noise levels; what it leaves open is decided for each problem (see `plan`).
         ode: how the prior guesses x0hat.
         kernel: the MCMC kernel, started at x0hat.
         prior_score: the prior's part of p(x0 | x_t). 'gaussian': centre x0hat. 'score-t': centre E[x0 | x_t].
@@ -79,6 +53,11 @@ class DAPS(Sampler):
             uncertainty. 'calibrated': the prior's own account of its denoising error, where it gives one
             (`denoising_covariance(sigma)`), else sigma^2 I with a message. Where that covariance is small in some
             directions (by frequency), plain Langevin needs a step size below twice its smallest variance.
+            'auto': 'calibrated' where x0hat = E[x0 | x_t], for which it holds (no ODE is solved and prior_score is
+            'gaussian' or 'score-t'), else 'sigma'.
+        budget: network calls of a sample, where the annealing does not say how many levels there are.
+        final_denoise: whether the last x0y is denoised once, as if it had the noise level of the last level: what a
+            draw from a Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
         latent_gradient_clip: see `DecodedOperator`.
     """
 
@@ -90,14 +69,21 @@ class DAPS(Sampler):
         *,
         prior_score: PriorScore = "gaussian",
         prior_sigma_min: float = 0.01,
-        spread: Spread = "sigma",
+        spread: Spread = "auto",
+        budget: Budget = "balanced",
+        final_denoise: bool | None = None,
         latent_gradient_clip: float | None = None,
     ) -> None:
         if spread == "calibrated" and prior_score in ("score-min", "exact"):
             raise ValueError(f"prior_score '{prior_score}' fixes the spread; 'calibrated' cannot go with it")
         self.annealing, self.ode, self.kernel = annealing, ode, kernel
         self.prior_score, self.prior_sigma_min = prior_score, prior_sigma_min
-        self.spread, self.latent_gradient_clip = spread, latent_gradient_clip
+        if spread == "auto":
+            direct = ode.steps == 0 and prior_score in ("gaussian", "score-t")
+            spread = "calibrated" if direct else "sigma"
+        self.spread, self.budget = spread, budget
+        self.final_denoise = ode.steps == 0 if final_denoise is None else final_denoise
+        self.latent_gradient_clip = latent_gradient_clip
 
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         """Yield one Step a level; the x0y of the last, decoded by the prior, is the sample.
@@ -116,15 +102,29 @@ class DAPS(Sampler):
             DecodedOperator(operator, prior, shape, self.latent_gradient_clip) if prior.latent else operator
         )
         dtype = y.dtype if y.is_floating_point() else torch.float32
-        sigmas = self.annealing.sigmas(prior.sigma_range)
-        messages = self._remarks(prior)
+        annealing = complete(
+            self.annealing,
+            self.budget,
+            problem,
+            y,
+            calls=self.ode.calls + (self.prior_score in ("score-t", "score-min") and self.ode.steps > 0),
+            last_calls=int(self.final_denoise),
+        )
+        sigmas = annealing.sigmas(prior.sigma_range)
+        messages = self._remarks(prior, sigmas[-1])
+        said = set(messages)
 
         failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         x_t = sigmas[0] * streams.normal(shape, dtype)
         for level, sigma in enumerate(sigmas):
             step, x0y = self._level(prior, problem, y, streams, x_t, failed, level, len(sigmas), sigma)
-            step.messages = (*messages, *step.messages)
+            news = [text for text in step.info.extra.pop("messages", ()) if text not in said]
+            said.update(news)
+            step.messages = (*messages, *news, *step.messages)
             messages, failed = (), step.failed
+            if self.final_denoise and level + 1 == len(sigmas):
+                with torch.no_grad():
+                    step.x0y = _replace(failed, prior.denoise(x0y, sigma), step.x0y)
             yield step
             if bool(failed.all()):
                 return
@@ -215,20 +215,20 @@ class DAPS(Sampler):
         """Return the prior's account of its denoising error, where it is asked for and there is one."""
         return prior.denoising_covariance(sigma) if self.spread == "calibrated" else None
 
-    def _remarks(self, prior: Prior) -> tuple[str, ...]:
+    def _remarks(self, prior: Prior, last: float) -> tuple[str, ...]:
         """Return what the user should know before the run: settings that the prior cannot follow."""
         low, high = prior.sigma_range
         remarks = []
         for name, sigma in (
             ("annealing.sigma_max", self.annealing.sigma_max),
             ("annealing.sigma_min", self.annealing.sigma_min),
-            ("ode.sigma_min", self.ode.sigma_min),
-            ("prior_sigma_min", self.prior_sigma_min if self.prior_score in ("score-min", "exact") else low),
+            ("ode.sigma_min", self.ode.sigma_min if self.ode.steps else None),
+            ("prior_sigma_min", self.prior_sigma_min if self.prior_score in ("score-min", "exact") else None),
         ):
-            if not low <= sigma <= high:
+            if sigma is not None and not low <= sigma <= high:
                 bound = low if sigma < low else high
                 remarks.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
-        if self.spread == "calibrated" and self._covariance(prior, self.annealing.sigma_min) is None:
+        if self.spread == "calibrated" and self._covariance(prior, last) is None:
             remarks.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
         if self.latent_gradient_clip is not None and not prior.latent:
             remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")

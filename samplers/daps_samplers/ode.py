@@ -52,6 +52,13 @@ class ProbabilityFlow:
         if self.solver not in ("euler", "heun"):
             raise ValueError(f"unknown solver {self.solver!r}; allowed are 'euler' and 'heun'")
 
+    @property
+    def calls(self) -> int:
+        """Calls of the denoiser that a solution takes."""
+        if self.steps == 0:
+            return 1
+        return self.steps * (2 if self.solver == "heun" else 1) + self.denoise
+
     def direct(self, prior: Prior, sigma: float) -> bool:
         """Whether x0hat at this noise level is E[x0 | x_t] itself, because there is nothing to integrate."""
         return self.steps == 0 or sigma <= max(self.sigma_min, prior.sigma_range[0])

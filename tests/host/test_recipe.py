@@ -172,8 +172,8 @@ def test_a_section_that_uses_something_else_replaces_the_inherited_one() -> None
 
 
 def test_a_section_without_use_changes_the_default() -> None:
-    recipe = load(MINIMAL, "sampler.kernel.steps=9", "operator.noise.sigma=0.1")
-    assert recipe.sampler.kernel.steps == 9  # type: ignore[attr-defined]
+    recipe = load(MINIMAL, "sampler.kernel.tau=0.09", "operator.noise.sigma=0.1")
+    assert recipe.sampler.kernel.tau == 0.09  # type: ignore[attr-defined]
     assert recipe.operator.noise.sigma == 0.1  # type: ignore[union-attr]
 
 
@@ -239,7 +239,7 @@ def test_overrides() -> None:
 
 def test_tasks_stand_for_several_recipes() -> None:
     text = MINIMAL + (
-        "output: out\nsampler: {kernel: {steps: 5}}\ntasks:\n  plain:\n  box: {operator: {use: inpainting}, seed: 3}\n"
+        "output: out\nsampler: {kernel: {use: langevin, steps: 5}}\ntasks:\n  plain:\n  box: {operator: {use: inpainting}, seed: 3}\n"
         "  noisy: {operator: {noise: {sigma: 0.5}}, sampler: {kernel: {lr: 1e-6}}}\n"
     )
     recipes = load_recipe(write("r.yaml", text), ["runs=2", "tasks.box.seed=4", "sampler.kernel.steps=6"])
@@ -277,7 +277,7 @@ def test_the_resolved_recipe_says_everything(folder: Path) -> None:
         f"# prior gaussian: daps-kit {version}",
         f"# operator identity: daps-kit {version}",
         f"# sampler daps: daps-kit {version}",
-        f"# kernel langevin: daps-kit {version}",
+        f"# kernel auto: daps-kit {version}",
     ]
     assert f"path: [{folder}/pictures/*.png]" in text
     assert f"output: {folder}/results/r" in text
@@ -332,7 +332,7 @@ def test_a_section_from_python() -> None:
         read_section("sampler", {"use": "daps", "kernel": {"use": "langevin", "steps": 0}, "levels": 3})
     first, second = str(caught.value).splitlines()
     assert first == "sampler.kernel.steps: expected at least 1, got 0"
-    assert second.startswith("sampler.levels: unknown key; allowed: use, annealing, ")
+    assert second.startswith("sampler.levels: unknown key; allowed: use, budget, annealing, ")
     with pytest.raises(RecipeError, match="expected settings of a prior, got Langevin"):
         read_section("prior", kernel)
     with pytest.raises(RecipeError, match="kernel: 'use' is missing"):

@@ -119,7 +119,7 @@ runs: 0
         "r.yaml:9:33: operator.noise.sigma: expected a number, got 'wide'",
         "r.yaml:12:33: sampler.annealing.levels: expected a whole number, got 2.5",
         "r.yaml:15:12: sampler.kernel.steps: expected at least 1, got 0",
-        "r.yaml:16:9: sampler.kernel.lr: expected a number, got 'high'",
+        "r.yaml:16:9: sampler.kernel.lr: expected a number or 'auto', got 'high'",
         "r.yaml:17:7: runs: expected at least 1, got 0",
         "override 'seed=-1': seed: expected at least 0, got -1",
         "override 'device=gpu 0': device: expected auto, cpu, cuda, cuda:1 or the like, got 'gpu 0'",

@@ -16,7 +16,8 @@ from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 from daps_priors.gaussian import GaussianPrior
 from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings
-from daps_samplers.daps import DAPS, Annealing
+from daps_samplers.annealing import Annealing
+from daps_samplers.daps import DAPS
 from daps_samplers.langevin import Langevin as LangevinKernel
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM
@@ -46,6 +47,16 @@ class Exact(Kernel):
 
 def run(sampler, prior, operator, y, seeds):
     return list(sampler.sample(prior, operator, y, RandomStreams(seeds)))
+
+
+def published(levels, kernel=None, **settings):
+    """DAPS as published, with that many levels."""
+    return Daps(
+        annealing=AnnealingSettings(levels=levels, sigma_max=100.0, sigma_min=0.1),
+        ode=OdeSettings(steps=5),
+        kernel=kernel or Langevin(lr=1e-4),
+        **settings,
+    ).build()
 
 
 def setting(scaled_operator, batch=4, shape=SHAPE):
@@ -97,7 +108,7 @@ def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, sche
         Annealing(annealing.schedule(), 10, 80.0, 0.1),
         ProbabilityFlow(EDM(), 0),
         Exact(),
-        spread="calibrated",
+        final_denoise=False,
     )
     steps = run(sampler, prior, operator, y, range(4))
     assert not steps[0].messages
@@ -111,7 +122,7 @@ def test_langevin_reaches_the_exact_posterior(scaled_operator):
         annealing=AnnealingSettings(levels=5, sigma_max=80.0, sigma_min=0.2),
         ode=OdeSettings(steps=0),
         kernel=Langevin(steps=150, lr=lr, lr_min_ratio=1.0),
-        spread="calibrated",
+        final_denoise=False,
     ).build()
     x0y = run(sampler, prior, operator, y, range(4))[-1].x0y
     # The last level's chain is too wide by 1 / (1 - lr / (2 own)), own its variance given x_t.
@@ -148,7 +159,7 @@ def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
     covariance = torch.linalg.inv(precision)
     expected = covariance @ (torch.linalg.solve(sigma0, mean.flatten()) + (a * y[0]).flatten() / T**2)
     sampler = DAPS(
-        Annealing(EDM(), 8, 100.0, 0.1), ProbabilityFlow(EDM(), 0), ExactDense(), spread="calibrated"
+        Annealing(EDM(), 8, 100.0, 0.1), ProbabilityFlow(EDM(), 0), ExactDense(), final_denoise=False
     )
     operator = scaled_operator(a, T, (1, 2, 3))
     x0y = run(sampler, GaussianPrior(mean, covariance=sigma0), operator, y, range(batch))[-1].x0y
@@ -162,7 +173,7 @@ def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
 
 def test_a_result_does_not_depend_on_its_batch(scaled_operator):
     prior, operator, y = setting(scaled_operator)
-    sampler = Daps(annealing=AnnealingSettings(levels=6), kernel=Langevin(steps=10)).build()
+    sampler = published(6, Langevin(steps=10, lr=1e-4))
     y = y + 0.1 * RandomStreams(range(90, 94)).normal(SHAPE)
     together = run(sampler, prior, operator, y, [5, 6, 7, 8])[-1].x0y
     for b, seed in enumerate([5, 6, 7, 8]):
@@ -172,7 +183,7 @@ def test_a_result_does_not_depend_on_its_batch(scaled_operator):
 
 def test_a_diverged_sample_is_reported_and_leaves_the_others_alone(scaled_operator):
     prior, operator, y = setting(scaled_operator, 3)
-    sampler = Daps(annealing=AnnealingSettings(levels=6), kernel=Langevin(steps=10, lr=1e-3)).build()
+    sampler = published(6, Langevin(steps=10, lr=1e-3))
     good = run(sampler, prior, operator, y, range(3))
     y = y.clone()
     y[1, 0, 0, 0] = torch.inf
@@ -191,7 +202,7 @@ def test_a_diverged_sample_is_reported_and_leaves_the_others_alone(scaled_operat
 
 def test_too_large_a_step_size_names_the_setting_and_stops_early(scaled_operator):
     prior, operator, y = setting(scaled_operator, 2)
-    sampler = Daps(annealing=AnnealingSettings(levels=50), kernel=Langevin(steps=400, lr=0.5)).build()
+    sampler = published(50, Langevin(steps=400, lr=0.5))
     steps = run(sampler, prior, operator, y, range(2))
     assert len(steps) == 1
     assert "samples 0, 1 of the batch" in steps[0].messages[0]
@@ -218,7 +229,7 @@ def test_a_prior_that_gives_not_a_number_is_named(scaled_operator):
     _, operator, y = setting(scaled_operator, 6)
     prior = Blind()
     prior.fails = True
-    steps = run(Daps(annealing=AnnealingSettings(levels=9)).build(), prior, operator, y, range(6))
+    steps = run(published(9), prior, operator, y, range(6))
     messages = [message for step in steps for message in step.messages[1:]] + list(steps[0].messages)
     assert any("denoiser gave not-a-number" in message for step in steps for message in step.messages), (
         messages
@@ -229,9 +240,7 @@ def test_a_prior_that_gives_not_a_number_is_named(scaled_operator):
 def test_it_stays_where_the_prior_is_valid_and_says_so(scaled_operator):
     _, operator, y = setting(scaled_operator, 1)
     prior = Blind()
-    sampler = Daps(
-        annealing=AnnealingSettings(levels=5), prior_score="score-min", kernel=Langevin(steps=2)
-    ).build()
+    sampler = published(5, Langevin(steps=2, lr=1e-4), prior_score="score-min")
     steps = run(sampler, prior, operator, y, [0])
     assert (steps[0].sigma, steps[-1].sigma) == (40.0, 0.5)
     assert (min(prior.sigmas), max(prior.sigmas)) == (0.5, 40.0)
@@ -248,12 +257,7 @@ def test_remarks_on_settings_that_have_no_effect(scaled_operator):
     _, operator, y = setting(scaled_operator, 1)
     prior = Blind()
     prior.sigma_range = (0.0, float("inf"))
-    sampler = Daps(
-        annealing=AnnealingSettings(levels=1),
-        spread="calibrated",
-        latent_gradient_clip=1.0,
-        kernel=Langevin(steps=1),
-    ).build()
+    sampler = published(1, Langevin(steps=1, lr=1e-4), spread="calibrated", latent_gradient_clip=1.0)
     messages = run(sampler, prior, operator, y, [0])[0].messages
     assert len(messages) == 2
     assert "spread" in messages[0]
@@ -267,8 +271,7 @@ def test_network_calls_of_a_level(scaled_operator, score, calls):
     _, operator, y = setting(scaled_operator, 3)
     prior = Blind()
     prior.sigma_range = (0.0, float("inf"))
-    kernel = Langevin(steps=7)
-    sampler = Daps(annealing=AnnealingSettings(levels=2), prior_score=score, kernel=kernel).build()
+    sampler = published(2, Langevin(steps=7, lr=1e-4), prior_score=score)
     run(sampler, prior, operator, y, range(3))
     assert len(prior.sigmas) == 2 * calls
 
@@ -280,12 +283,12 @@ def test_levels():
     published = Annealing(EDM(), 10, 100.0, 0.1, reach_sigma_min=False).sigmas()
     assert len(published) == 10
     assert published[-1] == pytest.approx(0.29703, abs=1e-5)
-    assert Annealing(EDM(), 1).sigmas() == [100.0]
+    assert Annealing(EDM(), 1, 100.0, 0.1).sigmas() == [100.0]
 
 
 def test_grad_mode_is_left_alone_between_levels(scaled_operator):
     prior, operator, y = setting(scaled_operator, 1)
-    sampler = Daps(annealing=AnnealingSettings(levels=3), kernel=Langevin(steps=1)).build()
+    sampler = published(3, Langevin(steps=1, lr=1e-4))
     for step in sampler.sample(prior, operator, y, RandomStreams([0])):
         assert torch.is_grad_enabled()
         assert not step.x0y.requires_grad

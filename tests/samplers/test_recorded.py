@@ -126,6 +126,7 @@ def test_kernels(golden, recorded_prior, recorded_operator, recorded_streams, na
         config, sigma = case["cfg"], case["sigma"]
         sampler = Daps(
             kernel=kernel_settings(params["algo"], config),
+            ode=OdeSettings(steps=5),
             prior_score=config["prior_solver"],
             prior_sigma_min=config["prior_sigma_min"],
         ).build()

@@ -9,7 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 import daps_samplers
-from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings, Underdamped
+from daps_samplers import (
+    HMC,
+    MALA,
+    AnnealingSettings,
+    Daps,
+    Exact,
+    Langevin,
+    OdeSettings,
+    RandomiseThenOptimise,
+    Underdamped,
+)
+from daps_samplers.auto import Auto as AutoKernel
 from daps_samplers.schedules import EDM, VE, VP, TrigFlow
 
 
@@ -26,6 +37,15 @@ def test_the_published_recipe_validates():
     assert sampler.ode.steps == 5
     assert sampler.kernel.tau == 0.00707
     assert sampler.kernel.step_size.lr == 5e-5
+    assert sampler.spread == "sigma"
+    assert not sampler.final_denoise
+
+
+def test_with_nothing_said_the_problem_decides():
+    sampler = Daps().build()
+    assert (sampler.ode.steps, sampler.spread, sampler.final_denoise) == (0, "calibrated", True)
+    assert isinstance(sampler.kernel, AutoKernel)
+    assert sampler.kernel.tau is None
 
 
 @pytest.mark.parametrize(("use", "kind"), [("edm", EDM), ("ve", VE), ("vp", VP), ("trigflow", TrigFlow)])
@@ -38,7 +58,11 @@ def test_every_schedule_can_be_named(use, kind):
     ("settings", "given", "message"),
     [
         (AnnealingSettings, {"levels": 0}, "greater than or equal to 1"),
-        (AnnealingSettings, {"sigma_max": 0.05}, r"sigma_max \(0.05\) must be above sigma_min \(0.1\)"),
+        (
+            AnnealingSettings,
+            {"sigma_max": 0.05, "sigma_min": 0.1},
+            r"sigma_max \(0.05\) must be above sigma_min \(0.1\)",
+        ),
         (AnnealingSettings, {"sigma_min": 0.0}, "greater than 0"),
         (AnnealingSettings, {"use": "cosine"}, "'edm', 've', 'vp' or 'trigflow'"),
         (AnnealingSettings, {"use": "ve", "rho": 5.0}, "'rho' is a parameter of the schedule 'edm'"),
@@ -48,6 +72,13 @@ def test_every_schedule_can_be_named(use, kind):
         (OdeSettings, {"levels": 3}, "Extra inputs"),
         (Langevin, {"steps": 0}, "greater than or equal to 1"),
         (Langevin, {"lr": -1e-4}, "greater than 0"),
+        (Langevin, {"lr": "fast"}, "'auto'"),
+        (Exact, {"accuracy": 0.0}, "greater than 0"),
+        (RandomiseThenOptimise, {"newton_steps": 0}, "greater than or equal to 1"),
+        (HMC, {"acceptance": 1.0}, "less than 1"),
+        (MALA, {"leapfrog": 3}, "Extra inputs"),
+        (Daps, {"budget": "slow"}, "'fast', 'balanced' or 'accurate'"),
+        (Daps, {"budget": 1}, "greater than or equal to 2"),
         (Langevin, {"lr_min_ratio": 1.5}, "less than or equal to 1"),
         (Langevin, {"tau": 0.0}, "greater than 0"),
         (Langevin, {"momentum": 0.5}, "Extra inputs"),
@@ -63,20 +94,28 @@ def test_wrong_settings_are_refused(settings, given, message):
         settings.model_validate(given)
 
 
-@pytest.mark.parametrize("settings", [Langevin, Underdamped, Metropolis, Daps])
+@pytest.mark.parametrize("settings", [*daps_samplers.daps_kernels(), Daps])
 def test_every_setting_is_described_and_the_defaults_build(settings):
     assert settings.summary()
     assert all(field.description for field in settings.model_fields.values())
     settings().build()
 
 
-@pytest.mark.parametrize("settings", [AnnealingSettings(use="vp"), OdeSettings(), Langevin(), Underdamped()])
+@pytest.mark.parametrize(
+    "settings",
+    [AnnealingSettings(use="vp"), OdeSettings(), *(kernel() for kernel in daps_samplers.daps_kernels())],
+)
 def test_dumped_settings_validate_again(settings):
     assert type(settings).model_validate(settings.model_dump()) == settings
 
 
 def test_the_door_of_the_package():
     assert [kernel.name for kernel in daps_samplers.daps_kernels()] == [
+        "auto",
+        "exact",
+        "rto",
+        "hmc",
+        "mala",
         "langevin",
         "underdamped",
         "metropolis",

@@ -1,0 +1,122 @@
+r"""The target in whitened coordinates, x = centre + C^{1/2} w, in which the Gaussian p(x0 | x_t) is N(0, I).
+
+What is stiff or slack about a target is then the measurement alone: with the Jacobian J of the operator, B = J C^{1/2}
+and the curvature W of the negative log-likelihood by the clean measurement (1 / v for Gaussian noise), the negative log
+density has the curvature
+
+    M = I + B^T W B,
+
+whose smallest eigenvalue is 1, and which is I but for as many directions as the measurement tells of. So conjugate
+gradients need no preconditioner, and a residual r of M w = b tells the error: in the M-norm, which measures it in
+posterior standard deviations, |w - w*|_M = |M^{-1/2} r| <= |r|. A residual of norm `accuracy` sqrt(d) is an error of at
+most `accuracy` posterior standard deviations, root mean square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Target
+from daps_kit.errors import ComponentError
+from daps_kit.linalg import conjugate_gradients, inner, per_sample
+
+__all__ = ["Linearised", "Whitened"]
+
+ROUNDING = 1e-6
+"""Relative residual below which single precision cannot go."""
+
+
+class Whitened:
+    """A target in the coordinates w.
+
+    Args:
+        target: the target; its density must be known.
+
+    Raises:
+        daps_kit.errors.ComponentError: the target's density is not known (prior_score 'exact').
+    """
+
+    def __init__(self, target: Target) -> None:
+        if not target.has_density:
+            raise ComponentError(
+                "this kernel needs the density of its target, and with prior_score 'exact' there is none; "
+                "use 'gaussian', 'score-t' or 'score-min'"
+            )
+        self.target = target
+
+    def scale(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v."""
+        return self.target.covariance.scale(v)
+
+    def image(self, w: Tensor) -> Tensor:
+        """Return x = centre + C^{1/2} w."""
+        return self.target.centre + self.scale(w)
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Return w = C^{-1/2} (x - centre)."""
+        covariance = self.target.covariance
+        return covariance.scale(covariance.precision(x - self.target.centre))
+
+    def log_density_grad(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(w | x_t, y) up to a constant [B] and its gradient by w, at x = image(w)."""
+        loss, gradient = self.target.operator.loss_grad(x, self.target.y)
+        half = 0.5 / self.target.likelihood_variance
+        return -half * loss - inner(w, w) / 2, torch.sub(self.scale(-half * gradient), w)
+
+
+class Linearised:
+    """A target with its operator linearised at x.
+
+    Args:
+        space: the target in whitened coordinates.
+        x: where, [B, ...].
+        weight: W at A(x), a number or [B, ...] like a measurement; it may be given later.
+
+    Attributes:
+        clean: A(x).
+    """
+
+    def __init__(self, space: Whitened, x: Tensor, weight: float | Tensor = 1.0) -> None:
+        self.space, self.x, self.weight = space, x, weight
+        self.clean, self._vjp = space.target.operator.forward_vjp(x)
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return M v = v + B^T W B v."""
+        change = self.space.target.operator.jvp(self.x, self.space.scale(v))
+        return v + self.pull_back(self.weight * change)
+
+    def pull_back(self, v: Tensor) -> Tensor:
+        """Return B^T v for v like a measurement."""
+        return self.space.scale(self._vjp(v))
+
+    def solve(self, b: Tensor, *, accuracy: float, max_steps: int) -> tuple[Tensor, Tensor]:
+        """Return M^{-1} b and a bound on its error in posterior standard deviations, root mean square, [B].
+
+        Args:
+            b: right-hand sides, [B, ...].
+            accuracy: the bound to reach.
+            max_steps: products with M at most.
+        """
+        size = sqrt(b[0].numel())
+        norm = inner(b, b).sqrt().clamp_min(torch.finfo(b.dtype).tiny)
+        tolerance = (accuracy * size / norm).clamp_min(ROUNDING)
+        w, residual = conjugate_gradients(self.multiply, b, tolerance=tolerance, max_steps=max_steps)
+        return w, residual * norm / size
+
+    def stiffness(self, probe: Tensor, steps: int = 12) -> Tensor:
+        """Return the largest eigenvalue of M, [B], from below, by power iteration from the probe [B, ...]."""
+        return largest_eigenvalue(self.multiply, probe, steps)
+
+
+def largest_eigenvalue(apply: Callable[[Tensor], Tensor], probe: Tensor, steps: int) -> Tensor:
+    """Return the largest eigenvalue of a positive definite map, [B], from below, by power iteration."""
+    value = torch.ones(len(probe), dtype=probe.dtype, device=probe.device)
+    for _ in range(steps):
+        probe = probe / per_sample(inner(probe, probe).sqrt(), probe)
+        image = apply(probe)
+        value, probe = inner(probe, image), image
+    return value
