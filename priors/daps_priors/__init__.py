@@ -15,7 +15,7 @@ from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import FilePath, PriorSettings, TrainerSettings
 
-from ._latent import LDM
+from ._latent import LDM, Diffusers, StableDiffusion
 from ._published import DDPM
 from .train_settings import TrainDenoiser
 
@@ -172,7 +172,7 @@ def _check_shape(name: str, prior: Prior, shape: Shape | None) -> None:
 @hookimpl
 def daps_priors() -> Iterable[type[PriorSettings]]:
     """Return the settings of the priors of this package."""
-    return [Gaussian, Mixture, Trained, Embedded, DDPM, LDM]
+    return [Gaussian, Mixture, Trained, Embedded, DDPM, LDM, StableDiffusion, Diffusers]
 
 
 @hookimpl

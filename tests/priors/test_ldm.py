@@ -410,6 +410,20 @@ def test_decoding_rounds_to_the_nearest_code(checkpoint):
     torch.testing.assert_close(through, direct, rtol=1e-4, atol=1e-3)
 
 
+def test_the_decoder_has_a_directional_derivative(checkpoint):
+    prior = build(checkpoint, quantize=False)
+    z, v = noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
+    leaf = z.clone().requires_grad_()
+    image = prior.decode(leaf)
+    dual = torch.zeros_like(image, requires_grad=True)
+    (gradient,) = torch.autograd.grad(image, leaf, dual, create_graph=True)
+    (push,) = torch.autograd.grad(gradient, dual, v)  # as the samplers take it
+    h = 1e-2
+    with torch.no_grad():
+        change = (prior.decode(z + h * v) - prior.decode(z - h * v)) / (2 * h)
+    assert relative(push, change) < 0.02
+
+
 def test_the_scale_factor_of_the_checkpoint_is_used(tmp_path):
     path = lightning(weights(), tmp_path / "scaled.ckpt", scale_factor=torch.tensor(0.25))
     assert build(path).scale_factor == 0.25
