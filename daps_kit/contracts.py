@@ -204,10 +204,12 @@ class Calibration(Protocol):
     """How wrong a denoiser was on images held out of its training."""
 
     @property
+    @abstractmethod
     def sigma(self) -> Tensor:
         """Noise levels, rising, [S]."""
 
     @property
+    @abstractmethod
     def mse(self) -> Tensor:
         """Mean squared error of a pixel at each, [S]."""
 
