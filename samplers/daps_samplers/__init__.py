@@ -46,7 +46,7 @@ class Langevin(_ChainSettings):
     """Unadjusted Langevin dynamics, with a step size of your own or a measured one.
 
     With `lr: auto` the chain is whitened by the covariance of p(x0 | x_t), and at each level every sample's step size
-    is 0.2 over the largest curvature of its target, found by power iteration. The published tau = 0.01 is
+    is 0.05 over the largest curvature of its target, found by power iteration. The published tau = 0.01 is
     `tau: 0.00707` here (0.01 / sqrt 2), because the published score lacks the 1/2.
     """
 
@@ -318,8 +318,8 @@ class Daps(SamplerSettings):
     )
     final_denoise: bool | None = Field(
         None,
-        description="whether the last sample is denoised once at the last noise level; if not given, where ode.steps "
-        "is 0",
+        description="whether the last sample is denoised once, at the noise level of a draw from its covariance; if "
+        "not given, where ode.steps is 0",
     )
     latent_gradient_clip: float | None = Field(
         None,

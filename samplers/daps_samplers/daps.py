@@ -37,6 +37,9 @@ __all__ = ["DAPS"]
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
 Spread = Literal["auto", "sigma", "calibrated"]
 
+UNEXPLAINED = 1.1
+"""Residual, in standard deviations of the noise, from which a user is told."""
+
 
 class DAPS(Sampler):
     """Decoupled annealing posterior sampling.
@@ -56,8 +59,8 @@ class DAPS(Sampler):
             'auto': 'calibrated' where x0hat = E[x0 | x_t], for which it holds (no ODE is solved and prior_score is
             'gaussian' or 'score-t'), else 'sigma'.
         budget: network calls of a sample, where the annealing does not say how many levels there are.
-        final_denoise: whether the last x0y is denoised once, as if it had the noise level of the last level: what a
-            draw from a Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
+        final_denoise: whether the last x0y is denoised once, at the noise level of a draw from the last C: what a
+            Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
         latent_gradient_clip: see `DecodedOperator`.
     """
 
@@ -122,9 +125,11 @@ class DAPS(Sampler):
             said.update(news)
             step.messages = (*messages, *news, *step.messages)
             messages, failed = (), step.failed
-            if self.final_denoise and level + 1 == len(sigmas):
-                with torch.no_grad():
-                    step.x0y = _replace(failed, prior.denoise(x0y, sigma), step.x0y)
+            if level + 1 == len(sigmas) and self.kernel.tau is None:
+                step.messages = (*step.messages, *_unexplained(problem, x0y, y, failed))
+            if level + 1 == len(sigmas) and self.final_denoise:
+                clean = self._denoised(prior, x0y, sigma, streams)
+                step.x0y = _replace(failed, clean, step.x0y)
             yield step
             if bool(failed.all()):
                 return
@@ -211,6 +216,18 @@ class DAPS(Sampler):
         )
         return ExactScoreTarget(target, prior, prior_sigma) if self.prior_score == "exact" else target
 
+    @torch.no_grad()
+    def _denoised(self, prior: Prior, x0y: Tensor, sigma: float, streams: RandomStreams) -> Tensor:
+        """Return x0y denoised at the noise level of a draw from N(0, C), root mean square, at most sigma."""
+        level = torch.full((len(x0y),), sigma, dtype=x0y.dtype, device=x0y.device)
+        covariance = self._covariance(prior, sigma)
+        if covariance is not None:
+            draw = covariance.scale(streams.normal(x0y.shape[1:], x0y.dtype))
+            level = (
+                draw.square().flatten(1).mean(1).sqrt().clamp(max(prior.sigma_range[0], sigma / 100), sigma)
+            )
+        return prior.denoise(x0y, level)
+
     def _covariance(self, prior: Prior, sigma: float) -> Covariance | None:
         """Return the prior's account of its denoising error, where it is asked for and there is one."""
         return prior.denoising_covariance(sigma) if self.spread == "calibrated" else None
@@ -233,6 +250,25 @@ class DAPS(Sampler):
         if self.latent_gradient_clip is not None and not prior.latent:
             remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")
         return tuple(remarks)
+
+
+@torch.no_grad()
+def _unexplained(operator: Operator, x: Tensor, y: Tensor, failed: Tensor) -> list[str]:
+    """Return what to say of samples whose residual is too large for the noise, by the chi-square test.
+
+    For the true image the mean squared residual of n numbers is 1 within sqrt(2 / n), in units of the noise's variance;
+    five times that is no chance. What is within 10 % is left to the error of the prior.
+    """
+    residual = operator.residual(x, y)
+    count = y[0].numel() if operator.observed is None else float(operator.observed.sum((-3, -2, -1)).min())
+    limit = max(UNEXPLAINED, (1 + 5 * (2 / max(count, 1)) ** 0.5) ** 0.5)
+    high = (residual > limit) & ~failed
+    if not bool(high.any()):
+        return []
+    return [
+        f"{_names(high)}: the residual is up to {float(residual[high].max()):.2f} standard deviations of the noise, so "
+        "the measurement is not explained; try another run, more levels (sampler.budget), or look at operator.noise"
+    ]
 
 
 def _finite(x: Tensor) -> Tensor:

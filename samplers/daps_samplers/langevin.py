@@ -28,7 +28,7 @@ from .whitened import Linearised, Whitened
 
 __all__ = ["Langevin", "WhitenedState"]
 
-SAFETY = 0.2
+SAFETY = 0.05
 
 
 @dataclass

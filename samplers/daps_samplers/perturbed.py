@@ -9,12 +9,13 @@ With a linear operator and a Gaussian prior drawn anew in the same way, the mini
 Poisson noise: the log-likelihood of the rate r (counts) is n log r - r. Drawing the counts anew would move a dark
 rate by the bias of its noise; the exposure e is drawn instead,
 
-    f(a) = e r - n log r,    e = n / g,    g ~ Gamma(n + 1, 1),    f'' = n / r^2, at the minimum e / r
+    f(a) = e r - n log r,    e = (k - 1) / g,    g ~ Gamma(k, 1),    k = 1 + r*^2 / n,
 
-(per count; n, r divided by v where the likelihood is tempered). Because E[e] = 1, the gradient f' = e - n / r is right
-on average wherever the prior puts r; and where the prior says nothing, the minimiser r = n / e = g is an exact draw of
-the posterior Gamma(n + 1) of the rate under a flat prior. For n = 0, e = 1: there is no curvature to imitate. Below the
-rate at which the noise model continues its own likelihood by a tangent, f is continued likewise.
+with r* the rate at the mode of the target (n, r divided by v where the likelihood is tempered). E[e] = 1, so the
+gradient f' = e - n / r is right on average wherever the prior puts r; Var[e] = n / r*^2, as the curvature at the mode
+asks; and where the prior says nothing, r* = n and the minimiser r = n / e = g is an exact draw from Gamma(n + 1), the
+posterior of the rate. For n = 0 there is no curvature and e = 1. Below the rate at which the noise model continues its
+own likelihood by a tangent, f is continued likewise.
 
 Source: Bardsley, Solonen, Haario and Laine, "Randomize-then-optimize", SIAM J. Sci. Comput. 2014, for the Gaussian; the
 draw of exposures is this package's own (compare the weighted-likelihood bootstrap, Newton and Raftery, 1994).
@@ -31,11 +32,18 @@ from torch import Tensor
 from daps_kit.contracts import GaussianNoise, PoissonNoise, RandomStreams, Target
 from daps_kit.errors import ComponentError
 
-__all__ = ["Perturbed", "perturb"]
+__all__ = ["Perturbed", "unperturbed"]
 
 
 class Perturbed(ABC):
     """A perturbed negative log-likelihood of a clean measurement a."""
+
+    needs_mode = False
+    """Whether how it is perturbed depends on where the mode of the target is."""
+
+    @abstractmethod
+    def perturbed(self, mode: Tensor, streams: RandomStreams) -> Perturbed:
+        """Draw a perturbed one, for the clean measurement at the mode [B, ...]."""
 
     @abstractmethod
     def value(self, a: Tensor) -> Tensor:
@@ -56,6 +64,11 @@ class PerturbedGaussian(Perturbed):
     def __init__(self, y: Tensor, variance: float) -> None:
         self.y, self.variance = y, variance
 
+    def perturbed(self, mode: Tensor, streams: RandomStreams) -> PerturbedGaussian:
+        """Draw y' = y + sqrt(v) eps."""
+        noise = streams.normal(self.y.shape[1:], self.y.dtype)
+        return PerturbedGaussian(self.y + sqrt(self.variance) * noise, self.variance)
+
     def value(self, a: Tensor) -> Tensor:
         """Return it, summed, [B]."""
         return (a - self.y).square().flatten(1).sum(1) / (2 * self.variance)
@@ -70,7 +83,7 @@ class PerturbedGaussian(Perturbed):
 
 
 class PerturbedPoisson(Perturbed):
-    """e r - n log r, over v, as a function of a with r = gain (a - black).
+    """(e r - n log r) / v as a function of a, with r = gain (a - black).
 
     Args:
         counts: n, [B, ...].
@@ -80,6 +93,8 @@ class PerturbedPoisson(Perturbed):
         observed: 1 where there is a measurement, broadcast to it; None where there is everywhere.
         variance: v.
     """
+
+    needs_mode = True
 
     def __init__(
         self,
@@ -93,7 +108,18 @@ class PerturbedPoisson(Perturbed):
     ) -> None:
         self.n, self.e = counts, exposure
         self.gain, self.black, self.dark = gain, black, dark
+        self.observed, self.variance = observed, variance
         self.weight: float | Tensor = 1 / variance if observed is None else observed.to(counts) / variance
+
+    def perturbed(self, mode: Tensor, streams: RandomStreams) -> PerturbedPoisson:
+        """Draw exposures."""
+        rate = (self.gain * (mode - self.black)).clamp_min(self.dark)
+        lit = self.n > 0
+        excess = rate.square() / torch.where(lit, self.n, 1) / self.variance
+        exposure = torch.where(lit, excess / _gamma(1 + excess, streams), 1)
+        return PerturbedPoisson(
+            self.n, exposure, self.gain, self.black, self.dark, self.observed, self.variance
+        )
 
     def _rate(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rate, and the rate kept above where the noise model's tangent begins."""
@@ -125,23 +151,21 @@ class PerturbedPoisson(Perturbed):
         return self.weight * self.gain**2 * bound
 
 
-def perturb(target: Target, streams: RandomStreams) -> Perturbed:
-    """Draw a perturbed likelihood of the target's measurement.
+def unperturbed(target: Target) -> Perturbed:
+    """Return the negative log-likelihood itself, up to a constant.
 
     Raises:
         daps_kit.errors.ComponentError: the noise model is neither Gaussian nor Poisson.
     """
     noise, y, v = target.operator.noise, target.y, target.likelihood_variance
     if isinstance(noise, GaussianNoise):
-        return PerturbedGaussian(
-            y + target.operator.project(sqrt(v) * streams.normal(y.shape[1:], y.dtype)), v
-        )
+        return PerturbedGaussian(y, v)
     if isinstance(noise, PoissonNoise):
         gain = noise.peak / (1 - noise.black)
         n = (gain * (y - noise.black)).clamp_min(0)
-        g = _gamma(n / v + 1, streams)
-        exposure = torch.where(n > 0, n / v / g, torch.ones_like(n))
-        return PerturbedPoisson(n, exposure, gain, noise.black, noise.dark, target.operator.observed, v)
+        return PerturbedPoisson(
+            n, torch.ones_like(n), gain, noise.black, noise.dark, target.operator.observed, v
+        )
     raise ComponentError(
         f"kernel 'rto' knows Gaussian and Poisson noise, not {type(noise).__name__}; use kernel 'hmc' or 'mala'"
     )

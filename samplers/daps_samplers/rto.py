@@ -24,7 +24,7 @@ from torch import Tensor
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
 from daps_kit.linalg import inner, per_sample
 
-from .perturbed import perturb
+from .perturbed import Perturbed, unperturbed
 from .whitened import Linearised, Whitened
 
 __all__ = ["RandomiseThenOptimise"]
@@ -63,32 +63,39 @@ class RandomiseThenOptimise(Kernel):
         Raises:
             daps_kit.errors.ComponentError: the target has no density, or its noise is neither Gaussian nor Poisson.
         """
-        space = Whitened(target)
+        space, likelihood = Whitened(target), unperturbed(target)
         w = space.coordinates(state.x)
         xi = streams.normal(w.shape[1:], w.dtype)
-        likelihood = perturb(target, streams)
+        if likelihood.needs_mode:
+            w, _ = self._minimise(space, torch.zeros_like(w), likelihood, w)
+        mode = target.operator.forward(space.image(w)) if likelihood.needs_mode else target.y
+        w, error = self._minimise(space, xi, likelihood.perturbed(mode, streams), w)
+        return KernelState(space.image(w)), KernelInfo(extra={"residual": error})
+
+    def _minimise(
+        self, space: Whitened, xi: Tensor, likelihood: Perturbed, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the minimiser of |w - xi|^2 / 2 + f from the start w, and a bound on its error, [B]."""
+        operator, size = space.target.operator, w[0].numel() ** 0.5
 
         def objective(w: Tensor) -> Tensor:
-            return inner(w - xi, w - xi) / 2 + likelihood.value(target.operator.forward(space.image(w)))
+            return inner(w - xi, w - xi) / 2 + likelihood.value(operator.forward(space.image(w)))
 
-        size = w[0].numel() ** 0.5
+        value = objective(w)
+        healthy = torch.isfinite(value)
         for newton_step in range(self.newton_steps + 1):
             here = Linearised(space, space.image(w))
             gradient = w - xi + here.pull_back(likelihood.gradient(here.clean))
             error = inner(gradient, gradient).sqrt() / size
-            going = ~(error <= self.accuracy)
-            if newton_step == 0:
-                value = inner(w - xi, w - xi) / 2 + likelihood.value(here.clean)
-                healthy = torch.isfinite(value)
-            if newton_step == self.newton_steps or not bool((going & healthy).any()):
+            going = healthy & (error > self.accuracy)
+            if newton_step == self.newton_steps or not bool(going.any()):
                 break
             here.weight = likelihood.curvature(here.clean)
             # A sample that is done has nothing left to solve.
             b = torch.where(per_sample(going, w) != 0, -gradient, 0)
             dw, _ = here.solve(b, accuracy=self.accuracy / 2, max_steps=self.cg_steps)
             w, value = _descend(objective, w, dw, value, going)
-        w = torch.where(per_sample(healthy, w) != 0, w, torch.nan)
-        return KernelState(space.image(w)), KernelInfo(extra={"residual": error})
+        return torch.where(per_sample(healthy, w) != 0, w, torch.nan), error
 
 
 def _descend(

@@ -183,7 +183,7 @@ def test_a_result_does_not_depend_on_its_batch(scaled_operator):
 
 def test_a_diverged_sample_is_reported_and_leaves_the_others_alone(scaled_operator):
     prior, operator, y = setting(scaled_operator, 3)
-    sampler = published(6, Langevin(steps=10, lr=1e-3))
+    sampler = published(6, Langevin(steps=10, lr=1e-3, tau=T))
     good = run(sampler, prior, operator, y, range(3))
     y = y.clone()
     y[1, 0, 0, 0] = torch.inf
@@ -257,7 +257,7 @@ def test_remarks_on_settings_that_have_no_effect(scaled_operator):
     _, operator, y = setting(scaled_operator, 1)
     prior = Blind()
     prior.sigma_range = (0.0, float("inf"))
-    sampler = published(1, Langevin(steps=1, lr=1e-4), spread="calibrated", latent_gradient_clip=1.0)
+    sampler = published(1, Langevin(steps=1, lr=1e-4, tau=T), spread="calibrated", latent_gradient_clip=1.0)
     messages = run(sampler, prior, operator, y, [0])[0].messages
     assert len(messages) == 2
     assert "spread" in messages[0]
