@@ -1,8 +1,9 @@
 """Pipelines as the diffusers library saves them: find the folder, read its parts, refuse what does not fit.
 
 A pipeline is a folder with `model_index.json`, which names the class of each part, and a folder for each part with its
-configuration and its weights. Only .safetensors are read: nothing in them can run. The library itself would go on with
-random numbers in the place of missing weights, so what it reports is checked here.
+configuration and its weights; pipelines of one network may have these beside the index. Only .safetensors are read:
+nothing in them can run. The library itself would go on with random numbers in the place of missing weights, so what it
+reports is checked here.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Pipeline:
         """
         kind = self._class(part, package)
         try:
-            return kind.from_pretrained(str(self.folder / part), local_files_only=True)
+            return kind.from_pretrained(str(self._place(part)), local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
             raise self._damaged(part, error) from error
 
@@ -100,7 +101,7 @@ class Pipeline:
             UserError: it is missing, damaged, has no .safetensors, or weights do not fit it (the first are named).
         """
         kind = self._class(part, package)
-        folder = self.folder / part
+        folder = self._place(part)
         if not list(folder.glob("*.safetensors")):
             raise UserError(
                 f"{folder} holds no weights as .safetensors; `daps-kit checkpoints convert` makes them of a .bin file"
@@ -133,6 +134,10 @@ class Pipeline:
                 raise UserError(f"{folder} is damaged: {name} holds numbers that are not finite")
         return network.float().requires_grad_(False).eval()
 
+    def _place(self, part: str) -> Path:
+        folder = self.folder / part
+        return folder if folder.is_dir() else self.folder
+
     def _class(self, part: str, package: str) -> Any:
         name = self.require(part)
         kind = getattr(library(package), name, None)
@@ -142,7 +147,7 @@ class Pipeline:
 
     def _damaged(self, part: str, error: Exception) -> UserError:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return UserError(f"cannot read {self.folder / part}: {' '.join(lines[:2])}")
+        return UserError(f"cannot read the {part} in {self._place(part)}: {' '.join(lines[:2])}")
 
 
 def _folder(model: str) -> Path:
@@ -154,7 +159,10 @@ def _folder(model: str) -> Path:
     if "/" not in model or folder.is_absolute():
         raise UserError(f"there is no pipeline '{model}'{did_you_mean(model, SOURCES)}")
     hub = library("huggingface_hub")
-    options = {"allow_patterns": ["*.json", *HUB_FILES], "ignore_patterns": list(HUB_NOT)}
+    options = {
+        "allow_patterns": [*HUB_FILES, "diffusion_pytorch_model*.safetensors"],
+        "ignore_patterns": list(HUB_NOT),
+    }
     try:
         return Path(hub.snapshot_download(model, local_files_only=True, **options))
     except Exception as absent:
