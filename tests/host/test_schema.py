@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def test_all_references_lead_somewhere() -> None:
     assert {r.removeprefix("#/$defs/") for r in found} <= set(schema["$defs"])
 
 
+@cache
 def validator() -> Any:
     jsonschema.Draft202012Validator.check_schema(recipe_schema(BUILT_IN))
     return jsonschema.Draft202012Validator(recipe_schema(BUILT_IN))
