@@ -128,7 +128,9 @@ class GaussianNoiseSettings(Settings):
     """White Gaussian noise."""
 
     use: Literal["gaussian"] = "gaussian"
-    sigma: float = Field(default=0.05, gt=0, description="standard deviation, in the units of the measurement")
+    sigma: float = Field(
+        default=0.05, gt=0, description="standard deviation, in the units of the measurement"
+    )
 
     def build(self) -> Noise:
         """Return the noise model."""

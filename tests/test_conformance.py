@@ -63,7 +63,6 @@ def _trained() -> dict[str, Any]:
 _TOO_WIDE = (
     "r_t = sigma_t is wider than p(x0 | x_t): the variance comes out 1.6 times too large, the mean 0.6 off"
 )
-_UNADJUSTED = "nothing is rejected: at a step size of 0.2 / L the variance is up to 11 % too large"
 
 CASES: dict[str, dict[str, Entry]] = {
     "operator/inpainting": {
@@ -96,7 +95,7 @@ CASES: dict[str, dict[str, Entry]] = {
     "prior/trained": {"portraits": Entry(_trained, marks=(pytest.mark.slow,))},
     "prior/embedded": {"portraits": Entry({"use": "embedded"}, marks=(pytest.mark.slow,))},
     "kernel/langevin": {
-        "measured": Entry({"use": "langevin"}, expected={"invariant_covariance": _UNADJUSTED}),
+        "measured": Entry({"use": "langevin"}),
         "fixed": Entry({"use": "langevin", "lr": 1.0e-4}),
     },
     "kernel/underdamped": {
@@ -118,6 +117,9 @@ CASES: dict[str, dict[str, Entry]] = {
     },
 }
 
+# Networks whose weights are files of the user's own: what they promise is tested in tests/priors, on recorded outputs.
+OF_FILES = {"prior/ddpm", "prior/ldm", "prior/stable_diffusion", "prior/diffusers"}
+
 BUILT_IN = [
     component
     for component in default_registry().components()
@@ -128,6 +130,8 @@ BUILT_IN = [
 def _parameters() -> list[Any]:
     found: list[Any] = []
     for c in BUILT_IN:
+        if f"{c.kind}/{c.name}" in OF_FILES:
+            continue
         entries = CASES.get(f"{c.kind}/{c.name}", {"": Entry({"use": c.name})})
         for variant, entry in entries.items():
             found += cases(
@@ -147,4 +151,4 @@ def test_conformance(check):
 
 
 def test_no_entry_is_left_over():
-    assert set(CASES) <= {f"{c.kind}/{c.name}" for c in BUILT_IN}
+    assert set(CASES) | OF_FILES <= {f"{c.kind}/{c.name}" for c in BUILT_IN}

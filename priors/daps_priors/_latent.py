@@ -171,7 +171,10 @@ class StableDiffusion(PriorSettings):
         description="side of the images of the run, to which those of the model are scaled down; "
         "that of the run's data where not given",
     )
-    dtype: Dtype = Field("float32", description="what network and decoder compute in; float16 for GPUs")
+    dtype: Dtype = Field("float32", description="what the network computes in; float16 for GPUs")
+    half_decoder: bool = Field(
+        False, description="whether the autoencoder computes in dtype as well, and not in float32"
+    )
     vae_slicing: bool = Field(False, description="decode one image after the other, to save memory")
     vae_tiling: bool = Field(
         False,

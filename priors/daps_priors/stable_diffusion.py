@@ -153,7 +153,7 @@ def build_stable_diffusion(
         )
     return StableDiffusionPrior(
         unet.to(device=device, dtype=dtype),
-        vae.to(device=device, dtype=dtype),
+        vae.to(device=device, dtype=dtype if settings.half_decoder else torch.float32),
         precondition,
         encoded,
         guidance=settings.guidance,

@@ -128,7 +128,9 @@ def work(
     leader: Connection,
 ) -> None:
     """Body of every worker process but the first; it ends when the first does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the first process ends the others
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all of them; the first process ends the others
     torch.set_num_threads(1)
     shape = (shared.images.shape[3], settings.frame, settings.frame)
     state = State(blank(shape, settings, len(weights["model.gauss.variances"])), settings)

@@ -386,6 +386,26 @@ def test_half_precision_stays_near(classes, dtype):
             assert 0 < relative(found, expected) < 0.1
 
 
+@pytest.mark.slow
+def test_compiles_the_network(classes, monkeypatch):
+    compile_with = torch.compile
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda network: compile_with(network, backend=backend))
+    z = noise(1, 3, 8, 8)
+    with torch.no_grad():
+        expected, found = (
+            build(classes, architecture=FOUR_HEADS, label=3, guidance=2.0, compile=compile).denoise(z, 1.0)
+            for compile in (False, True)
+        )
+    assert len(graphs) == 1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 # --- the first stage
 
 

@@ -390,7 +390,8 @@ def test_options_to_save_memory(stable):
         torch.testing.assert_close(
             build_stable(folder, vae_slicing=True).decode(z), expected, rtol=1e-4, atol=1e-5
         )
-        half = build_stable(folder, dtype="bfloat16")
+        assert build_stable(folder, dtype="bfloat16").vae.dtype == torch.float32
+        half = build_stable(folder, dtype="bfloat16", half_decoder=True)
         assert half.unet.dtype == half.vae.dtype == torch.bfloat16
         assert half.decode(z).dtype == torch.float32
         assert 0 < float((half.decode(z) - expected).abs().max()) < 0.1
