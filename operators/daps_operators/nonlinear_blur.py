@@ -9,7 +9,6 @@ Source: Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse Pr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daps_kit.checkpoints import cache_folder
 from daps_kit.contracts import Noise, Operator, Shape
 from daps_kit.errors import UserError
 
@@ -81,13 +81,8 @@ def code_size(network: BlurNetwork, shape: Shape) -> tuple[int, int]:
 
 
 def published_weights() -> Path:
-    """Return where the published weights are looked for: `checkpoints` in the cache folder.
-
-    That is DAPS_KIT_CACHE, or `daps-kit` in XDG_CACHE_HOME or in ~/.cache.
-    """
-    cache = os.environ.get("DAPS_KIT_CACHE")
-    folder = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "daps-kit"
-    return folder.expanduser() / "checkpoints" / PUBLISHED
+    """Return where the published weights are looked for: in the folder of fetched checkpoints."""
+    return cache_folder() / PUBLISHED
 
 
 def build_nonlinear_blur(

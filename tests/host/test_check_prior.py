@@ -58,6 +58,9 @@ class Called(Prior):
         self.prior, self.call, self.shape = prior, call, prior.shape
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        if isinstance(sigma, Tensor) and sigma.ndim:
+            rows = zip(torch.split(x, 1), sigma, strict=True)
+            return torch.cat([self.denoise(row, float(level)) for row, level in rows])
         return self.call(self.prior.denoise, x, float(sigma))
 
 
@@ -307,8 +310,7 @@ def test_a_run_with_a_wrong_prior_stops_before_it_samples(toy: Callable[..., Pat
         ):
             run(path, quiet=True)
         assert not list((tmp_path / "out").rglob("run-*.png"))
-        overrides = ["check_prior=false", "sampler.final_denoise=false", f"output={tmp_path / 'anyway'}"]
-        result = run(path, overrides, quiet=True)
+        result = run(path, ["check_prior=false", f"output={tmp_path / 'anyway'}"], quiet=True)
         assert result.samples.shape == (3, 2, 3, 16, 16)
 
 
