@@ -90,13 +90,7 @@ def load_recipe(
         RecipeError: everything that is wrong with it.
     """
     problems: list[Problem] = []
-    found = find(recipe, Path.cwd())
-    if isinstance(found, str):
-        raise RecipeError([Problem(found)])
-    changes = parse_overrides(overrides, problems)
-    root = compose(found, problems)
-    if root is None:
-        raise RecipeError(problems)
+    found, root, changes = read_document(recipe, overrides, problems)
     if "trainer" in root.value:
         message = "this is a recipe of a training; `daps-kit train` runs it"
         raise RecipeError([Problem(message, "trainer", root.value["trainer"].place)])
@@ -108,6 +102,24 @@ def load_recipe(
     if problems:
         raise RecipeError(problems)
     return tuple(recipe for recipe in recipes if recipe is not None)
+
+
+def read_document(
+    recipe: str | Path, overrides: Iterable[str], problems: list[Problem]
+) -> tuple[Path, Node, list[tuple[list[str], Node]]]:
+    """Return the file of a recipe, its document, and overrides that are still to be made to it.
+
+    Raises:
+        RecipeError: there is nothing to be read; what is wrong beyond that is added to `problems`.
+    """
+    found = find(recipe, Path.cwd())
+    if isinstance(found, str):
+        raise RecipeError([Problem(found)])
+    changes = parse_overrides(overrides, problems)
+    root = compose(found, problems)
+    if root is None:
+        raise RecipeError(problems)
+    return found, root, changes
 
 
 def apply_changes(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:

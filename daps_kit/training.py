@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from daps_kit.document import Node, compose, find, parse_overrides, shown
+from daps_kit.document import Node, compose, find, shown
 from daps_kit.errors import Location, Problem, RecipeError, UserError
 from daps_kit.files import write_atomic
-from daps_kit.recipe import apply_changes, resolved_yaml
+from daps_kit.recipe import apply_changes, read_document, resolved_yaml
 from daps_kit.registry import Registry, default_registry
 from daps_kit.sections import SectionReader
 from daps_kit.settings import Settings, TrainerSettings, resolve_path
@@ -63,13 +63,7 @@ def load_training(
         RecipeError: everything that is wrong with it.
     """
     problems: list[Problem] = []
-    found = find(recipe, Path.cwd())
-    if isinstance(found, str):
-        raise RecipeError([Problem(found)])
-    changes = parse_overrides(overrides, problems)
-    root = compose(found, problems)
-    if root is None:
-        raise RecipeError(problems)
+    found, root, changes = read_document(recipe, overrides, problems)
     if "trainer" not in root.value and not any(keys[0] == "trainer" for keys, _ in changes):
         hint = "; it describes a run: `daps-kit run` runs it" if "operator" in root.value else ""
         problems.append(
