@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Some tests use the benchmarks, which are not installed. Last on the path, so that installed packages are what is tested.
+sys.path.append(str(Path(__file__).parents[1]))
 
 GOLDEN = Path(__file__).parent / "golden"
 
