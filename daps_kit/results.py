@@ -114,13 +114,19 @@ class RunFolder:
             raise UserError(f"output: another daps-kit is at work in {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
+        fresh = not recipe.exists()
         try:
             remove_leftovers(self.path)
-            if recipe.exists():
-                self._compare(recipe.read_text(encoding="utf-8"), resolved)
-            else:
+            if fresh:
                 write_atomic(recipe, resolved.encode())
+            else:
+                self._compare(recipe.read_text(encoding="utf-8"), resolved)
             yield
+        except UserError:
+            # Where nothing came of the recipe it must not stand in the way of a corrected one.
+            if fresh and not any(p != recipe for p in self.path.iterdir() if not p.name.startswith(".")):
+                recipe.unlink(missing_ok=True)
+            raise
         finally:
             lock.release()
 
