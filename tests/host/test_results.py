@@ -92,9 +92,15 @@ def test_another_recipe_is_refused_with_the_difference(folder):
 def test_a_recipe_of_which_nothing_came_does_not_stay(folder):
     with pytest.raises(UserError, match="no such"), folder.claim("a: 1\n"):
         raise UserError("no such image")
-    with pytest.raises(UserError, match="too late"), folder.claim("a: 2\n"):
-        folder.write_measurement("x", torch.zeros(1, 2, 2), None, {})
-        raise UserError("too late")
+    assert not (folder.path / "recipe.yaml").exists()
+
+    def measured_then_wrong():
+        with folder.claim("a: 2\n"):
+            folder.write_measurement("x", torch.zeros(1, 2, 2), None, {})
+            raise UserError("too late")
+
+    with pytest.raises(UserError, match="too late"):
+        measured_then_wrong()
     with pytest.raises(UserError, match="another recipe"), folder.claim("a: 3\n"):
         pass
 
