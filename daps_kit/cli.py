@@ -15,6 +15,7 @@ from daps_kit.checkpoints_cli import checkpoints
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.scaffold import new
 from daps_kit.settings import KINDS
+from daps_kit.table_cli import table
 from daps_kit.terminal import print_json, print_table, print_yaml
 
 __all__ = ["main"]
@@ -66,6 +67,7 @@ def _recipe_command(command: Any) -> Any:
 
 main.add_command(checkpoints)
 main.add_command(new)
+main.add_command(table)
 
 
 @main.command()
