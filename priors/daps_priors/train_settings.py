@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
@@ -106,6 +106,10 @@ class TrainDenoiser(TrainerSettings):
     images: AnyPath = Field(
         description="a folder, a glob pattern, or a .npz file with a uint8 array `images` [N, H, W, C] (or [N, H, W])"
     )
+    start: Literal["embedded"] | AnyPath | None = Field(
+        None,
+        description="finished weights to start from: a file, or `embedded`; the network here may be larger than theirs",
+    )
     frame: int = Field(64, ge=8, description="side of the square images of the prior, pixels")
     margin: int = Field(0, ge=0, description="pixels kept around the frame for shift, scale and rotation")
     validation: int = Field(
@@ -122,7 +126,7 @@ class TrainDenoiser(TrainerSettings):
         1e-3, gt=0, description="peak of the learning rate, which ends at zero (cosine)"
     )
     warm_up: int = Field(5_000, ge=0, description="images over which the learning rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(
         0.05, gt=0, lt=0.25, description="width of the weights' average, relative to the time trained"

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from . import network
+from .muon import Muon
 from .network import Denoiser, Shape, channels_last
 from .train_settings import TrainDenoiser
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # what the optimiser keeps of a parameter
 
 
 def network_arguments(settings: TrainDenoiser) -> dict[str, Any]:
@@ -55,11 +58,9 @@ class State:
         self.parameters = list(self.model.parameters())
         self.step = 0
         self._power = ema_power(settings.ema)
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.optimiser = Muon(
+            self.model.named_parameters(), settings.learning_rate, (0.9, 0.99), settings.weight_decay
+        )
 
     def update(self, gradient: Tensor, rate: float, clip: float) -> bool:
         """Make one optimiser step with a flat gradient; one that is not finite is left out (returns False)."""
@@ -75,7 +76,7 @@ class State:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.step += 1
         return finite
 
@@ -92,11 +93,8 @@ class State:
         found = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         found |= {f"ema.{k}": v for k, v in self.ema.unet.state_dict(prefix="unet.").items()}
         for name, parameter in self.model.named_parameters():
-            moments = self.optimiser.state.get(parameter)
-            if moments:
-                found[f"adam.first.{name}"] = moments["exp_avg"]
-                found[f"adam.second.{name}"] = moments["exp_avg_sq"]
-                found["adam.step"] = moments["step"]
+            for moment, value in self.optimiser.state.get(parameter, {}).items():
+                found[f"optimiser.{moment}.{name}"] = value
         return found
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -104,13 +102,11 @@ class State:
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load_state_dict(averaged(tensors))
         self.step = step
-        for name, parameter in self.model.named_parameters():
-            if f"adam.first.{name}" in tensors:
-                self.optimiser.state[parameter] = {
-                    "step": tensors["adam.step"].to(parameter.device, copy=True),
-                    "exp_avg": _like(tensors[f"adam.first.{name}"], parameter),
-                    "exp_avg_sq": _like(tensors[f"adam.second.{name}"], parameter),
-                }
+        for moment in MOMENTS:
+            found = _part(tensors, f"optimiser.{moment}.")
+            for name, parameter in self.model.named_parameters():
+                if name in found:
+                    self.optimiser.state[parameter][moment] = _like(found[name], parameter)
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,4 +119,6 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _like(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    if value.shape != parameter.shape:  # a number of steps
+        return value.to(parameter.device, copy=True)
     return torch.empty_like(parameter, requires_grad=False).copy_(value)

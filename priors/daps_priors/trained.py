@@ -16,6 +16,7 @@ from .calibration import Calibration
 from .network import Denoiser, Shape
 
 WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = WEIGHTS / "portraits64.safetensors"
 
 
 class TrainedPrior(Prior):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,14 +25,16 @@ from . import tensor_file, weights
 from .augment import centre
 from .calibration import calibrate
 from .dataset import load_images, split
+from .grow import grow
 from .meeting import Gone, Leader
 from .network import Denoiser
 from .train_settings import TrainDenoiser
 from .train_state import State, averaged, blank, network_arguments
 from .train_step import Shared, share, train_step, work
+from .trained import EMBEDDED
 from .validation import measure, pictures
 
-FORMAT = 1
+FORMAT = 2
 FIT_IMAGES = 4096
 MAX_BAD_STEPS = 20
 
@@ -88,13 +90,17 @@ class DenoiserTrainer(Trainer):
 
     def _start(self, images: Tensor) -> State:
         settings = self.settings
+        shape = (images.shape[3], settings.frame, settings.frame)
         frames = centre(images[:: math.ceil(len(images) / FIT_IMAGES)], settings.frame)
         if settings.augment.flip:
             frames = torch.cat((frames, frames.flip(-1)))
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(settings.seed)
-            model = Denoiser((images.shape[3], settings.frame, settings.frame), **network_arguments(settings))
-        model.gauss = type(model.gauss).fit(frames, settings.network.components)
+            model = Denoiser(shape, **network_arguments(settings))
+        if settings.start is None:
+            model.gauss = type(model.gauss).fit(frames, settings.network.components)
+        else:
+            _grow(settings.start, model)
         return State(model, settings)
 
     def _resume(self, images: Tensor) -> State | None:
@@ -277,6 +283,14 @@ class DenoiserTrainer(Trainer):
             path, model, settings.network.model_dump(mode="json"), calibrate(stored, validation), description
         )
         return path
+
+
+def _grow(start: Path | Literal["embedded"], model: Denoiser) -> None:
+    path = EMBEDDED if start == "embedded" else start
+    try:
+        grow(weights.load(path)[0], model)
+    except ValueError as error:
+        raise UserError(f"training cannot start from {path}: {error}") from None
 
 
 def _images_of(line: str) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GROUP_CHANNELS = 8
+HEAD = 32  # channels of a head of attention
 FOLD = 2
 FREQUENCIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the sines and cosines of log sigma
 
@@ -69,7 +70,7 @@ class Blocks(nn.ModuleList):
 class Attention(nn.Module):
     """Residual multi-head self-attention over all places (starting as the identity)."""
 
-    def __init__(self, channels: int, head_channels: int = 32) -> None:
+    def __init__(self, channels: int, head_channels: int = HEAD) -> None:
         super().__init__()
         self.heads = max(1, channels // head_channels)
         self.norm = nn.GroupNorm(_groups(channels), channels)

@@ -491,3 +491,31 @@ class TestParts:
     ) -> None:
         with pytest.raises(ValidationError, match=message):
             recipe(data, tmp_path, **changes)
+
+
+def test_it_starts_from_finished_weights(data: Path, finished: Path, tmp_path: Path) -> None:
+    wider = NETWORK | {"channels": (16, 16), "blocks": (2, 1)}
+    settings = recipe(
+        data,
+        tmp_path,
+        start=finished / "weights.safetensors",
+        network=wider,
+        images_seen=8,
+        learning_rate=1e-12,
+    )
+    grown = weights.load(Trainer(settings).run())[0]
+    small = weights.load(finished / "weights.safetensors")[0]
+    x, sigma = torch.randn((2, 3, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor(1.0)
+    torch.testing.assert_close(grown(x, sigma), small(x, sigma), rtol=1e-2, atol=1e-2)
+
+
+def test_weights_that_do_not_fit_to_start_from_are_an_error(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    narrower = NETWORK | {"channels": (8, 8)}
+    settings = recipe(data, tmp_path, start=finished / "weights.safetensors", network=narrower)
+    with pytest.raises(UserError, match=r"training cannot start from .* are wider"):
+        Trainer(settings).run()
+    with pytest.raises(UserError, match="images of another shape"):
+        Trainer(recipe(data, tmp_path, start="embedded")).run()
+    assert not (tmp_path / "checkpoint.safetensors").exists()
