@@ -9,6 +9,7 @@ from daps_kit.files import write_atomic
 from daps_kit.images import encode_png, png_is_whole, save_png
 from daps_kit.measure import Bench
 from daps_kit.metrics import score, summarise
+from daps_kit.perceptual import Collection, Perceptual
 from daps_kit.report import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, markdown
 from daps_kit.results import Failure, RunFolder, read_tensors, write_tensors
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["finish", "join"]
 
 
-def finish(folder: RunFolder, name: str, bench: Bench, runs: int) -> tuple[dict[str, Any], list[Row]]:
+def finish(
+    folder: RunFolder, name: str, bench: Bench, runs: int, perceptual: Perceptual
+) -> tuple[dict[str, Any], list[Row]]:
     """Judge the samples of a run and write everything that is made from them.
 
     Args:
@@ -26,6 +29,7 @@ def finish(folder: RunFolder, name: str, bench: Bench, runs: int) -> tuple[dict[
         name: the title of picture and table.
         bench: gives the items and their operators.
         runs: samples of each item.
+        perceptual: further metrics.
 
     Returns:
         the content of metrics.json, and the rows of the grid.
@@ -33,15 +37,19 @@ def finish(folder: RunFolder, name: str, bench: Bench, runs: int) -> tuple[dict[
     images: dict[str, Any] = {}
     lost: list[dict[str, Any]] = []
     rows: list[Row] = []
+    collection = Collection(perceptual.features)
     for index, item in enumerate(bench.names):
-        images[item], row, failures = _finish_item(folder, bench, index, runs)
+        images[item], row, failures = _finish_item(folder, bench, index, runs, perceptual, collection)
         lost += [{"image": item, "run": run, "message": str(failure)} for run, failure in failures.items()]
         if len(rows) < MAX_ROWS:
             rows.append(row)
+    summary = summarise(images.values())
+    for choice, distances in collection.summary().items():
+        summary[choice] |= distances
     metrics = {
         "format": 1,
         "name": name,
-        "summary": summarise(images.values()),
+        "summary": summary,
         "lost": lost,
         "images": images,
     }
@@ -59,13 +67,14 @@ def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any]
 
 
 def _finish_item(
-    folder: RunFolder, bench: Bench, index: int, runs: int
+    folder: RunFolder, bench: Bench, index: int, runs: int, perceptual: Perceptual, collection: Collection
 ) -> tuple[dict[str, Any], Row, dict[int, Failure]]:
     """Return the scores of an item, its row of the grid, and the samples that were lost."""
     name = bench.names[index]
     y, truth = folder.measured(name)
     x0, failures = folder.samples(name, runs)
-    scores = score(x0, truth, bench.residual(index, y))
+    scores = score(x0, truth, bench.residual(index, y), perceptual.distances)
+    collection.add(x0, truth, scores)
     for run in range(runs):
         _draw_sample(folder, name, run, None if run in failures else x0[run])
 

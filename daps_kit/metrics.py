@@ -16,7 +16,7 @@ similarity", IEEE TIP 2004.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,7 +87,12 @@ def mean_and_error(values: Sequence[float | None]) -> dict[str, Any] | None:
     return {"mean": mean, "standard_error": error, "images": len(known)}
 
 
-def score(samples: Tensor, truth: Tensor | None, residual: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def score(
+    samples: Tensor,
+    truth: Tensor | None,
+    residual: Callable[[Tensor], Tensor],
+    distances: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+) -> dict[str, Any]:
     """Return how good the samples of one image are, as metrics.json has it.
 
     The reported sample is the one with the smallest residual, which needs no truth; `oracle` is the best of the
@@ -97,6 +102,7 @@ def score(samples: Tensor, truth: Tensor | None, residual: Callable[[Tensor], Te
         samples: [runs, C, H, W] in [-1, 1].
         truth: [C, H, W], where it is known.
         residual: gives the residuals [B] of images [B, C, H, W], in standard deviations of the noise.
+        distances: further metrics by name, [B] of images and true ones [B, C, H, W]; lower is better.
     """
     alive = [run for run in range(len(samples)) if bool(torch.isfinite(samples[run]).all())]
     if not alive:
@@ -106,18 +112,20 @@ def score(samples: Tensor, truth: Tensor | None, residual: Callable[[Tensor], Te
         columns = {"residual": residual(images)}
         if truth is not None:
             many = truth.expand_as(images)
-            columns = {"psnr": psnr(images, many), "ssim": ssim(images, many), **columns}
+            further = {name: distance(images, many) for name, distance in (distances or {}).items()}
+            columns = {"psnr": psnr(images, many), "ssim": ssim(images, many), **further, **columns}
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     chosen = samples[alive]
     records = [{"run": run, **row} for run, row in zip(alive, judge(chosen), strict=True)]
     metrics = [key for key in records[0] if key != "run"]
+    oracle = {m: max if m in ("psnr", "ssim") else min for m in metrics if m != "residual"}
     return {
         "reported": min(records, key=lambda record: record["residual"]),
         "sample_mean": {key: math.fsum(record[key] for record in records) / len(records) for key in metrics},
         "posterior_mean": judge(chosen.mean(0, keepdim=True))[0],
-        "oracle": None if truth is None else {m: max(r[m] for r in records) for m in ("psnr", "ssim")},
+        "oracle": None if truth is None else {m: best(r[m] for r in records) for m, best in oracle.items()},
         "samples": records,
     }
 

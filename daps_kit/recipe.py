@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, Strict
 
 import daps_kit
 from daps_kit.data import DataSettings
@@ -28,6 +28,9 @@ from daps_kit.settings import (
 )
 
 __all__ = ["Recipe", "apply_changes", "load_recipe", "plain", "resolved_yaml", "to_yaml"]
+
+
+Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
 
 
 def _device(value: str) -> str:
@@ -57,6 +60,11 @@ class Recipe(Settings):
     )
     check_prior: bool = Field(
         True, description="whether to see first that the prior denoises, and to stop where it is wrong"
+    )
+    metrics: Annotated[tuple[Metric, ...], Strict(False)] = Field(
+        (),
+        description="by what to judge samples beside PSNR and SSIM: LPIPS and FID as in the published runs (lpips_piq, "
+        "fid_torchvision) or as the standard tools have them; they need the extra `metrics`, and fetch weights",
     )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
     output: Path = Field(

@@ -281,7 +281,16 @@ def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image
 
 # --- tables ------------------------------------------------------------------------------------------------------
 
-_COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "ssim": ("SSIM", ".4f"), "residual": ("residual (noise sd)", ".3f")}
+_COLUMNS = {
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "lpips_piq": ("LPIPS (piq)", ".4f"),
+    "lpips_vgg": ("LPIPS (vgg)", ".4f"),
+    "lpips_alex": ("LPIPS (alex)", ".4f"),
+    "fid_torchvision": ("FID (torchvision)", ".2f"),
+    "fid": ("FID", ".2f"),
+    "residual": ("residual (noise sd)", ".3f"),
+}
 _CHOICES = {
     "reported": "**reported sample** (smallest residual)",
     "sample_mean": "mean over the samples",

@@ -40,7 +40,7 @@ from daps_kit.hooks import GROUP
 
 __all__ = ["Failure", "RunFolder", "RunResult", "Sample", "environment", "read_tensors", "write_tensors"]
 
-_FREE_KEYS = ("name", "batch_size", "device", "check_prior", "output")
+_FREE_KEYS = ("name", "batch_size", "device", "check_prior", "metrics", "output")
 """Settings that do not change what is sampled."""
 
 

@@ -25,6 +25,7 @@ from daps_kit.errors import UserError
 from daps_kit.finish import finish, join
 from daps_kit.images import png_is_whole, save_png
 from daps_kit.measure import Bench, Shape, build_prior
+from daps_kit.perceptual import load
 from daps_kit.progress import Progress
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
@@ -66,10 +67,13 @@ def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bo
         for job in jobs:
             job.measure()
             job.check_prior()
+        # What cannot be had is said before the hours of sampling, and once for all tasks.
+        perceptual = load([name for each in recipes for name in each.metrics], jobs[0].device, progress.warn)
         parts = []
         for job in jobs:
             job.sample()
-            metrics, rows = finish(job.folder, job.recipe.name, job.bench, job.recipe.runs)
+            chosen = perceptual.only(job.recipe.metrics)
+            metrics, rows = finish(job.folder, job.recipe.name, job.bench, job.recipe.runs, chosen)
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
             progress.say(f"{job.recipe.name}: {outcome(metrics)}")
         results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]
