@@ -133,7 +133,8 @@ def convert(source: Path, target: Path, *, weights: Weights = "auto") -> int:
     tensors = read_tensors(source, weights=weights)
     temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, temporary)
+        plain = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"format": "pt"})  # which libraries look for
         temporary.replace(target)
     except Exception as error:
         temporary.unlink(missing_ok=True)

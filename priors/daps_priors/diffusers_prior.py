@@ -16,7 +16,6 @@ from torch import Tensor
 from daps_kit.contracts import Prior, Shape
 from daps_kit.errors import ComponentError
 
-from .attention import twice_differentiable
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
 
@@ -82,11 +81,10 @@ class LatentPipelinePrior(PixelPipelinePrior):
         return cast(Tensor, self.scale_factor * latents.to(x.dtype))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents [B, c, h, w], [B, 3, f h, f w]; twice differentiable."""
+        """Return the images of latents [B, c, h, w], [B, 3, f h, f w]; differentiable."""
         options = {"force_not_quantize": not self.quantize} if self.codebook else {}
         latents = (z / self.scale_factor).to(self.first_stage.dtype)
-        with twice_differentiable():
-            images = self.first_stage.decode(latents, return_dict=False, **options)[0]
+        images = self.first_stage.decode(latents, return_dict=False, **options)[0]
         return cast(Tensor, images.to(z.dtype))
 
 

@@ -26,7 +26,6 @@ from daps_kit.errors import ComponentError, UserError
 from daps_kit.tensors import load_into, read_tensors
 
 from .adm import Architecture
-from .attention import twice_differentiable
 from .ddpm import infer_architecture
 from .latent_unet import LatentUNet
 from .preconditioning import VP, Discrete, Preconditioning
@@ -198,10 +197,8 @@ class LDMPrior(Prior):
         return (self.scale_factor * self.first_stage.encode(self._ready(x)).float()).contiguous().to(x.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents [B, c, h, w], [B, 3, f h, f w]; twice differentiable."""
-        latents = self._ready(z / self.scale_factor)
-        with twice_differentiable():
-            image = self.first_stage.decode(latents, quantize=self.quantize)
+        """Return the images of latents [B, c, h, w], [B, 3, f h, f w]; differentiable."""
+        image = self.first_stage.decode(self._ready(z / self.scale_factor), quantize=self.quantize)
         return image.float().contiguous().to(z.dtype)
 
     def _ready(self, x: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from torch.nn import functional
 from daps_kit.contracts import Prior, Shape
 from daps_kit.errors import ComponentError, UserError
 
-from .attention import twice_differentiable
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
 
@@ -90,10 +89,9 @@ class StableDiffusionPrior(Prior):
         return cast(Tensor, self.scale_factor * self.vae.encode(images).latent_dist.mode().to(x.dtype))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents [B, c, h, w], [B, 3, H, W], those of the run; twice differentiable."""
+        """Return the images of latents [B, c, h, w], [B, 3, H, W], those of the run; differentiable."""
         latents = (z / self.scale_factor).to(self.vae.dtype)
-        with twice_differentiable():
-            images = self.vae.decode(latents, return_dict=False)[0]
+        images = self.vae.decode(latents, return_dict=False)[0]
         return _resize(images.to(z.dtype), cast(tuple[int, int, int], self.shape)[1])
 
 

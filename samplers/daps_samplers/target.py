@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from daps_kit.contracts import Covariance, Operator, Prior, Target
 from daps_kit.linalg import inner, per_sample
@@ -164,8 +165,12 @@ class DecodedOperator(Operator):
         return y, lambda v: pull_back(vjp(v))
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return the derivative of A(decode(z)) in the direction v."""
-        with torch.enable_grad():
+        """Return the derivative of A(decode(z)) in the direction v.
+
+        It is the derivative of J^T u by u. Fused attention has no second derivative, so decoders with attention run
+        their plain one here.
+        """
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = x.detach().requires_grad_()
             image = self.prior.decode(leaf)
             dual = torch.zeros_like(image, requires_grad=True)

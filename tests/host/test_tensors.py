@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -271,6 +272,8 @@ def test_converts_to_safetensors(tmp_path, network, lightning):
     same({name: found[name] for name in shared}, shared)
     read = read_tensors(target)
     same({name: read[name] for name in shared}, shared)
+    with safe_open(target, framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
     with pytest.raises(UserError, match="must be named .safetensors"):
         convert(source, tmp_path / "model.bin")
     with pytest.raises(UserError, match="cannot write"):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 import daps_kit
 from daps_kit.errors import UserError
 from daps_priors._latent import Diffusers, StableDiffusion
+from daps_samplers.target import DecodedOperator
 
 diffusers = pytest.importorskip("diffusers", reason="the extra 'sd' is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra 'sd' is not installed")
@@ -85,13 +86,11 @@ def ddpm(tmp_path):
 
 def push_and_pull(prior, z):
     """Compare J v and J^T u of a decoder, as the samplers take them, with each other and with differences."""
-    leaf = z.clone().requires_grad_()
-    image = prior.decode(leaf)
+    operator = daps_kit.build("operator", {"use": "identity"}, shape=prior.shape)
+    decoded = DecodedOperator(operator, prior, z.shape[1:])
+    image, vjp = decoded.forward_vjp(z)
     u, v = noise(*image.shape, seed=3), noise(*z.shape, seed=2)
-    dual = torch.zeros_like(image, requires_grad=True)
-    (gradient,) = torch.autograd.grad(image, leaf, dual, create_graph=True)
-    (push,) = torch.autograd.grad(gradient, dual, v, retain_graph=True)
-    (pull,) = torch.autograd.grad(image, leaf, u)
+    push, pull = decoded.jvp(z, v), vjp(u)
     size = float(push.norm() * u.norm())
     assert abs(float((push * u).sum() - (pull * v).sum())) < 1e-4 * size
     if getattr(prior, "codebook", False):

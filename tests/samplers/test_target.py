@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from daps_kit.contracts import RandomStreams
+from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators import PhaseRetrieval
 from daps_samplers import AnnealingSettings, Daps, Langevin
@@ -40,6 +41,36 @@ def test_derivatives_go_through_the_decoder(toy_latent):
         torch.testing.assert_close((vjp(u) * v).sum(), (u * expected).sum(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(decoded.to_image(y), operator.to_image(y))
     assert isinstance(decoded.noise, GaussianNoise)
+
+
+class Attentive(Prior):
+    """A decoder as a stranger may write it: with the library's attention, whose fused kernels differentiate once."""
+
+    def denoise(self, x, sigma):
+        return x
+
+    def decode(self, z):
+        tokens = z.flatten(2).transpose(1, 2)[:, None].contiguous()  # [B, 1, h w, c]
+        mixed = torch.nn.functional.scaled_dot_product_attention(tokens, 2 * tokens, tokens)
+        return mixed[:, 0].transpose(1, 2).reshape(z.shape)
+
+
+def test_decoders_with_fused_attention_have_a_directional_derivative():
+    z, v = (torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    prior, operator = Attentive(), PhaseRetrieval().build(shape=(3, 8, 8), seed=0, device=torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="attention.*backward is not implemented"):
+        Operator.jvp(DecodedOperator(operator, prior, (3, 8, 8)), z, v)
+
+    def composition(z):
+        return operator.forward(prior.decode(z))
+
+    h = 1e-5
+    z, v = z.double(), v.double()
+    expected = (composition(z + h * v) - composition(z - h * v)) / (2 * h)
+    found = DecodedOperator(operator, prior, (3, 8, 8)).jvp(z, v)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    single = DecodedOperator(operator, prior, (3, 8, 8)).jvp(z.float(), v.float())
+    torch.testing.assert_close(single.double(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_latent_run_keeps_to_the_latent_space(toy_latent):
