@@ -199,6 +199,17 @@ class LinearOperator(Operator):
             raise ArithmeticError(f"conjugate gradients stopped at a relative residual of {worst:.1e}")
         return solution
 
+    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+        """Return an approximate inverse of A C A^T + variance I, the covariance of a measurement.
+
+        It is symmetric and positive definite on measurements. None, the default, where none is known.
+
+        Args:
+            covariance: C; operators know some kinds, above all `daps_kit.covariance.CosineCovariance`.
+            variance: that of the noise, positive.
+        """
+        return None
+
 
 class Calibration(Protocol):
     """How wrong a denoiser was on images held out of its training."""
@@ -215,7 +226,7 @@ class Calibration(Protocol):
 
 
 class Covariance(ABC):
-    """The covariance C of a Gaussian p(x0 | x_t), as the two products that kernels need."""
+    """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need."""
 
     @abstractmethod
     def scale(self, v: Tensor) -> Tensor:
@@ -224,6 +235,10 @@ class Covariance(ABC):
     @abstractmethod
     def precision(self, v: Tensor) -> Tensor:
         """Return C^{-1} v, [B, ...]."""
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return C v, [B, ...]: by two products with the root, unless a covariance does better."""
+        return self.scale(self.scale(v))
 
     @property
     def isotropic(self) -> Tensor | None:

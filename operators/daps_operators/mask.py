@@ -5,7 +5,7 @@ A is diagonal, so A^T = A and (A^T A + w I)^{-1} b = b / (m + w).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Noise, Operator, Shape
+from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
+from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import per_sample
 
@@ -46,6 +47,13 @@ class Identity(LinearOperator):
         """Return b / (1 + weight)."""
         return b / (1 + per_sample(weight, b))
 
+    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+        """Return (C + variance I)^{-1} for a C that is diagonal in frequency."""
+        if not isinstance(covariance, CosineCovariance):
+            return None
+        gain = 1 / (covariance.power + variance)
+        return lambda z: covariance.filter(z, gain)
+
 
 class Inpainting(LinearOperator):
     """Pixels where the mask is 0 are hidden; they are zero in the measurement and not `observed`.
@@ -72,6 +80,13 @@ class Inpainting(LinearOperator):
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return b / (m + weight)."""
         return b / (self._mask.like(b) + per_sample(weight, b))
+
+    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+        """Return m (C + variance I)^{-1} m for a C that is diagonal in frequency."""
+        if not isinstance(covariance, CosineCovariance):
+            return None
+        gain = 1 / (covariance.power + variance)
+        return lambda z: self.forward(covariance.filter(z, gain))
 
     def state(self) -> dict[str, Tensor]:
         """Return the mask, 1 where a pixel is kept."""

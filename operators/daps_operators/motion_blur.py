@@ -14,7 +14,8 @@ circulant one of periodic borders takes 1.8 times more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Noise, Operator, Shape
+from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
+from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import conjugate_gradients, per_sample
 
@@ -95,6 +97,29 @@ class MotionBlur(LinearOperator):
             max_steps=2000,
         )
         return solution
+
+    @cached_property
+    def _response(self) -> Constant:
+        """|K|^2 at the frequencies of the cosine basis, the mean over the signs of one of them, [1 or B, 1, H, W]."""
+        waves = []
+        for pixels, taps in zip(self.shape[1:], self.kernel.shape[-2:], strict=True):
+            phase = torch.outer(torch.arange(pixels), torch.arange(taps)).double() * (torch.pi / pixels)
+            waves.append(torch.polar(torch.ones_like(phase), phase))
+        down, across = waves
+        kernel = self.kernel.to("cpu").to(torch.complex128)
+        powers = [(down @ kernel @ wave.T).abs().square() for wave in (across, across.conj())]
+        return Constant((powers[0] + powers[1]) / 2)
+
+    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+        """Return the inverse of |K|^2 P + variance in the cosine basis.
+
+        At 64 pixels it takes a quarter of the steps that none takes. The circulant one of periodic borders, which tells
+        the directions of a frequency apart, takes as many as none.
+        """
+        if not isinstance(covariance, CosineCovariance):
+            return None
+        gain = 1 / (self._response.like(covariance.power) * covariance.power + variance)
+        return lambda z: covariance.filter(z, gain)
 
     def state(self) -> dict[str, Tensor]:
         """Return the kernel."""

@@ -13,6 +13,7 @@ full product at 256 pixels and a tenth at 1024, and a fifth and a seventeenth of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Noise, Shape
+from daps_kit.contracts import Covariance, LinearOperator, Noise, Shape
+from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_matrix
 from daps_kit.linalg import per_sample
 
 from .constant import Constant
@@ -102,3 +104,23 @@ class SeparableOperator(LinearOperator):
 
         x = solve(b)
         return x + solve(b - self.adjoint(self.forward(x)) - scale * x)
+
+    @cached_property
+    def _cosine_gains(self) -> tuple[Constant, Constant]:
+        """The squared entries of V and H between cosine bases."""
+        gains = []
+        for matrix in self._matrices:
+            coarse, fine = (cosine_matrix(n) for n in matrix.shape)
+            gains.append(Constant((coarse @ torch.from_numpy(matrix) @ fine.T).square()))
+        return gains[0], gains[1]
+
+    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+        """Return the inverse of what is diagonal of A C A^T + variance I in the cosine basis of the measurement.
+
+        Nothing else is left where the image is mirrored with its edge repeated and the scale factor divides its sides.
+        """
+        if not isinstance(covariance, CosineCovariance):
+            return None
+        down, across = (constant.like(covariance.power) for constant in self._cosine_gains)
+        gain = 1 / (down @ covariance.power @ across.T + variance)
+        return lambda z: cosine_filter(z, gain.to(z), covariance.colours.to(z))

@@ -2,13 +2,15 @@ r"""How wrong a denoiser is: the covariance of x0 given x_t, measured.
 
 Near x_t a sampler needs p(x0 | x_t), a Gaussian around D(x_t, sigma) at best. Its covariance is the denoiser's error,
 averaged over images that the denoiser was not trained on, and is taken to be the same at every place. Then it is
-diagonal in frequency, once the channels are rotated by an orthonormal Q that makes their errors uncorrelated:
+diagonal in frequency, once the channels are rotated by an orthonormal Q that makes their errors uncorrelated. What is
+measured is the error power by channel and ring of frequencies, of |k| cycles a picture,
 
-    C_sigma = Q F^H diag(P_sigma) F Q^T,      P_sigma[c, k] = mean over images of |F Q^T (D(x0 + sigma n) - x0)|^2
+    P_sigma[c, r] = mean over images and over |k| = r of |F Q^T (D(x0 + sigma n) - x0)|^2,
 
-with F the orthonormal 2-D Fourier transform and the mean also taken over rings of equal radius |k|. The table is kept
-at a few noise levels and interpolated linearly in log sigma and log P. The mean of P_sigma over all frequencies and
-channels is the mean squared error of a pixel.
+with F the orthonormal 2-D Fourier transform. The table is kept at a few noise levels and interpolated linearly in
+log sigma, |k| and log P. The mean of P_sigma over all frequencies and channels is the mean squared error of a pixel,
+to which what is interpolated is scaled.
+The covariance is diagonal in the cosine basis (`daps_kit.covariance`), which does not join opposite borders.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from daps_kit.contracts import Covariance
+from daps_kit.covariance import CosineCovariance
 
 SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 FLOOR = 1e-12  # of an error power, far below any that is measured
@@ -43,40 +45,25 @@ class Calibration:
     colours: Tensor
     images: int
 
-    def covariance(self, sigma: float, height: int, width: int) -> SpectralCovariance:
+    def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
         """Return C_sigma for images of this size; beyond the table P ~ sigma^2 below and constant above."""
         level = min(max(sigma, float(self.sigma[0])), float(self.sigma[-1]))
         logs = self.sigma.log()
         after = int(torch.searchsorted(self.sigma, level).clamp(1, len(self.sigma) - 1))
         weight = (math.log(level) - logs[after - 1]) / (logs[after] - logs[after - 1])
-        power = torch.lerp(self.spectrum[after - 1].log(), self.spectrum[after].log(), weight).exp()
-        power = power * min(1.0, sigma / level) ** 2
-        return SpectralCovariance(power[:, rings(height, width).to(power.device)], self.colours)
+        error = torch.lerp(self.mse[after - 1].log(), self.mse[after].log(), weight).exp()
+        rings = torch.lerp(self.spectrum[after - 1].log(), self.spectrum[after].log(), weight)
+        power = _read(rings, height, width).exp()
+        return CosineCovariance(power * (error / power.mean() * min(1.0, sigma / level) ** 2), self.colours)
 
 
-class SpectralCovariance(Covariance):
-    """A covariance that is diagonal in frequency after a rotation of the channels.
-
-    Args:
-        power: variances P on the grid of the real Fourier transform, [C, H, W // 2 + 1].
-        colours: the rotation Q, [C, C].
-    """
-
-    def __init__(self, power: Tensor, colours: Tensor) -> None:
-        self.power, self.colours = power, colours
-
-    def scale(self, v: Tensor) -> Tensor:
-        """Return C^{1/2} v with the symmetric root, [B, C, H, W]."""
-        return self._filter(v, self.power.sqrt())
-
-    def precision(self, v: Tensor) -> Tensor:
-        """Return C^{-1} v, [B, C, H, W]."""
-        return self._filter(v, 1 / self.power)
-
-    def _filter(self, v: Tensor, gain: Tensor) -> Tensor:
-        rotated = torch.einsum("bchw,cd->bdhw", v, self.colours.to(v))
-        filtered = torch.fft.irfft2(torch.fft.rfft2(rotated) * gain.to(v), s=v.shape[-2:])
-        return torch.einsum("bdhw,cd->bchw", filtered, self.colours.to(v))
+def _read(spectrum: Tensor, height: int, width: int) -> Tensor:
+    """Return a table [C, R] of rings at the frequencies of the cosine basis, [C, H, W]; linear between rings."""
+    down, across = (torch.arange(n, dtype=torch.float64) / 2 for n in (height, width))
+    radius = (down[:, None].square() + across.square()).sqrt().to(spectrum)
+    last = spectrum.shape[-1] - 1
+    inner = radius.floor().long().clamp_max(last)
+    return torch.lerp(spectrum[:, inner], spectrum[:, (inner + 1).clamp_max(last)], radius - inner)
 
 
 def rings(height: int, width: int) -> Tensor:

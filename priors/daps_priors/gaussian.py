@@ -32,7 +32,7 @@ class EigenCovariance(Covariance):
     def __init__(self, variances: Tensor, vectors: Tensor | None = None) -> None:
         self.variances, self.vectors = variances, vectors
 
-    def multiply(self, v: Tensor, weights: Tensor) -> Tensor:
+    def weigh(self, v: Tensor, weights: Tensor) -> Tensor:
         """Return V diag(weights) V^T v for v [B, ...], in the precision of v."""
         if self.vectors is None:
             return (v * weights).to(v)
@@ -41,11 +41,15 @@ class EigenCovariance(Covariance):
 
     def scale(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
-        return self.multiply(v, self.variances.sqrt())
+        return self.weigh(v, self.variances.sqrt())
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self.weigh(v, self.variances)
 
     def precision(self, v: Tensor) -> Tensor:
         """Return C^{-1} v."""
-        return self.multiply(v, 1 / self.variances)
+        return self.weigh(v, 1 / self.variances)
 
     @property
     def isotropic(self) -> Tensor | None:
@@ -99,7 +103,7 @@ class GaussianPrior(Prior):
         variances = self.covariance.variances
         # One row a sample: of images where V = I, of coefficients otherwise.
         noise = per_sample(sigma, wide if self.covariance.vectors is None else wide.flatten(1)) ** 2
-        return (self.mean + self.covariance.multiply(wide - self.mean, variances / (variances + noise))).to(x)
+        return (self.mean + self.covariance.weigh(wide - self.mean, variances / (variances + noise))).to(x)
 
     def denoising_covariance(self, sigma: float) -> Covariance:
         """Return Cov[x0 | x_t] at the noise level sigma, which does not depend on x_t."""
