@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Some tests use the benchmarks, which are not installed. Last on the path, so that installed packages are what is tested.
-sys.path.append(str(Path(__file__).parents[1]))
+# Some tests use the benchmarks, which are not installed, and the small models beside this file. Last on the path, so that
+# installed packages are what is tested.
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 GOLDEN = Path(__file__).parent / "golden"
 

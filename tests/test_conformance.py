@@ -7,6 +7,7 @@ expected failure has an entry in `CASES`.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,41 @@ def _trained() -> dict[str, Any]:
     return {"use": "trained", "path": str(weights)}
 
 
+def _ddpm() -> dict[str, Any]:
+    from tiny_models import save_ddpm
+
+    path = save_ddpm(_folder() / "ddpm.pt")
+    heads = {"num_head_channels": 32}
+    return {"use": "ddpm", "model": "custom", "checkpoint": str(path), "architecture": heads}
+
+
+def _ldm() -> dict[str, Any]:
+    from tiny_models import save_ldm
+
+    path = save_ldm(_folder() / "ldm.ckpt")
+    heads = {"num_head_channels": 32}
+    return {"use": "ldm", "model": "custom", "checkpoint": str(path), "architecture": heads}
+
+
+def _diffusers(kind: str) -> dict[str, Any]:
+    import tiny_models
+
+    save = tiny_models.save_latent_pipeline if kind == "latent" else tiny_models.save_pixel_pipeline
+    return {"use": "diffusers", "model": str(save(_folder() / kind))}
+
+
+def _stable_diffusion() -> dict[str, Any]:
+    from tiny_models import save_stable_diffusion
+
+    folder = save_stable_diffusion(_folder() / "stable")
+    return {"use": "stable_diffusion", "model": str(folder), "prompt": "a face", "resolution": 16}
+
+
+_SD = tuple(
+    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason="the extra 'sd' is not installed")
+    for name in ("diffusers", "transformers")
+)
+
 _TOO_WIDE = (
     "r_t = sigma_t is wider than p(x0 | x_t): the variance comes out 1.6 times too large, the mean 0.6 off"
 )
@@ -87,13 +123,23 @@ CASES: dict[str, dict[str, Entry]] = {
         "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
         "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson", "black": 0.0}}, (1, 8, 8)),
     },
-    "operator/nonlinear_blur": {"small": Entry(_blur_network)},
+    "operator/nonlinear_blur": {
+        "embedded": Entry({"use": "nonlinear_blur"}, (3, 18, 16)),
+        "small": Entry(_blur_network),
+    },
     "prior/mixture": {
         "images": Entry({"use": "mixture"}),
         "elements": Entry({"use": "mixture", "elementwise": True, "std": [0.2, 0.4]}),
     },
     "prior/trained": {"portraits": Entry(_trained, marks=(pytest.mark.slow,))},
     "prior/embedded": {"portraits": Entry({"use": "embedded"}, marks=(pytest.mark.slow,))},
+    "prior/ddpm": {"": Entry(_ddpm, (3, 8, 8))},
+    "prior/ldm": {"": Entry(_ldm, (3, 16, 16))},
+    "prior/diffusers": {
+        "pixels": Entry(functools.partial(_diffusers, "pixels"), marks=_SD),
+        "latents": Entry(functools.partial(_diffusers, "latent"), marks=_SD),
+    },
+    "prior/stable_diffusion": {"": Entry(_stable_diffusion, marks=_SD)},
     "kernel/langevin": {
         "measured": Entry({"use": "langevin"}),
         "fixed": Entry({"use": "langevin", "lr": 1.0e-4}),
@@ -117,9 +163,6 @@ CASES: dict[str, dict[str, Entry]] = {
     },
 }
 
-# Networks whose weights are files of the user's own: what they promise is tested in tests/priors, on recorded outputs.
-OF_FILES = {"prior/ddpm", "prior/ldm", "prior/stable_diffusion", "prior/diffusers"}
-
 BUILT_IN = [
     component
     for component in default_registry().components()
@@ -130,8 +173,6 @@ BUILT_IN = [
 def _parameters() -> list[Any]:
     found: list[Any] = []
     for c in BUILT_IN:
-        if f"{c.kind}/{c.name}" in OF_FILES:
-            continue
         entries = CASES.get(f"{c.kind}/{c.name}", {"": Entry({"use": c.name})})
         for variant, entry in entries.items():
             found += cases(
@@ -151,4 +192,4 @@ def test_conformance(check):
 
 
 def test_no_entry_is_left_over():
-    assert set(CASES) | OF_FILES <= {f"{c.kind}/{c.name}" for c in BUILT_IN}
+    assert set(CASES) <= {f"{c.kind}/{c.name}" for c in BUILT_IN}
