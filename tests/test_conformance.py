@@ -77,18 +77,23 @@ def _ldm() -> dict[str, Any]:
     return {"use": "ldm", "model": "custom", "checkpoint": str(path), "architecture": heads}
 
 
-def _diffusers(kind: str) -> dict[str, Any]:
-    import tiny_models
+def _pixel_pipeline() -> dict[str, Any]:
+    from tiny_models import save_pixel_pipeline
 
-    save = tiny_models.save_latent_pipeline if kind == "latent" else tiny_models.save_pixel_pipeline
-    return {"use": "diffusers", "model": str(save(_folder() / kind))}
+    return {"use": "diffusers", "model": str(save_pixel_pipeline(_folder() / "pixels"))}
+
+
+def _latent_pipeline() -> dict[str, Any]:
+    from tiny_models import save_latent_pipeline
+
+    return {"use": "diffusers", "model": str(save_latent_pipeline(_folder() / "latents"))}
 
 
 def _stable_diffusion() -> dict[str, Any]:
     from tiny_models import save_stable_diffusion
 
     folder = save_stable_diffusion(_folder() / "stable")
-    return {"use": "stable_diffusion", "model": str(folder), "prompt": "a face", "resolution": 16}
+    return {"use": "stable_diffusion", "model": str(folder), "prompt": "a face"}
 
 
 _SD = tuple(
@@ -136,8 +141,8 @@ CASES: dict[str, dict[str, Entry]] = {
     "prior/ddpm": {"": Entry(_ddpm, (3, 8, 8))},
     "prior/ldm": {"": Entry(_ldm, (3, 16, 16))},
     "prior/diffusers": {
-        "pixels": Entry(functools.partial(_diffusers, "pixels"), marks=_SD),
-        "latents": Entry(functools.partial(_diffusers, "latent"), marks=_SD),
+        "pixels": Entry(_pixel_pipeline, marks=_SD),
+        "latents": Entry(_latent_pipeline, marks=_SD),
     },
     "prior/stable_diffusion": {"": Entry(_stable_diffusion, marks=_SD)},
     "kernel/langevin": {

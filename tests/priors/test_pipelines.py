@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from tiny_models import autoencoder, pixel_unet, save_parts, stable_diffusion
 
 import daps_kit
 from daps_kit.errors import UserError
@@ -26,51 +26,6 @@ CPU = torch.device("cpu")
 
 def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def seeded(kind, **config):
-    """Return a network of diffusers with weights of its own drawing, always the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return kind(**config).eval().requires_grad_(False)
-
-
-def pixel_unet(**changes):
-    config = {
-        "sample_size": 8,
-        "in_channels": 3,
-        "out_channels": 3,
-        "layers_per_block": 1,
-        "block_out_channels": (32, 32),
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-        "attention_head_dim": 8,
-        "norm_num_groups": 8,
-    }
-    return seeded(diffusers.UNet2DModel, **{**config, **changes})
-
-
-def autoencoder(kind=None, **changes):
-    config = {
-        "block_out_channels": (16, 16),
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-        "latent_channels": 4,
-        "norm_num_groups": 8,
-        "sample_size": 16,
-        "scaling_factor": 0.4,
-    }
-    return seeded(kind or diffusers.AutoencoderKL, **{**config, **changes})
-
-
-def save_parts(folder, kind, **parts):
-    """Save parts as a pipeline; for kinds that newer versions of the library no longer have."""
-    index = {"_class_name": kind}
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-        index[name] = ["diffusers", type(part).__name__]
-    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-    return folder
 
 
 def build(folder, shape=None, **options):
@@ -216,7 +171,7 @@ def test_one_network_may_lie_beside_the_index(ddpm):
 @pytest.mark.parametrize("kind", ["VQModel", "AutoencoderKL"])
 def test_latent_pipelines_decode_as_the_library_does(tmp_path, kind):
     codes = {"num_vq_embeddings": 16} if kind == "VQModel" else {}
-    stage = autoencoder(getattr(diffusers, kind), **codes)
+    stage = autoencoder(kind, **codes)
     unet = pixel_unet(in_channels=4, out_channels=4)
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
     folder = save_parts(tmp_path, "LDMPipeline", vqvae=stage, unet=unet, scheduler=scheduler)
@@ -241,53 +196,7 @@ def test_latent_pipelines_decode_as_the_library_does(tmp_path, kind):
 def stable(tmp_path_factory):
     """A small Stable Diffusion, saved by the library; its parts."""
     folder = tmp_path_factory.mktemp("stable")
-    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz"]
-    words += [f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    tokenizer = transformers.CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=24
-    )
-    text = transformers.CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=24,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        text_encoder = transformers.CLIPTextModel(text).eval()
-    unet = seeded(
-        diffusers.UNet2DConditionModel,
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    scheduler = diffusers.PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-    )
-    pipeline = diffusers.StableDiffusionPipeline(
-        vae=autoencoder(),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = stable_diffusion(folder)
     pipeline.save_pretrained(folder / "model")
     return folder / "model", pipeline
 
