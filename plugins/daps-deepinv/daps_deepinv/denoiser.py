@@ -16,7 +16,6 @@ low and high as far as they can: they are the prior's `sigma_range`.
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -24,17 +23,17 @@ from torch import Tensor, nn
 
 from daps_kit.contracts import Prior
 
-from .modules import Copies
+from .modules import copied
 
 __all__ = ["TRAINED", "DenoiserPrior"]
 
 TRAINED: dict[str, tuple[float, float]] = {
-    "TVDenoiser": (0.0, math.inf),
-    "TGVDenoiser": (0.0, math.inf),
-    "WaveletDenoiser": (0.0, math.inf),
-    "WaveletDictDenoiser": (0.0, math.inf),
-    "BM3D": (0.0, math.inf),
-    "EPLLDenoiser": (0.0, math.inf),
+    "TVDenoiser": (0.0, 0.25),
+    "TGVDenoiser": (0.0, 0.25),
+    "WaveletDenoiser": (0.0, 0.25),
+    "WaveletDictDenoiser": (0.0, 0.25),
+    "BM3D": (0.0, 0.25),
+    "EPLLDenoiser": (0.0, 0.25),
     "MMSE": (0.0, math.inf),
     "DRUNet": (0.0, 50 / 255),
     "GSDRUNet": (0.0, 50 / 255),
@@ -42,8 +41,9 @@ TRAINED: dict[str, tuple[float, float]] = {
     "DiffUNet": (0.01, 78.0),
     "NCSNpp": (0.001, 40.0),
 }
-"""Noise levels on the scale of [0, 1]: any for the classical denoisers; for networks those that their authors state for
-the weights deepinv fetches (DRUNet, GSDRUNet, FFDNet), or those of the diffusion (NCSNpp, DiffUNet)."""
+"""Noise levels on the scale of [0, 1]. Classical denoisers: as far as what they take for the smooth part of an image is
+not noise. Networks: what their authors state for the weights that deepinv fetches (DRUNet, GSDRUNet, FFDNet), or those
+of the diffusion (NCSNpp, DiffUNet)."""
 
 PIXEL_VARIANCE = 1 / 3
 
@@ -58,15 +58,14 @@ class DenoiserPrior(Prior):
 
     def __init__(self, denoiser: nn.Module, trained: tuple[float, float]) -> None:
         self.denoiser = denoiser.eval().requires_grad_(False)
-        self._copies = Copies(self.denoiser)
         self.sigma_range = (2 * trained[0], 2 * trained[1])
         # Classical denoisers iterate until the whole batch has converged, and start where the last call stopped.
-        self._classical = not any(True for _ in self.denoiser.parameters())
+        self._weights = next(self.denoiser.parameters(), None)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return D(x, sigma), [B, ...]; each noise level is one call of the denoiser."""
         levels = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1).expand(len(x)).tolist()
-        if not self._classical and len(set(levels)) == 1:
+        if self._weights is not None and len(set(levels)) == 1:
             return self._at(x, levels[0])
         return torch.cat([self._at(x[b : b + 1], level) for b, level in enumerate(levels)])
 
@@ -81,8 +80,8 @@ class DenoiserPrior(Prior):
 
     def _known(self, x: Tensor, sigma: float) -> Tensor:
         """Return D(x, sigma) at a level that the denoiser knows."""
-        denoiser = self._copies.like(x)
-        if self._classical:
-            denoiser = copy.deepcopy(denoiser)
-        denoised: Tensor = denoiser((x + 1) / 2, sigma / 2)
+        if self._weights is None:
+            denoised: Tensor = copied(self.denoiser)((x + 1) / 2, sigma / 2)
+        else:
+            denoised = self.denoiser((x.to(self._weights) + 1) / 2, sigma / 2)
         return (2 * denoised - 1).to(x)

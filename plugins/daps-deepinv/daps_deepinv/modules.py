@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from daps_kit.errors import ComponentError, did_you_mean
 from daps_kit.images import load_image
 
-__all__ = ["Copies", "find", "make", "read_tensor", "seeded"]
+__all__ = ["Copies", "copied", "find", "make", "read_tensor", "seeded"]
 
 
 @contextlib.contextmanager
@@ -46,11 +47,20 @@ class Copies:
         """Return the module in the precision of `x`, and where `x` is."""
         key = (x.dtype, str(x.device))
         if key not in self._made:
-            clone = getattr(self.module, "clone", None)
-            made = clone() if clone else copy.deepcopy(self.module)
+            made = copied(self.module)
             _convert(made, x.dtype, x.device)
             self._made[key] = made
         return self._made[key]
+
+
+def copied(module: nn.Module) -> Any:
+    """Return a copy that shares nothing that calls may change."""
+    if isinstance(module, Physics):
+        return module.clone()  # a physics may hold generators, which deepcopy does not take
+    try:
+        return copy.deepcopy(module)
+    except TypeError:  # a wrapper of a library in another language
+        return copy.copy(module)
 
 
 def _convert(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -88,13 +98,13 @@ def find(name: str, modules: list[Any], base: type | None = None) -> Any:
             return False
         return callable(thing) if base is None else isinstance(thing, type) and issubclass(thing, base)
 
-    known = {key: thing for module in reversed(modules) for key, thing in vars(module).items() if fits(thing)}
-    names = sorted(key for key in known if not key.startswith("_"))
+    found = {key: thing for module in reversed(modules) for key, thing in vars(module).items() if fits(thing)}
+    names = sorted(key for key in found if not key.startswith("_"))
     if name not in names:
-        kind = base.__name__.lower() if base else "class or function"
-        shown = ", ".join(names) if base else "see deepinv's documentation"
-        raise ComponentError(f"deepinv has no {kind} '{name}'; {shown}{did_you_mean(name, names)}")
-    return known[name]
+        places = " or ".join(module.__name__ for module in modules)
+        shown = f"; there are {', '.join(names)}" if base else ""
+        raise ComponentError(f"nothing in {places} is called '{name}'{shown}{did_you_mean(name, names)}")
+    return found[name]
 
 
 def make(
@@ -173,7 +183,7 @@ def _value(value: Any, key: str, offered: Mapping[str, Any], modules: list[Any])
 
 
 def read_tensor(path: Path) -> Tensor:
-    """Return the numbers of a .npy, .pt or .safetensors file, or the grey values of an image, in [0, 1].
+    """Return the numbers of a .npy or .pt file, or the grey values of an image, in [0, 1].
 
     Raises:
         ComponentError: the file is damaged, or holds something else.

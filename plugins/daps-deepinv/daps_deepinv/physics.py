@@ -16,6 +16,7 @@ noise levels each is scaled to that of the first, so that one number holds for a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +27,22 @@ from deepinv.physics import GaussianNoise as DeepinvGaussian
 from deepinv.physics import LinearPhysics, Physics, StackedPhysics
 from deepinv.physics import PoissonNoise as DeepinvPoisson
 from deepinv.utils import TensorList
-from torch import Tensor
+from torch import Tensor, nn
 
 from daps_kit.contracts import GaussianNoise, LinearOperator, Noise, Operator, PoissonNoise
 from daps_kit.errors import ComponentError
 
 from .modules import Copies
 
-__all__ = ["AffinePhysics", "Images", "LinearPhysicsOperator", "PhysicsOperator", "image_kind", "operator_of"]
+__all__ = [
+    "AffinePhysics",
+    "Images",
+    "LinearPhysicsOperator",
+    "PhysicsOperator",
+    "image_kind",
+    "operator_of",
+    "try_on",
+]
 
 Shape = tuple[int, int, int]
 ImageKind = Literal["together", "apart", "real", "complex"]
@@ -199,19 +208,36 @@ def read_noise(physics: Physics, layout: Layout) -> tuple[bool, float]:
     return gaussian, levels[0]
 
 
-def refuse_unknown(physics: Physics, example: Any) -> None:
+class _Shift(nn.Module):
+    """Stands for a noise model: adds known numbers."""
+
+    def forward(self, y: Tensor, **kwargs: Any) -> Tensor:
+        shift = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=y.dtype)
+        return y + shift.to(y.device)
+
+
+def refuse_unknown(physics: Physics, image: Tensor) -> None:
     """Refuse what changes a measurement after the noise model, for its likelihood is then not the noise model's.
 
+    Args:
+        physics: the forward model.
+        image: an image, as it takes them.
+
     Raises:
-        ComponentError: there is a sensor model, or noise is multiplied by a mask that is not of zeros and ones.
+        ComponentError: a measurement is not A of the image and noise, or its noise is weighted by a mask.
     """
-    members = physics.physics_list if isinstance(physics, StackedPhysics) else [physics]
-    for member, y in zip(members, example if isinstance(example, TensorList) else [example], strict=True):
-        probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(7)).to(y)
-        name = type(member).__name__
-        if not torch.equal(member.sensor(probe.clone()), probe):
-            raise ComponentError(f"the physics {name} has a sensor model, whose likelihood is not known")
-        mask = getattr(member, "mask", None)
+    for member in physics.physics_list if isinstance(physics, StackedPhysics) else [physics]:
+        model, member.noise_model = member.noise_model, _Shift()
+        try:
+            clean = member.A(image)
+            plain = torch.equal(member.forward(image), member.noise(clean))
+        finally:
+            member.noise_model = model
+        name, mask = type(member).__name__, getattr(member, "mask", None)
+        if not plain:
+            raise ComponentError(
+                f"{name} changes a measurement after its noise, so its likelihood is not known"
+            )
         masked = type(member).noise is not Physics.noise and isinstance(mask, Tensor)
         if masked and not bool(((mask == 0) | (mask == 1)).all()):
             raise ComponentError(f"the mask of {name} must be of zeros and ones: its noise is masked too")
@@ -232,7 +258,7 @@ class PhysicsOperator(Operator):
         self, physics: Physics, images: Images, layout: Layout, noise: Noise, count: int = 1
     ) -> None:
         super().__init__(images.shape, noise)
-        self.physics, self.images, self.layout = physics, images, layout
+        self.physics, self.images, self.layout, self.count = physics, images, layout, count
         self._copies = Copies(physics)
         ones = torch.ones(count, *images.shape, device=_device(physics))
         with torch.no_grad():
@@ -388,9 +414,10 @@ def operator_of(
         ComponentError: the physics does not take such images, or the likelihood of its noise is not known.
     """
     images = Images(image, shape)
-    example = _try(physics, images, count)
-    layout = Layout(example, images.group)
-    refuse_unknown(physics, example)
+    grey = torch.full((count, *shape), 0.5, device=_device(physics))
+    with torch.no_grad():
+        layout = Layout(try_on(physics, images, grey), images.group)
+        refuse_unknown(physics, images.give(grey))
     gaussian, level = read_noise(physics, layout)
     if not gaussian:
         return AffinePhysics(physics, images, layout, PoissonNoise(1 / level, black=0.0), count)
@@ -401,27 +428,24 @@ def operator_of(
 
 def image_kind(physics: Physics, shape: Shape) -> ImageKind:
     """Return 'complex' where a physics takes images of this shape only as complex numbers, else 'together'."""
-    try:
-        _try(physics, Images("together", shape), 1)
-    except ComponentError:
-        try:
-            _try(physics, Images("complex", shape), 1)
-        except ComponentError:
-            return "together"
-        return "complex"
+    grey = torch.full((1, *shape), 0.5, device=_device(physics))
+    kinds: tuple[ImageKind, ...] = ("together", "complex")
+    for kind in kinds:
+        with contextlib.suppress(ComponentError):
+            try_on(physics, Images(kind, shape), grey)
+            return kind
     return "together"
 
 
-def _try(physics: Physics, images: Images, count: int) -> Any:
-    """Return the measurement of a grey image.
+@torch.no_grad()
+def try_on(physics: Physics, images: Images, u: Tensor) -> Any:
+    """Return the measurement of images in [0, 1], [B, C, H, W].
 
     Raises:
         ComponentError: the physics does not take such images.
     """
-    grey = torch.full((count, *images.shape), 0.5, device=_device(physics))
     try:
-        with torch.no_grad():
-            return physics.A(images.give(grey))
+        return physics.A(images.give(u))
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ComponentError(

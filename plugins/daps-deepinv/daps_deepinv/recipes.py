@@ -10,7 +10,6 @@ import deepinv.physics
 import deepinv.physics.functional
 import deepinv.physics.generator
 import torch
-from deepinv.models import Denoiser
 from deepinv.physics import Physics, StackedPhysics
 from safetensors.torch import load_file
 
@@ -34,7 +33,7 @@ MODULES = [deepinv.physics, deepinv.physics.generator, deepinv.physics.functiona
 
 def draws(name: str) -> bool:
     """Whether a physics draws something when it is made."""
-    return parameters(find(name, MODULES, Physics)).get("rng") == "named"
+    return parameters(find(name, [deepinv.physics], Physics)).get("rng") == "named"
 
 
 def build_operator(settings: DeepinvPhysics, shape: Shape, seed: int, device: torch.device) -> Operator:
@@ -43,7 +42,7 @@ def build_operator(settings: DeepinvPhysics, shape: Shape, seed: int, device: to
     Raises:
         ComponentError: something is unknown, wrong, or does not fit the shape.
     """
-    cls = find(settings.physics, MODULES, Physics)
+    cls = find(settings.physics, [deepinv.physics], Physics)
     kind: ImageKind = "together" if settings.image == "auto" else settings.image
     if settings.image == "auto" and "MRI" in cls.__name__ and shape[0] != 2:
         kind = "real"
@@ -109,7 +108,7 @@ def build_prior(settings: DeepinvDenoiser, shape: Shape | None, device: torch.de
     Raises:
         ComponentError: something is unknown or wrong, weights do not fit, or no noise levels are known.
     """
-    cls = find(settings.denoiser, [deepinv.models], Denoiser)
+    thing = find(settings.denoiser, [deepinv.models])
     trained = settings.sigma_range or TRAINED.get(settings.denoiser)
     if trained is None:
         raise ComponentError(
@@ -127,7 +126,9 @@ def build_prior(settings: DeepinvDenoiser, shape: Shape | None, device: torch.de
     if settings.weights is not None:
         offered["pretrained"] = None
     with seeded(0):
-        denoiser = make(cls, settings.arguments, offered, [deepinv.models])
+        denoiser = make(thing, settings.arguments, offered, [deepinv.models])
+    if not isinstance(denoiser, torch.nn.Module) or isinstance(denoiser, deepinv.models.Reconstructor):
+        raise ComponentError(f"prior.denoiser: {settings.denoiser} is not a denoiser")
     if settings.weights is not None:
         _load(denoiser, settings.weights)
     return DenoiserPrior(denoiser.to(device), trained)

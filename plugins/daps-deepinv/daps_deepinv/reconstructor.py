@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from deepinv.models import Denoiser, Reconstructor
 from deepinv.physics import LinearPhysics, Physics
+from deepinv.utils import TensorList
 from torch import Tensor
 
 from daps_kit import build, sample
@@ -16,7 +17,7 @@ from daps_kit.errors import UserError
 from daps_kit.random import stream_seed
 
 from .denoiser import TRAINED, DenoiserPrior
-from .physics import ImageKind, Images, PhysicsOperator, image_kind, operator_of
+from .physics import ImageKind, Images, PhysicsOperator, image_kind, operator_of, try_on
 
 __all__ = ["DAPSReconstructor"]
 
@@ -31,6 +32,7 @@ class DAPSReconstructor(Reconstructor):
         sampler: its section as in a recipe; {"use": "daps"} where not given.
         runs: samples of each image; their mean approaches the posterior mean as they become more.
         seed: of all that is random: the same seed gives the same samples.
+        batch_size: samples drawn at once; all where not given. It changes nothing else.
         image: how the physics takes an image of the prior, as in a recipe ('auto', 'real', ...).
         img_size: (C, H, W) of the images of the prior, where neither it nor the physics knows.
         sigma_range: noise levels that a denoiser knows, on deepinv's scale; known for some.
@@ -47,7 +49,8 @@ class DAPSReconstructor(Reconstructor):
         *,
         runs: int = 1,
         seed: int = 0,
-        image: ImageKind | str = "auto",
+        batch_size: int | None = None,
+        image: ImageKind | Literal["auto"] = "auto",
         img_size: tuple[int, int, int] | None = None,
         sigma_range: tuple[float, float] | None = None,
         device: str | torch.device = "cpu",
@@ -64,7 +67,8 @@ class DAPSReconstructor(Reconstructor):
             prior if isinstance(prior, Prior) else build("prior", prior, shape=img_size, device=device)
         )
         self.sampler = build("sampler", sampler or {"use": "daps"})
-        self.runs, self.seed, self.image, self.img_size = runs, seed, image, img_size
+        self.runs, self.seed, self.batch_size = runs, seed, batch_size
+        self.image, self.img_size = image, img_size
 
     def forward(self, y: Any, physics: Physics, **kwargs: Any) -> Tensor:
         """Return the mean of the samples in [0, 1], as the physics takes images.
@@ -84,17 +88,18 @@ class DAPSReconstructor(Reconstructor):
 
     def _samples(self, y: Any, operator: PhysicsOperator) -> Tensor:
         measured = operator.from_physics(y)
-        drawn = [
-            # All images of a run at once: a physics may have parameters for each image of the batch.
-            sample(
-                self.prior, operator, measured, sampler=self.sampler, seed=stream_seed(self.seed, "run", run)
+        given: dict[str, Any] = {"sampler": self.sampler, "batch_size": self.batch_size}
+        if operator.count == 1:
+            drawn = sample(self.prior, operator, measured, runs=self.runs, seed=self.seed, **given)
+        else:  # the parameters for each image of the batch want the whole batch, in its order
+            given["batch_size"] = None
+            seeds = [stream_seed(self.seed, "run", run) for run in range(self.runs)]
+            drawn = torch.cat(
+                [sample(self.prior, operator, measured, seed=seed, **given) for seed in seeds], 1
             )
-            for run in range(self.runs)
-        ]
-        return (torch.cat(drawn, 1) + 1) / 2
+        return (drawn + 1) / 2
 
     def _operator(self, y: Any, physics: Physics) -> PhysicsOperator:
-        batch = len(y[0]) if hasattr(y, "x") else len(y)
         shape = self.prior.shape or self.img_size
         taken = self._taken(y, physics)
         if shape is None:
@@ -107,8 +112,16 @@ class DAPSReconstructor(Reconstructor):
         if kind == "auto":
             real = taken is not None and taken[0] == 2 and shape[0] != 2
             kind = "real" if real else image_kind(physics, shape)
-        images = Images(kind, shape)  # type: ignore[arg-type]
-        return operator_of(physics, shape, image=images.kind, count=batch // images.group)
+        images = Images(kind, shape)
+        alone = try_on(physics, images, torch.zeros(1, *shape, device=self._device_of(y)))
+        batches = len(alone[0] if isinstance(alone, TensorList) else alone)
+        return operator_of(physics, shape, image=kind, count=batches // images.group)
+
+    @staticmethod
+    def _device_of(y: Any) -> torch.device:
+        """Return where measurements live."""
+        tensor: Tensor = y[0]
+        return tensor.device
 
     def _taken(self, y: Any, physics: Physics) -> tuple[int, int, int] | None:
         """Return (C, H, W) of the images of a physics, by its adjoint; None where it has none."""
