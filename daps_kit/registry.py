@@ -90,6 +90,37 @@ class InvalidPluginError(Exception):
     """What a plugin offers does not follow the rules; the text says which."""
 
 
+class OtherHostError(InvalidPluginError):
+    """A plugin asks for another version of daps-kit than this one.
+
+    Args:
+        plugin: its distribution and version.
+        wanted: the versions it asks for, such as `>=2`.
+    """
+
+    def __init__(self, plugin: str, wanted: str) -> None:
+        super().__init__(f"{plugin} asks for daps-kit {wanted}, this is daps-kit {daps_kit.__version__}")
+        self.wanted = wanted
+
+
+def _require_this_host(dist: importlib.metadata.Distribution) -> None:
+    """Raise `OtherHostError` where what a distribution requires excludes this daps-kit.
+
+    pip sees to that when it installs, but not when daps-kit is replaced later.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in dist.requires or []:
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            continue
+        applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        fits = wanted.specifier.contains(daps_kit.__version__, prereleases=True)
+        if _normal(wanted.name) == BUILTIN and applies and not fits:
+            raise OtherHostError(f"{dist.name} {dist.version}", str(wanted.specifier))
+
+
 def check_settings(kind: Kind, cls: Any) -> type[ComponentSettings]:
     """Return `cls` if it is a valid settings class of the kind; raise `InvalidPluginError` if not."""
     base = KINDS[kind]
@@ -126,6 +157,9 @@ def _sections(annotation: Any) -> bool:
 
 def _remedy(error: BaseException, distribution: str, module: str) -> str:
     """Return what a user can do about a plugin that failed."""
+    if isinstance(error, OtherHostError):
+        here = daps_kit.__version__
+        return f"install a version of {distribution} for daps-kit {here}, or 'daps-kit{error.wanted}'"
     if isinstance(error, ModuleNotFoundError) and error.name:
         if module == error.name or module.startswith(f"{error.name}."):
             return f"its own module is not there: reinstall {distribution}"
@@ -170,6 +204,8 @@ class Registry:
         start = imported = time.perf_counter()
         try:
             with contextlib.redirect_stdout(printed):
+                if point.dist is not None:
+                    _require_this_host(point.dist)
                 module = point.load()
                 imported = time.perf_counter()
                 manager.register(module, plugin.id)
@@ -251,8 +287,9 @@ class Registry:
         if len(found) == 1:
             return found[0]
         if found:
+            owners = ", ".join(f"{c.distribution} {c.version}" for c in found)
             raise ComponentError(
-                f"several plugins offer '{name}': write {' or '.join(c.qualified for c in found)}"
+                f"several plugins offer '{name}' ({owners}): write {' or '.join(c.qualified for c in found)}"
             )
         raise ComponentError(self._unknown(kind, name, known))
 

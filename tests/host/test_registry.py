@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import daps_kit
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookspec  # noqa: F401 (the module must load without a plugin)
 from daps_kit.registry import HOOKS, InvalidPluginError, Registry, check_settings, default_registry
@@ -47,12 +52,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     before = set(sys.modules)
 
     def write(
-        distribution: str, source: str | None, *, version: str = "1.2", points: str | None = None
+        distribution: str,
+        source: str | None,
+        *,
+        version: str = "1.2",
+        points: str | None = None,
+        requires: tuple[str, ...] = (),
     ) -> None:
         module = distribution.replace("-", "_")
         info = site / f"{module}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        metadata = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
+        metadata += [f"Requires-Dist: {line}" for line in requires]
+        (info / "METADATA").write_text("\n".join(metadata) + "\n")
         (info / "entry_points.txt").write_text(f"[daps_kit]\n{points or f'main = {module}'}\n")
         if source is not None:
             (site / f"{module}.py").write_text(source)
@@ -199,6 +211,32 @@ def test_an_entry_point_that_is_no_object_reference(install: Install) -> None:
     assert "AttributeError" in plugin(Registry.discover(), "odd-point").error
 
 
+@pytest.mark.parametrize("wanted", [">=99", "<0.1", "==0.0.1"])
+def test_a_plugin_for_another_host_is_not_imported(install: Install, wanted: str) -> None:
+    install("elsewhere", "raise RuntimeError('imported')\n", requires=("numpy", f"Daps_Kit ({wanted})"))
+    found = plugin(Registry.discover(), "elsewhere")
+    here = daps_kit.__version__
+    assert found.status == "broken"
+    assert found.error == f"elsewhere 1.2 asks for daps-kit {wanted}, this is daps-kit {here}"
+    assert found.remedy == f"install a version of elsewhere for daps-kit {here}, or 'daps-kit{wanted}'"
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        ("daps-kit>=0.1",),
+        ("daps-kit",),
+        ("daps-kit-extra>=99",),
+        ('daps-kit>=99; extra == "next"',),
+        ('daps-kit>=99; python_version < "3"',),
+        ("daps-kit >== nonsense",),
+    ],
+)
+def test_a_plugin_for_this_host(install: Install, requires: tuple[str, ...]) -> None:
+    install("daps-sharpen", GOOD, requires=requires)
+    assert plugin(Registry.discover(), "daps-sharpen").status == "ok"
+
+
 def test_control_c_at_import_is_not_swallowed(install: Install) -> None:
     install("slow-one", "raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
@@ -225,11 +263,13 @@ def test_the_time_of_an_import_is_measured(install: Install) -> None:
 
 def test_two_providers_of_a_name(install: Install) -> None:
     install("first", GOOD)
-    install("second", GOOD.replace("Unsharp", "Another"))
+    install("second", GOOD.replace("Unsharp", "Another"), version="2.0")
     registry = Registry.discover()
     with pytest.raises(ComponentError) as caught:
         registry.find("operator", "sharpen")
-    assert str(caught.value) == "several plugins offer 'sharpen': write first/sharpen or second/sharpen"
+    assert str(caught.value) == (
+        "several plugins offer 'sharpen' (first 1.2, second 2.0): write first/sharpen or second/sharpen"
+    )
     assert registry.find("operator", "second/sharpen").settings.summary() == "Another masking."
 
 
@@ -261,6 +301,75 @@ def test_discovery_without_third_parties(install: Install) -> None:
     install("daps-sharpen", GOOD)
     registry = Registry.discover(third_parties=False)
     assert {c.distribution for c in registry.components()} == {"daps-kit"}
+
+
+def command(site: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, which sees what is in `site`."""
+    environment = {key: value for key, value in os.environ.items() if key != "DAPS_KIT_DISABLE"}
+    environment |= {"PYTHONPATH": str(site), "COLUMNS": "400"} | variables
+    program = [sys.executable, "-c", "from daps_kit.cli import main; main()", *words]
+    return subprocess.run(program, env=environment, cwd=site, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_starts_whatever_is_installed(install: Install, tmp_path: Path) -> None:
+    """Every fault at once: each is named with what helps, and none is in the way of what works."""
+    for name, (source, _, _) in BROKEN.items():
+        install(f"bad-{name.replace(' ', '-')}", source)
+    install("gone-away", None)
+    install("other-host", GOOD, requires=("daps-kit>=99",))
+    install("first", GOOD)
+    install("second", GOOD)
+    install("chatty", "print('hello')\n" + GOOD.replace('"sharpen"', '"chat"'))
+    install("sleepy", "import time\ntime.sleep(1.1)\n" + GOOD.replace('"sharpen"', '"sleep"'))
+    site = tmp_path / "site"
+
+    listed = command(site, "list", "operators", "--json")
+    assert listed.returncode == 0, listed.stderr
+    names = [c["name"] for c in json.loads(listed.stdout)]
+    assert {"gaussian_blur", "sharpen", "chat", "sleep"} <= set(names)
+    assert names.count("sharpen") == 2
+
+    report = command(site, "plugins")
+    assert report.returncode == 0, report.stderr
+    lines = report.stdout.splitlines()
+    for name, (_, error, remedy) in BROKEN.items():
+        start = f"bad-{name.replace(' ', '-')}:main"
+        (row,) = [line for line in lines if line.split()[:1] == [start]]
+        assert row.split()[1:3] == ["1.2", "broken"]
+        (said,) = [line for line in lines if line.startswith(f"{start}: ")]
+        assert error in said
+        assert remedy in said
+    text = report.stdout
+    assert (
+        "gone-away:main: ModuleNotFoundError: No module named 'gone_away'; its own module is not there"
+        in text
+    )
+    assert "other-host:main: other-host 1.2 asks for daps-kit >=99, this is daps-kit" in text
+    assert "chatty:main: it printed while it was imported: hello" in text
+    assert re.search(r"sleepy:main: its import takes 1\.[1-9] s of every command", text)
+
+    shown = command(site, "show", "operator/sharpen")
+    assert shown.returncode == 2
+    assert "(first 1.2, second 1.2): write first/sharpen or second/sharpen" in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [(["--no-plugins"], {}), ([], {"DAPS_KIT_DISABLE": "*"}), ([], {"DAPS_KIT_DISABLE": "Bad_One,sleepy"})],
+    ids=["flag", "all", "by name"],
+)
+def test_what_is_switched_off_is_not_imported(
+    install: Install, tmp_path: Path, words: list[str], variables: dict[str, str]
+) -> None:
+    for name in ("bad-one", "sleepy"):
+        install(name, f"open({str(tmp_path / name)!r}, 'w').close()\n" + GOOD)
+    report = command(tmp_path / "site", *words, "plugins", "--json", **variables)
+    status = {p["distribution"]: p["status"] for p in json.loads(report.stdout)}
+    assert status["bad-one"] == status["sleepy"] == "disabled"
+    assert status["daps-kit"] == "ok"
+    assert not (tmp_path / "bad-one").exists()
+    assert not (tmp_path / "sleepy").exists()
 
 
 def test_unknown_names() -> None:
