@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from daps_kit.errors import ComponentError, did_you_mean
@@ -54,13 +53,22 @@ class Copies:
 
 
 def copied(module: nn.Module) -> Any:
-    """Return a copy that shares nothing that calls may change."""
-    if isinstance(module, Physics):
-        return module.clone()  # a physics may hold generators, which deepcopy does not take
+    """Return a copy that shares nothing that calls may change, but random generators, which deepcopy does not take."""
+    generators = {
+        id(v): v for part in _parts(module) for v in vars(part).values() if isinstance(v, torch.Generator)
+    }
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, generators)
     except TypeError:  # a wrapper of a library in another language
         return copy.copy(module)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all within it, a physics' plain list of others included."""
+    for part in module.modules():
+        yield part
+        for member in getattr(part, "physics_list", ()):
+            yield from _parts(member)
 
 
 def _convert(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -72,13 +80,11 @@ def _convert(module: nn.Module, dtype: torch.dtype, device: torch.device) -> Non
             return t.to(device, wide)
         return t.to(device, dtype) if t.is_floating_point() else t.to(device)
 
-    for part in module.modules():
+    for part in _parts(module):
         remembered = vars(part).get("dtype")
         if isinstance(remembered, torch.dtype):
             part.dtype = wide if remembered.is_complex else dtype
-        for member in getattr(part, "physics_list", ()):  # a plain list, which modules() does not see
-            _convert(member, dtype, device)
-    module._apply(tensor)
+        part._apply(tensor, recurse=False)
 
 
 def find(name: str, modules: list[Any], base: type | None = None) -> Any:

@@ -25,6 +25,7 @@ FOLDER = tempfile.TemporaryDirectory()
 TABLE = physics_table.table(physics_table.files(Path(FOLDER.name)))
 NOT_LINEAR = {"phase retrieval", "phase retrieval, structured", "ptychography"}
 WITH_COUNTS = {"blur with photon noise", "tomography in counts"}
+EXPECTED = {"single-pixel camera": {"same_seed_same_operator": "its patterns are not drawn"}}
 ABOUT_SETTINGS = ("settings_described", "settings_import_is_light")
 
 # For a Gaussian prior each level is exact; denoising the last would not be.
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # deepinv's own deprecations
 def conformance() -> list:
     parameters = []
     for name, (settings, shape) in TABLE.items():
-        for case in cases("operator", settings, shape, name=name):
+        for case in cases("operator", settings, shape, name=name, expected_failures=EXPECTED.get(name)):
             # The settings are of one class: looked at once.
             if name == "denoising" or not case.id.endswith(ABOUT_SETTINGS):
                 parameters.append(case)
