@@ -18,8 +18,11 @@ from daps_kit.settings import (
     FloatRange,
     IntRange,
     OperatorSettings,
+    TrainerSettings,
     resolve_path,
 )
+
+from .blur_settings import TrainBlur
 
 if TYPE_CHECKING:
     import torch
@@ -196,14 +199,16 @@ class PhaseRetrieval(OperatorSettings):
 
 
 class NonlinearBlur(DrawnOperatorSettings):
-    """Nonlinear blur: a network that learnt the blur of real cameras, steered by a kernel code."""
+    """Nonlinear blur: a network that learnt what shaken cameras do, steered by a kernel code."""
 
     name = "nonlinear_blur"
     weights: Annotated[
-        Literal["published"] | Path, _one_of_or_file("published", suffixes=(".pth", ".safetensors"))
+        Literal["embedded", "published"] | Path,
+        _one_of_or_file("embedded", "published", suffixes=(".pth", ".safetensors")),
     ] = Field(
-        "published",
-        description="'published' (GOPRO_wVAE.pth in the cache folder), or a .pth or .safetensors file",
+        "embedded",
+        description="'embedded' (small, shakes of up to 16 pixels; comes with the package), 'published' "
+        "(GOPRO_wVAE.pth in the cache folder), or a .pth or .safetensors file, such as `daps-kit train` writes",
     )
     kernel: Annotated[
         Literal["published", "random"] | Path, _one_of_or_file("published", "random", suffixes=(".npy",))
@@ -238,3 +243,9 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
         PhaseRetrieval,
         NonlinearBlur,
     ]
+
+
+@hookimpl
+def daps_trainers() -> Iterable[type[TrainerSettings]]:
+    """Return the settings of what `daps-kit train` trains here."""
+    return [TrainBlur]

@@ -18,7 +18,6 @@ codes come from an encoder that sees a sharp image and its blurred twin.
 
 from __future__ import annotations
 
-import copy
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daps_kit.errors import UserError
+
+from .coded_blur import CodedBlur
 
 __all__ = ["BlurNetwork", "BlurNetworkConfig", "config_of", "load_blur_network"]
 
@@ -119,7 +120,7 @@ class Adapter(nn.Module):
         return self.model(features, code).tanh_()  # type: ignore[no-any-return]
 
 
-class BlurNetwork(nn.Module):
+class BlurNetwork(CodedBlur):
     """Blur images on [0, 1] by a kernel code.
 
     Args:
@@ -129,7 +130,7 @@ class BlurNetwork(nn.Module):
     def __init__(self, config: BlurNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self._in_precision: dict[torch.dtype, BlurNetwork] = {}
+        self.channels, self.kernel_dim, self.stride = config.channels, config.kernel_dim, config.stride
         width, tail = config.width, config.tail
 
         def activation() -> nn.Module:
@@ -169,13 +170,9 @@ class BlurNetwork(nn.Module):
         adapted = self.adapter(features, code.expand(len(u), -1, -1, -1))
         return self.recon_trunk(adapted).add_(u)  # type: ignore[no-any-return]
 
-    def like(self, x: Tensor) -> BlurNetwork:
-        """Return the network in the precision of `x`: itself, or a copy that is made once."""
-        if x.dtype == self.recon_trunk[-1].weight.dtype:
-            return self
-        if x.dtype not in self._in_precision:
-            self._in_precision[x.dtype] = copy.deepcopy(self).to(x.dtype)
-        return self._in_precision[x.dtype]
+    def code_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return how many squares of the stride cover the image, down and across."""
+        return -(-height // self.stride), -(-width // self.stride)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> BlurNetworkConfig:

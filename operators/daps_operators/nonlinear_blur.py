@@ -1,10 +1,11 @@
 r"""Nonlinear blur: A(x) = clip(2 b(x / 2 + 1 / 2, k) - 1, -1, 1), with b the blur network and k its kernel code.
 
-Images whose sides are no multiples of what the network takes are reflected at their borders before it and cropped
-after it; the code has a vector for each square of the bordered image.
+Images are reflected at their borders, to what the network takes multiples of and needs around them, and cropped after
+it. The code of the published network has a vector for each square of the bordered image, that of the embedded one a
+single vector: a shake is the same everywhere.
 
 Source: Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse Problems", ICLR 2023, for the task;
-`bkse` for the network.
+`bkse` for the published network, `blur_network` for the embedded one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from daps_kit.checkpoints import cache_folder
 from daps_kit.contracts import Noise, Operator, Shape
 from daps_kit.errors import UserError
 
-from .bkse import BlurNetwork, load_blur_network
+from .blur_weights import load_blur
+from .coded_blur import CodedBlur
 from .files import read_array
 from .reflection import Border, reflect
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["NonlinearBlur", "build_nonlinear_blur", "published_weights"]
 
 PUBLISHED = "GOPRO_wVAE.pth"
+EMBEDDED = Path(__file__).parent / "weights" / "blur64.safetensors"
 DOWNLOAD = "https://drive.google.com/file/d/1vRoDpIsrTRYZKsOMPNbPcMtFDpCT6Foy"
 
 
@@ -45,18 +48,18 @@ class NonlinearBlur(Operator):
         code: kernel codes [1 or B, kernel_dim, h, w] with (h, w) = `code_size(network, shape)`.
     """
 
-    def __init__(self, shape: Shape, noise: Noise, network: BlurNetwork, code: Tensor) -> None:
+    def __init__(self, shape: Shape, noise: Noise, network: CodedBlur, code: Tensor) -> None:
         super().__init__(shape, noise)
         self.network = network
         self.code = code
-        stride = network.config.stride
-        self._vertical, self._horizontal = (_border(side, stride) for side in shape[1:])
+        self._vertical, self._horizontal = (_border(side, network) for side in shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred images, [B, C, H, W] in [-1, 1]."""
         u = reflect(x / 2 + 0.5, self._vertical, self._horizontal)
         blurred = self.network.like(u)(u, self.code.to(u))
-        (top, left), (height, width) = (self._vertical[0], self._horizontal[0]), self.shape[1:]
+        top, left = (border[0] - self.network.margin for border in (self._vertical, self._horizontal))
+        height, width = self.shape[1:]
         y: Tensor = (2 * blurred[..., top : top + height, left : left + width] - 1).clamp(-1, 1)
         return y
 
@@ -74,10 +77,9 @@ class NonlinearBlur(Operator):
         return cls(first.shape, first.noise, blurs[0].network, torch.cat([blur.code for blur in blurs]))
 
 
-def code_size(network: BlurNetwork, shape: Shape) -> tuple[int, int]:
+def code_size(network: CodedBlur, shape: Shape) -> tuple[int, int]:
     """Return how many code vectors an image has, down and across."""
-    stride = network.config.stride
-    return -(-shape[1] // stride), -(-shape[2] // stride)
+    return network.code_size(*shape[1:])
 
 
 def published_weights() -> Path:
@@ -93,18 +95,20 @@ def build_nonlinear_blur(
     Raises:
         UserError: the weights are missing or damaged, or the code or the images do not fit them.
     """
-    path = published_weights() if settings.weights == "published" else Path(settings.weights)
-    if not path.is_file():
-        raise UserError(
-            f"nonlinear_blur needs weights that are not there: download {PUBLISHED} (461 MB) from {DOWNLOAD} "
-            f"and save it as {path}, or set `weights` to where it is"
-        )
+    path = EMBEDDED if settings.weights == "embedded" else Path(settings.weights)
+    if settings.weights == "published":
+        path = published_weights()
+        if not path.is_file():
+            raise UserError(
+                f"nonlinear_blur needs weights that are not there: download {PUBLISHED} (461 MB) from {DOWNLOAD} "
+                f"and save it as {path}, or set `weights` to where it is, or to embedded"
+            )
     network = _network(path, path.stat().st_mtime_ns, str(device))
-    if shape[0] != network.config.channels:
+    if shape[0] != network.channels:
         raise UserError(
-            f"the blur network {path} takes images of {network.config.channels} channels, got {shape[0]}"
+            f"the blur network {path} takes images of {network.channels} channels, got {shape[0]}"
         )
-    dimensions = (network.config.kernel_dim, *code_size(network, shape))
+    dimensions = (network.kernel_dim, *code_size(network, shape))
     if isinstance(settings.kernel, Path):
         code = _read_code(settings.kernel, dimensions)
     elif settings.kernel == "random":
@@ -117,9 +121,9 @@ def build_nonlinear_blur(
 
 
 @lru_cache(maxsize=1)
-def _network(path: Path, modified: int, device: str) -> BlurNetwork:
+def _network(path: Path, modified: int, device: str) -> CodedBlur:
     """Return the network of a file, which images with a code of their own share."""
-    return load_blur_network(path).to(device)
+    return load_blur(path).to(device)
 
 
 def _read_code(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
@@ -134,7 +138,7 @@ def _read_code(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(code.reshape(dimensions[0], -1, 1) if code.ndim == 1 else code, dimensions).copy()
 
 
-def _border(side: int, stride: int) -> Border:
-    """Return how many pixels an axis lacks to a multiple of the stride, half of them on each side."""
-    lacking = -side % stride
-    return lacking // 2, lacking - lacking // 2
+def _border(side: int, network: CodedBlur) -> Border:
+    """Return the margin and how many pixels an axis lacks to a multiple of the stride, half of them on each side."""
+    lacking = -side % network.stride
+    return network.margin + lacking // 2, network.margin + lacking - lacking // 2

@@ -245,7 +245,7 @@ def test_no_code_is_run_from_a_weights_file(tmp_path):
 def test_missing_published_weights_say_what_to_download(monkeypatch, tmp_path):
     monkeypatch.setenv("DAPS_KIT_CACHE", str(tmp_path))
     with pytest.raises(UserError) as caught:
-        NonlinearBlurSettings().build(shape=(3, 256, 256), seed=0, device=CPU)
+        NonlinearBlurSettings(weights="published").build(shape=(3, 256, 256), seed=0, device=CPU)
     message = str(caught.value)
     assert "\n" not in message
     assert "GOPRO_wVAE.pth" in message
@@ -266,7 +266,9 @@ def test_weights_in_the_cache_are_found_and_shared(monkeypatch, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     torch.save(drawn_weights(TINY), published_weights())
     first, second = (
-        NonlinearBlurSettings(kernel="random").build(shape=(3, 16, 16), seed=seed, device=CPU)
+        NonlinearBlurSettings(weights="published", kernel="random").build(
+            shape=(3, 16, 16), seed=seed, device=CPU
+        )
         for seed in (0, 1)
     )
     assert first.network is second.network
