@@ -56,7 +56,11 @@ class Operator(ABC):
         shape: (C, H, W) of the images it takes.
         noise: the noise model of its measurements.
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
+        many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
+            then start more than once.
     """
+
+    many_modes: bool = False
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
         self.shape = shape
@@ -140,6 +144,7 @@ class _StackedOperator(Operator):
     def __init__(self, operators: Sequence[Operator]) -> None:
         super().__init__(operators[0].shape, operators[0].noise)
         self.operators = list(operators)
+        self.many_modes = any(operator.many_modes for operator in operators)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(x, 1), strict=True)

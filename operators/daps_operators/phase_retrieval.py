@@ -40,6 +40,8 @@ class PhaseRetrieval(Operator):
     The measurement is [B, C, H + 2 p_h, W + 2 p_w], in units of the image on [0, 1].
     """
 
+    many_modes = True
+
     def __init__(self, shape: Shape, noise: Noise, oversample: float = 2.0) -> None:
         super().__init__(shape, noise)
         _, height, width = shape

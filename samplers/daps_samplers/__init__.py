@@ -149,7 +149,7 @@ class RandomiseThenOptimise(KernelSettings):
 
     name = "rto"
     newton_steps: int = Field(2, ge=1, description="Gauss-Newton steps at each level at most")
-    cg_steps: int = Field(8, ge=1, description="steps of conjugate gradients in each at most")
+    cg_steps: int = Field(5, ge=1, description="steps of conjugate gradients in each at most")
     accuracy: float = Field(
         0.02,
         gt=0,
@@ -251,9 +251,7 @@ class AnnealingSettings(_ScheduleSettings):
     """The noise levels that a run passes through (images lie in [-1, 1])."""
 
     levels: int | None = Field(None, ge=1, description="how many noise levels; by the budget where not given")
-    sigma_max: float | None = Field(
-        None, gt=0, description="the first; 10 for linear operators and 50 for others where not given"
-    )
+    sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
     sigma_min: float | None = Field(
         None, gt=0, description="the last; the noise of the measurement, within 0.01 and 0.1, where not given"
     )
@@ -295,8 +293,14 @@ class Daps(SamplerSettings):
     name = "daps"
     budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2)] = Field(
         "balanced",
-        description="network calls of a sample: fast (21), balanced (51), accurate (101) or a number; "
-        "of no effect where annealing.levels is given",
+        description="network calls of a sample: fast (9; 25 where the operator is not linear), balanced (21; "
+        "41), accurate (101) or a number; of no effect where annealing.levels is given",
+    )
+    restarts: int | None = Field(
+        None,
+        ge=1,
+        description="starts that pass the levels from sigma 4 up, of which the one with the least residual goes on; if "
+        "not given, 4 for an operator with many modes (phase retrieval) where annealing.levels is not given, else 1",
     )
     annealing: AnnealingSettings = Field(AnnealingSettings(), description="the noise levels of the run")
     ode: OdeSettings = Field(OdeSettings(), description="how the prior guesses x0hat from x_t")
@@ -366,6 +370,7 @@ class Daps(SamplerSettings):
             prior_sigma_min=self.prior_sigma_min,
             spread=self.spread,
             budget=self.budget,
+            restarts=self.restarts,
             final_denoise=self.final_denoise,
             latent_gradient_clip=self.latent_gradient_clip,
         )

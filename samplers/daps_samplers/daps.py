@@ -6,8 +6,9 @@ Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each le
     2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
     3. x_t   = x0y + sigma_{i+1} n
 
-and the last x0y, denoised once more or not, is the sample. x_t is always x0 + sigma n, unscaled; a latent prior makes
-x0 the latent.
+and the last x0y, denoised once more or not, is the sample. Where the operator has many modes, several starts pass the
+highest levels and the one whose x0y explains the measurement best goes on (`plan`). x_t is always x0 + sigma n,
+unscaled; a latent prior makes x0 the latent.
 
 As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau. By
 default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a level, with the covariance that the
@@ -19,17 +20,27 @@ arXiv 2407.01521, Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, Kernel, Operator, Prior, RandomStreams, Sampler, Step, Target
+from daps_kit.contracts import (
+    Covariance,
+    Kernel,
+    Operator,
+    Prior,
+    RandomStreams,
+    Sampler,
+    Step,
+    Target,
+)
 
 from .annealing import Annealing
 from .ode import ProbabilityFlow
-from .plan import Budget, complete
+from .plan import Budget, complete, search_levels
 from .target import DecodedOperator, ExactScoreTarget, GaussianTarget, Isotropic
 
 __all__ = ["DAPS"]
@@ -38,7 +49,34 @@ PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
 Spread = Literal["auto", "sigma", "calibrated"]
 
 UNEXPLAINED = 1.1
-"""Residual, in standard deviations of the noise, from which a user is told."""
+"""Residual of a result, in standard deviations of the noise, from which a user is told."""
+
+
+@dataclass
+class _Run:
+    """A problem, and what has been said and seen while it is sampled.
+
+    Attributes:
+        least: the smallest residual of each sample so far, [B]; kept for operators with many modes.
+        round, rounds: levels passed so far, those of all starts, and how many there will be.
+    """
+
+    prior: Prior
+    operator: Operator
+    y: Tensor
+    streams: RandomStreams
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    sigmas: list[float]
+    rounds: int
+    messages: tuple[str, ...]
+    least: Tensor
+    round: int = 0
+    said: set[str] = field(default_factory=set)
+
+    def noise(self, level: int) -> Tensor:
+        """Draw noise of the level, [B, ...]."""
+        return self.sigmas[level] * self.streams.normal(self.shape, self.dtype)
 
 
 class DAPS(Sampler):
@@ -59,6 +97,8 @@ class DAPS(Sampler):
             'auto': 'calibrated' where x0hat = E[x0 | x_t], for which it holds (no ODE is solved and prior_score is
             'gaussian' or 'score-t'), else 'sigma'.
         budget: network calls of a sample, where the annealing does not say how many levels there are.
+        restarts: how many starts pass the levels from sigma 4 up, of which the one with the least residual goes on, for
+            each sample; None: see `plan`.
         final_denoise: whether the last x0y is denoised once, at the noise level of a draw from the last C: what a
             Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
         latent_gradient_clip: see `DecodedOperator`.
@@ -74,6 +114,7 @@ class DAPS(Sampler):
         prior_sigma_min: float = 0.01,
         spread: Spread = "auto",
         budget: Budget = "balanced",
+        restarts: int | None = None,
         final_denoise: bool | None = None,
         latent_gradient_clip: float | None = None,
     ) -> None:
@@ -84,16 +125,16 @@ class DAPS(Sampler):
         if spread == "auto":
             direct = ode.steps == 0 and prior_score in ("gaussian", "score-t")
             spread = "calibrated" if direct else "sigma"
-        self.spread, self.budget = spread, budget
+        self.spread, self.budget, self.restarts = spread, budget, restarts
         self.final_denoise = ode.steps == 0 if final_denoise is None else final_denoise
         self.latent_gradient_clip = latent_gradient_clip
 
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
-        """Yield one Step a level; the x0y of the last, decoded by the prior, is the sample.
+        """Yield one Step a level, of every start; the x0y of the last, decoded by the prior, is the sample.
 
         Random numbers are drawn in a fixed order: x_t at the start; at each level those of the kernel and then, except
-        at the last, those of x_t. A sample that becomes not-a-number is reported as failed and goes on from its x0hat,
-        so that the others are not disturbed; the run ends early only when all have failed.
+        at the last, those of x_t; one start after the other. A sample that becomes not-a-number is reported as failed
+        and goes on from its x0hat, so that the others are not disturbed; the run ends early only when all have failed.
 
         Raises:
             ValueError: the number of streams is not that of the measurements.
@@ -104,52 +145,79 @@ class DAPS(Sampler):
         problem = (
             DecodedOperator(operator, prior, shape, self.latent_gradient_clip) if prior.latent else operator
         )
-        dtype = y.dtype if y.is_floating_point() else torch.float32
-        annealing = complete(
+        sigmas, starts = complete(
             self.annealing,
             self.budget,
+            self.restarts,
             problem,
             y,
             calls=self.ode.calls + (self.prior_score in ("score-t", "score-min") and self.ode.steps > 0),
             last_calls=int(self.final_denoise),
+            within=prior.sigma_range,
         )
-        sigmas = annealing.sigmas(prior.sigma_range)
-        messages = self._remarks(prior, sigmas[-1])
-        said = set(messages)
+        search = search_levels(sigmas) if starts > 1 else 0
+        run = _Run(
+            prior,
+            problem,
+            y,
+            streams,
+            shape,
+            y.dtype if y.is_floating_point() else torch.float32,
+            sigmas,
+            rounds=len(sigmas) + (starts - 1) * search,
+            messages=self._remarks(prior, sigmas[-1]),
+            least=torch.full((len(y),), torch.inf, device=y.device),
+        )
+        nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        if not search:
+            yield from self._levels(run, range(len(sigmas)), run.noise(0), nobody)
+            return
+        best = torch.full((len(y),), torch.inf, device=y.device)
+        chosen, failed = torch.zeros(len(y), *shape, dtype=run.dtype, device=y.device), ~nobody
+        for _ in range(starts):
+            x0y, lost = yield from self._levels(run, range(search), run.noise(0), nobody)
+            found = _residual(problem, x0y, y).masked_fill(lost, torch.inf)
+            better = found < best
+            best, failed = torch.minimum(best, found), failed & ~better
+            chosen = _replace(better, chosen, x0y)
+        if search < len(sigmas) and not bool(failed.all()):
+            yield from self._levels(run, range(search, len(sigmas)), chosen + run.noise(search), failed)
 
-        failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
-        x_t = sigmas[0] * streams.normal(shape, dtype)
-        for level, sigma in enumerate(sigmas):
-            step, x0y = self._level(prior, problem, y, streams, x_t, failed, level, len(sigmas), sigma)
-            news = [text for text in step.info.extra.pop("messages", ()) if text not in said]
-            said.update(news)
-            step.messages = (*messages, *news, *step.messages)
-            messages, failed = (), step.failed
-            if level + 1 == len(sigmas) and self.kernel.tau is None:
-                step.messages = (*step.messages, *_unexplained(problem, x0y, y, failed))
-            if level + 1 == len(sigmas) and self.final_denoise:
-                clean = self._denoised(prior, x0y, sigma, streams)
+    def _levels(
+        self, run: _Run, levels: range, x_t: Tensor, failed: Tensor
+    ) -> Generator[Step, None, tuple[Tensor, Tensor]]:
+        """Yield the Steps of some levels from x_t; return the last x0y and which samples have failed."""
+        x0y = x_t
+        for level in levels:
+            step, x0y = self._level(run, x_t, failed, level)
+            run.said.update(run.messages)
+            news = [text for text in step.info.extra.pop("messages", ()) if text not in run.said]
+            run.said.update(news)
+            step.messages = (*run.messages, *news, *step.messages)
+            run.messages, failed = (), step.failed
+            if self.kernel.tau is None and run.operator.many_modes:
+                run.least = torch.minimum(
+                    run.least, _residual(run.operator, x0y, run.y).nan_to_num(torch.inf)
+                )
+            last = level + 1 == len(run.sigmas)
+            if last and self.kernel.tau is None:
+                step.messages = (*step.messages, *_unexplained(run, x0y, failed))
+            if last and self.final_denoise:
+                clean = self._denoised(run.prior, x0y, run.sigmas[level], run.streams)
                 step.x0y = _replace(failed, clean, step.x0y)
             yield step
             if bool(failed.all()):
-                return
-            if level + 1 < len(sigmas):
-                x_t = x0y + sigmas[level + 1] * streams.normal(shape, dtype)
+                break
+            if level + 1 in levels:
+                x_t = x0y + run.noise(level + 1)
+        return x0y, failed
 
     @torch.no_grad()
-    def _level(
-        self,
-        prior: Prior,
-        operator: Operator,
-        y: Tensor,
-        streams: RandomStreams,
-        x_t: Tensor,
-        failed: Tensor,
-        level: int,
-        levels: int,
-        sigma: float,
-    ) -> tuple[Step, Tensor]:
+    def _level(self, run: _Run, x_t: Tensor, failed: Tensor, level: int) -> tuple[Step, Tensor]:
         """Return the Step of one level, and its x0y with something finite in the place of failed samples."""
+        prior, operator, y, streams = run.prior, run.operator, run.y, run.streams
+        sigma, levels, place = run.sigmas[level], len(run.sigmas), run.round
+        run.round += 1
         x0hat = self.ode.solve(prior, x_t, sigma)
         blind = ~_finite(x0hat)
         x0hat = _replace(blind, x0hat, torch.zeros_like(x0hat))
@@ -159,7 +227,7 @@ class DAPS(Sampler):
         if info.diverged is not None:
             lost = lost | info.diverged.to(lost.device)
 
-        where = f"level {level + 1} of {levels}, sigma {sigma:.3g}"
+        where = f"level {place + 1} of {run.rounds}, sigma {sigma:.3g}"
         messages = []
         if bool((blind & ~failed).any()):
             messages.append(f"{_names(blind & ~failed)} at {where}: the prior's denoiser gave not-a-number")
@@ -169,7 +237,7 @@ class DAPS(Sampler):
         failed = failed | blind | lost
         x0y = _replace(lost, x0y, x0hat)
         reported = _replace(failed, x0y, torch.full_like(x0y, torch.nan))
-        return Step(level, levels, sigma, x_t, x0hat, reported, failed, info, tuple(messages)), x0y
+        return Step(place, run.rounds, sigma, x_t, x0hat, reported, failed, info, tuple(messages)), x0y
 
     def target(
         self,
@@ -253,22 +321,40 @@ class DAPS(Sampler):
 
 
 @torch.no_grad()
-def _unexplained(operator: Operator, x: Tensor, y: Tensor, failed: Tensor) -> list[str]:
+def _residual(operator: Operator, x: Tensor, y: Tensor) -> Tensor:
+    """Return the residual in standard deviations of the noise, [B]."""
+    return operator.residual(x, y)
+
+
+@torch.no_grad()
+def _unexplained(run: _Run, x: Tensor, failed: Tensor) -> list[str]:
     """Return what to say of samples whose residual is too large for the noise, by the chi-square test.
 
     For the true image the mean squared residual of n numbers is 1 within sqrt(2 / n), in units of the noise's variance;
-    five times that is no chance. What is within 10 % is left to the error of the prior.
+    five times that is no chance. What is within 10 % is left to the error of the prior. An operator with many modes may
+    end in a wrong one, whose residual is little larger; but then it was too large at every level, while in the right
+    mode the draws at middle levels, where the prior leaves them room, explain the measurement.
     """
-    residual = operator.residual(x, y)
-    count = y[0].numel() if operator.observed is None else float(operator.observed.sum((-3, -2, -1)).min())
-    limit = max(UNEXPLAINED, (1 + 5 * (2 / max(count, 1)) ** 0.5) ** 0.5)
-    high = (residual > limit) & ~failed
-    if not bool(high.any()):
-        return []
-    return [
-        f"{_names(high)}: the residual is up to {float(residual[high].max()):.2f} standard deviations of the noise, so "
-        "the measurement is not explained; try another run, more levels (sampler.budget), or look at operator.noise"
-    ]
+    residual, y, observed = _residual(run.operator, x, run.y), run.y, run.operator.observed
+    count = y[0].numel() if observed is None else float(observed.sum((-3, -2, -1)).min())
+    chance = (1 + 5 * (2 / max(count, 1)) ** 0.5) ** 0.5
+    high = (residual > max(UNEXPLAINED, chance)) & ~failed
+    wrong = run.least.isfinite() & (run.least > chance) & ~failed
+    told = []
+    if bool(wrong.any()):
+        told.append(
+            f"{_names(wrong)}: no level explains the measurement, the least residual is "
+            f"{float(run.least[wrong].max()):.3f} standard deviations of the noise where chance allows {chance:.3f}; "
+            "the result is likely wrong: try another run"
+        )
+    high = high & ~wrong
+    if bool(high.any()):
+        told.append(
+            f"{_names(high)}: the residual is up to {float(residual[high].max()):.2f} standard deviations of the "
+            "noise, so the measurement is not explained; try another run, more levels (sampler.budget), or look at "
+            "operator.noise"
+        )
+    return told
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-r"""What a run does where its settings leave it open: how many noise levels, from where to where.
+r"""What a run does where its settings leave it open: how many noise levels, from where to where, how many starts.
 
-levels     a budget of network calls, less the one that denoises the result, over the calls a level makes
-sigma_max  10 for a linear operator: p(x0 | x_t, y) is then a Gaussian at every level, which is found from anywhere.
-           50 for others: they may have many modes, and annealing has to begin where the prior sees only one
-sigma_min  the noise of the measurement, kept within 0.01 and 0.1 (images lie in [-1, 1])
+sigma_max  10, where the prior sees little but the mean of its images (they lie in [-1, 1])
+sigma_min  the noise of the measurement, kept within 0.01 and 0.1
+restarts   1, but 4 for an operator with many modes: so many starts go down to sigma 4, where their residuals tell which
+           of them are in a wrong mode, and the best of each sample goes on
+levels     as many as a budget of network calls pays for, the starts and the denoising of the result included
 """
 
 from __future__ import annotations
@@ -19,40 +20,74 @@ if TYPE_CHECKING:
 
     from .annealing import Annealing
 
-__all__ = ["BUDGETS", "Budget", "complete"]
+__all__ = ["BUDGETS", "Budget", "complete", "search_levels"]
 
 Budget = Literal["fast", "balanced", "accurate"] | int
 
-BUDGETS = {"fast": 21, "balanced": 51, "accurate": 101}
-"""Network calls of the budgets that have names."""
+BUDGETS = {"fast": (9, 25), "balanced": (21, 41), "accurate": (101, 101)}
+"""Network calls of the budgets that have names, for linear operators and for others."""
 
-CONVEX_SIGMA_MAX, SIGMA_MAX = 10.0, 50.0
+SIGMA_MAX = 10.0
 SIGMA_MIN = (0.01, 0.1)
+RESTARTS = 4
+SEARCH_END = 4.0
+"""Noise level down to which restarts go."""
 
 
 def complete(
-    annealing: Annealing, budget: Budget, operator: Operator, y: Tensor, *, calls: int, last_calls: int
-) -> Annealing:
-    """Return the annealing with everything decided that its settings leave open.
+    annealing: Annealing,
+    budget: Budget,
+    restarts: int | None,
+    operator: Operator,
+    y: Tensor,
+    *,
+    calls: int,
+    last_calls: int,
+    within: tuple[float, float] = (0.0, math.inf),
+) -> tuple[list[float], int]:
+    """Return the noise levels, largest first, and the number of starts.
 
     Args:
         annealing: levels, sigma_max and sigma_min, None where they are left open.
         budget: network calls of a sample, or a name in `BUDGETS`; of use only where `levels` is None.
+        restarts: starts, None where that is left open: then there are several only if the levels are left open too.
         operator: the operator as a function of x0.
         y: the measurement.
         calls: network calls of a level.
         last_calls: network calls after the last level.
+        within: noise levels that the prior knows.
     """
-    levels, high, low = annealing.levels, annealing.sigma_max, annealing.sigma_min
-    if levels is None:
-        total = BUDGETS[budget] if isinstance(budget, str) else budget
-        levels = max(1, (total - last_calls) // calls)
+    linear = isinstance(operator, LinearOperator)
+    total = BUDGETS[budget][not linear] if isinstance(budget, str) else budget
+    high, low = annealing.sigma_max, annealing.sigma_min
     if high is None:
-        chosen = CONVEX_SIGMA_MAX if isinstance(operator, LinearOperator) else SIGMA_MAX
-        high = chosen if low is None else max(chosen, 10 * low)
+        high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
     if low is None:
         low = min(max(noise_level(operator, y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
-    return replace(annealing, levels=levels, sigma_max=high, sigma_min=low)
+    starts = restarts or 1
+    many = restarts is None and annealing.levels is None and operator.many_modes
+    if many and total >= 4 * RESTARTS * calls:
+        starts = RESTARTS
+
+    def grid(levels: int) -> list[float]:
+        return replace(annealing, levels=levels, sigma_max=high, sigma_min=low).sigmas(within)
+
+    if annealing.levels is not None:
+        return grid(annealing.levels), starts
+    levels = max(1, (total - last_calls) // calls)
+    while levels > 1 and calls * _rounds(grid(levels), starts) + last_calls > total:
+        levels -= 1
+    return grid(levels), starts
+
+
+def search_levels(sigmas: list[float]) -> int:
+    """Return how many of the levels each start passes: those from `SEARCH_END` up, and at least the first."""
+    return max(1, sum(sigma >= SEARCH_END for sigma in sigmas))
+
+
+def _rounds(sigmas: list[float], starts: int) -> int:
+    """Return how many levels are passed in all."""
+    return len(sigmas) + (starts - 1) * search_levels(sigmas)
 
 
 def noise_level(operator: Operator, y: Tensor) -> float:

@@ -47,7 +47,7 @@ class RandomiseThenOptimise(Kernel):
     advice = "look at the operator and at the measurement: the objective is not a number where it starts"
 
     def __init__(
-        self, newton_steps: int = 2, cg_steps: int = 8, accuracy: float = 0.02, *, tau: float | None = None
+        self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.02, *, tau: float | None = None
     ) -> None:
         self.newton_steps, self.cg_steps, self.accuracy, self.tau = newton_steps, cg_steps, accuracy, tau
 

@@ -152,7 +152,7 @@ class DecodedOperator(Operator):
     ) -> None:
         super().__init__(shape, operator.noise)  # type: ignore[arg-type]
         self.operator, self.prior, self.gradient_clip = operator, prior, gradient_clip
-        self.observed = operator.observed
+        self.observed, self.many_modes = operator.observed, operator.many_modes
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A(decode(z)), differentiable."""

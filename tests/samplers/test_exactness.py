@@ -258,7 +258,7 @@ def test_a_measurement_that_is_not_explained_is_named():
     assert not any(step.messages for step in steps[1:-1])
 
 
-@pytest.mark.parametrize(("budget", "levels"), [("fast", 20), ("balanced", 50), ("accurate", 100), (7, 6)])
+@pytest.mark.parametrize(("budget", "levels"), [("fast", 8), ("balanced", 20), ("accurate", 100), (7, 6)])
 def test_a_budget_is_kept(budget, levels):
     prior, operator = smooth_prior(), make("identity")
     calls = []
