@@ -8,48 +8,22 @@ from typing import Literal
 
 import pytest
 from pydantic import Field, model_validator
+from recipe_text import MINIMAL, load, problems, write
 
 import daps_kit
 from daps_kit.data import ImagesData, PriorData
 from daps_kit.document import installed_recipes
 from daps_kit.errors import RecipeError
-from daps_kit.recipe import Recipe, load_recipe, resolved_yaml, to_yaml
+from daps_kit.recipe import load_recipe, resolved_yaml, to_yaml
 from daps_kit.registry import Registry, default_registry
 from daps_kit.sections import read_section
 from daps_kit.settings import FilePath, KernelSettings, SamplerSettings, Settings
-
-MINIMAL = """\
-format: 1
-data: {use: prior, count: 2}
-prior: {use: gaussian}
-operator: {use: identity}
-"""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(name: str, text: str) -> str:
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    Path(name).write_text(text, encoding="utf-8")
-    return name
-
-
-def load(text: str, *overrides: str, registry: Registry | None = None) -> Recipe:
-    (recipe,) = load_recipe(write("r.yaml", text), overrides, registry=registry)
-    return recipe
-
-
-def problems(text: str, *overrides: str, registry: Registry | None = None) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        load(text, *overrides, registry=registry)
-    lines = [str(problem) for problem in caught.value.problems]
-    assert str(caught.value) == "\n".join(lines)
-    assert all("\n" not in line for line in lines)
-    return lines
 
 
 # --- what is right -----------------------------------------------------------------------------------------------
@@ -332,7 +306,7 @@ def test_a_section_from_python() -> None:
         read_section("sampler", {"use": "daps", "kernel": {"use": "langevin", "steps": 0}, "levels": 3})
     first, second = str(caught.value).splitlines()
     assert first == "sampler.kernel.steps: expected at least 1, got 0"
-    assert second.startswith("sampler.levels: unknown key; allowed: use, budget, annealing, ")
+    assert second.startswith("sampler.levels: unknown key; allowed: use, budget, ")
     with pytest.raises(RecipeError, match="expected settings of a prior, got Langevin"):
         read_section("prior", kernel)
     with pytest.raises(RecipeError, match="kernel: 'use' is missing"):

@@ -8,44 +8,18 @@ from typing import Literal
 
 import pytest
 from pydantic import Field, model_validator
+from recipe_text import MINIMAL, load, problems, write
 
 from daps_kit.errors import ComponentError, RecipeError, UserError
-from daps_kit.recipe import Recipe, load_recipe
+from daps_kit.recipe import load_recipe
 from daps_kit.registry import Registry
 from daps_kit.settings import FilePath, KernelSettings, SamplerSettings
-
-MINIMAL = """\
-format: 1
-data: {use: prior, count: 2}
-prior: {use: gaussian}
-operator: {use: identity}
-"""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(name: str, text: str) -> str:
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    Path(name).write_text(text, encoding="utf-8")
-    return name
-
-
-def load(text: str, *overrides: str, registry: Registry | None = None) -> Recipe:
-    (recipe,) = load_recipe(write("r.yaml", text), overrides, registry=registry)
-    return recipe
-
-
-def problems(text: str, *overrides: str, registry: Registry | None = None) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        load(text, *overrides, registry=registry)
-    lines = [str(problem) for problem in caught.value.problems]
-    assert str(caught.value) == "\n".join(lines)
-    assert all("\n" not in line for line in lines)
-    return lines
 
 
 class Anything(KernelSettings):

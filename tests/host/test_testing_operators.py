@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
+from mutants import assert_caught, assert_complete, parametrize
 from pydantic import Field
 
 from daps_kit import testing
@@ -229,23 +229,14 @@ MUTANTS = {
     "stack": [with_settings("FirstOfStack")],
 }
 
-PAIRS = [
-    pytest.param(name, mutant, id=f"{name}-{type(mutant).__name__}")
-    for name, mutants in MUTANTS.items()
-    for mutant in mutants
-]
-CHECKS = {check.__name__: check for check in testing.CHECKS["operator"]}
-
 
 def test_every_check_has_a_mutant():
-    common = ["settings_described", "settings_import_is_light"]  # see test_testing.py
-    assert [*MUTANTS, *common] == list(CHECKS)
+    assert_complete("operator", MUTANTS)
 
 
-@pytest.mark.parametrize(("name", "mutant"), PAIRS)
+@parametrize(MUTANTS)
 def test_a_check_catches_its_mutant(name, mutant):
-    with pytest.raises(AssertionError, match=r"\w+"):
-        CHECKS[name](testing.make_case("operator", mutant))
+    assert_caught("operator", name, mutant)
 
 
 def test_a_right_operator_passes():

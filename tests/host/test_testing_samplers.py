@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
-import pytest
 import torch
+from mutants import assert_caught, assert_complete, assert_passes, parametrize
 
-from daps_kit import testing
 from daps_kit.contracts import KernelInfo, Sampler, Step
 
 
@@ -137,28 +136,15 @@ MUTANTS = {
     "input_unchanged": [ClampsMeasurement()],
 }
 
-PAIRS = [
-    pytest.param(name, mutant, id=f"{name}-{type(mutant).__name__}")
-    for name, mutants in MUTANTS.items()
-    for mutant in mutants
-]
-CHECKS = {check.__name__: check for check in testing.CHECKS["sampler"]}
-
 
 def test_every_check_has_a_mutant():
-    common = ["settings_described", "settings_import_is_light"]  # see test_testing.py
-    assert [*MUTANTS, *common] == list(CHECKS)
+    assert_complete("sampler", MUTANTS)
 
 
-@pytest.mark.parametrize(("name", "mutant"), PAIRS)
+@parametrize(MUTANTS)
 def test_a_check_catches_its_mutant(name, mutant):
-    with pytest.raises(AssertionError, match=r"\w+"):
-        CHECKS[name](testing.make_case("sampler", mutant))
+    assert_caught("sampler", name, mutant)
 
 
 def test_a_right_sampler_passes():
-    outcomes = testing.check_sampler(Exact())
-    assert [o.check for o in outcomes if o.status != "passed"] == [
-        "settings_described",
-        "settings_import_is_light",
-    ]
+    assert_passes("sampler", Exact())
