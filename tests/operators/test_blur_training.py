@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
 from daps_kit.trainer import TrainingProgress
+from daps_kit.training import load_training
 from daps_operators.blur_pairs import load_tiles, split
 from daps_operators.blur_settings import TrainBlur
 from daps_operators.blur_training import BlurTrainer
 from daps_operators.blur_weights import load_shake_network
 
+ROOT = Path(__file__).parents[2]
 NETWORK = {"kernel_dim": 12, "modes": 4, "radius": 4, "moments": 32, "width": 8, "hidden": 64}
 
 
@@ -156,3 +158,11 @@ def test_settings_that_do_not_fit_are_refused(images, tmp_path):
         settings(images, tmp_path, network=NETWORK | {"modes": 7})
     with pytest.raises(ValidationError, match="multiple of 4"):
         settings(images, tmp_path, frame=33)
+
+
+def test_the_recipe_of_the_shipped_weights_made_them():
+    recipe = load_training(ROOT / "recipes" / "train" / "blur64.yaml")
+    _, _, description = load_shake_network(ROOT / "operators/daps_operators/weights/blur64.safetensors")
+    ours = recipe.trainer.model_dump(mode="json", exclude={"images", "pictures", "output", "card"})
+    assert description["training"]["settings"] == ours
+    assert description["card"] == recipe.trainer.model_dump(mode="json")["card"]
