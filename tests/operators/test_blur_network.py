@@ -261,7 +261,7 @@ def test_the_shipped_weights_are_small_and_say_what_they_are():
         assert re.search(r" \| ".join(f"{number:.1f}" for number in row.values()), text)
 
 
-def test_the_shipped_weights_reproduce_the_blur_of_other_pictures(pairs):
+def test_the_shipped_weights_reproduce_unseen_shakes_of_a_free_picture(pairs):
     network, encoder, _ = load_shake_network(EMBEDDED)
     rows = table(network, encoder, pairs, steps=4)
     assert rows["encoder"]["mean"] > rows["identity"]["mean"] + 6
