@@ -32,8 +32,8 @@ def measured(file: Path = FILE) -> str:
         f"a Wiener denoiser ({network['components']} principal components) and on top of it a U-Net of {channels} "
         f"channels, {blocks} blocks and {network['attention']} attention layers: {parameters / 1e6:.2f} million "
         f"numbers, {file.stat().st_size / 1e6:.1f} MB in half precision",
-        f"{training['images_seen']:,} images seen in batches of {settings['batch_size']}; AdamW, learning rate "
-        f"{rate}, moving average of the weights",
+        f"{training['images_seen']:,} images seen in batches of {settings['batch_size']}; Muon and AdamW, learning "
+        f"rate {rate}, moving average of the weights; started from {settings['start'] or 'nothing'}",
         f"augmentation: {augment}",
         f"finished {training['finished'][:10]} with torch {training['torch'].partition('+')[0]}; the recipe is "
         "[train/portraits64.yaml](../recipes/train/portraits64.yaml)",

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from daps_kit.covariance import CosineCovariance
 
 SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+DRAWS = 4  # of noise, for every image and level
 FLOOR = 1e-12  # of an error power, far below any that is measured
 
 
@@ -91,7 +92,11 @@ def errors(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0, chunk: 
 
 def calibrate(model: nn.Module, x0: Tensor, sigmas: tuple[float, ...] = SIGMAS) -> Calibration:
     """Measure a denoiser on images [N, C, H, W] that it was not trained on, with other noise at each level."""
-    found = [errors(model, x0, sigma, seed=i) for i, sigma in enumerate(sigmas)]
+    draws = torch.arange(len(sigmas) * DRAWS).view(len(sigmas), DRAWS).tolist()
+    found = [
+        torch.cat([errors(model, x0, sigma, seed=seed) for seed in seeds])
+        for sigma, seeds in zip(sigmas, draws, strict=True)
+    ]
     relative = [error / error.square().mean().sqrt() for error in found]
     covariance = sum(torch.einsum("nchw,ndhw->cd", e, e).double() for e in relative)
     _, colours = torch.linalg.eigh(covariance)
