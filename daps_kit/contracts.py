@@ -444,7 +444,8 @@ class Step:
         x0y: the sample of p(x0 | x_t, y); that of the last level is the result.
         failed: samples that are lost (diverged, not-a-number), [B]; their x0y is not-a-number.
         info: what the kernel reported.
-        messages: lines for the user, such as which sample diverged and what to change.
+        messages: warnings for the user, such as which sample diverged and what to change.
+        notes: lines for the user that are no warnings, such as what was chosen where the settings leave it open.
     """
 
     level: int
@@ -456,6 +457,7 @@ class Step:
     failed: Tensor
     info: KernelInfo
     messages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Sampler(ABC):

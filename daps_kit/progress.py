@@ -116,6 +116,12 @@ class Progress:
         """Write a line."""
         self.console.print(text, markup=False)
 
+    def note(self, text: str) -> None:
+        """Write a line, each once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
     def warn(self, text: str) -> None:
         """Write a warning, each once."""
         if text not in self._said:

@@ -291,6 +291,8 @@ class _Job:
         step: Step | None = None
         self.progress.begin(len(batch))
         for step in self.sampler.sample(self.prior, operator, y, RandomStreams(seeds, self.device)):
+            for note in step.notes:
+                self.progress.note(note)
             self._note_failures(batch, step, drawn.failures)
             self.progress.level(step.level, step.levels, step.sigma, self._residual(operator, y, step))
             if step.level in _shown_levels(self.recipe.trajectory, step.levels):

@@ -56,8 +56,8 @@ class Auto(Kernel):
         return self.choose(target.operator)[0].step(target, state, streams)
 
     def run(self, target: Target, x: Tensor, streams: RandomStreams) -> tuple[Tensor, KernelInfo]:
-        """Take all the steps of a level of the kernel that suits the target, which its info's messages name."""
+        """Take all the steps of a level of the kernel that suits the target, which its info's notes name."""
         kernel, choice = self.choose(target.operator)
         result, info = kernel.run(target, x, streams)
-        info.extra["messages"] = (f"sampler.kernel auto: {choice}", *info.extra.get("messages", ()))
+        info.extra["notes"] = (f"sampler.kernel auto: {choice}",)
         return result, info

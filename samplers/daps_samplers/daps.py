@@ -192,7 +192,8 @@ class DAPS(Sampler):
             step, x0y = self._level(run, x_t, failed, level)
             run.said.update(run.messages)
             news = [text for text in step.info.extra.pop("messages", ()) if text not in run.said]
-            run.said.update(news)
+            step.notes = tuple(text for text in step.info.extra.pop("notes", ()) if text not in run.said)
+            run.said.update((*news, *step.notes))
             step.messages = (*run.messages, *news, *step.messages)
             run.messages, failed = (), step.failed
             if self.kernel.tau is None and run.operator.many_modes:

@@ -252,7 +252,7 @@ def test_a_measurement_that_is_not_explained_is_named():
     y = operator.measure(prior.sample(SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
     y[1] += 3.0 * RandomStreams([9]).normal(SHAPE)[0]
     steps = list(Daps(budget="fast").build().sample(prior, operator, y, RandomStreams([1, 2])))
-    assert any("exact draws" in text for text in steps[0].messages)
+    assert any("exact draws" in text for text in steps[0].notes)
     (told,) = steps[-1].messages
     assert told.startswith("sample 1 of the batch: the residual is up to")
     assert not any(step.messages for step in steps[1:-1])
