@@ -12,6 +12,8 @@ kept in the work folder: the same command goes on where it was broken off, and t
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import sys
 import time
@@ -88,9 +90,11 @@ class Case:
         y = operator.measure(x0, streams).repeat_interleave(runs, 0)
         truth = x0.repeat_interleave(runs, 0)
         seeds = [stream_seed(42, "sampler", image, run) for image in range(len(x0)) for run in range(runs)]
-        counted, start = Counted(prior), time.process_time()
+        counted, before, start = Counted(prior), in_memory(), time.process_time()
+        most = before
         for step in sampler_settings.build().sample(counted, operator, y, RandomStreams(seeds)):
             last = step
+            most = max(most, in_memory(peak=True))
         seconds = (time.process_time() - start) / len(y)
         x = last.x0y.nan_to_num(0).clamp(-1, 1)
         quality, mean = psnr(x, truth), x.reshape(len(x0), runs, *shape).mean(1)
@@ -105,14 +109,31 @@ class Case:
             "found": float((quality > SUCCESS).float().mean()),
             "calls": counted.calls,
             "seconds": seconds,
+            "mebibytes": (most - before) / 2**20 / len(y),
         }
+
+
+def in_memory(peak: bool = False) -> int:
+    """Return bytes of this process in memory: now (the peak begins anew), or the most since it began; 0 elsewhere."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    if not peak:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is freed but kept would hide what is needed anew
+        Path("/proc/self/clear_refs").write_text("5")
+    name = "VmHWM:" if peak else "VmRSS:"
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
 
 
 def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
     found = f"above {SUCCESS:.0f} dB"
-    yield f"| task | settings | PSNR | SSIM | PSNR of the mean | residual | {found} | calls | s | ratio |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    head = ["task", "settings", "PSNR", "SSIM", "PSNR of the mean", "SSIM of the mean", "residual", found]
+    head += ["calls", "s", "ratio", "MiB"]
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
     for case, row in rows.items():
         reference = rows.get(Case(case.task, "DAPS-1K"))
         ratio = f"1/{reference['seconds'] / row['seconds']:.0f}" if reference else ""
@@ -120,9 +141,11 @@ def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
             f"{row['psnr']:.2f}",
             f"{row['ssim']:.3f}",
             f"{row['psnr_mean']:.2f}",
+            f"{row['ssim_mean']:.3f}",
             f"{row['residual']:.2f}",
         ]
         cells += [f"{100 * row['found']:.0f} %", str(row["calls"]), f"{row['seconds']:.2f}", ratio]
+        cells.append(f"{row['mebibytes']:.1f}")
         yield f"| {case.task} | {case.settings} | {' | '.join(cells)} |"
 
 
@@ -179,11 +202,12 @@ def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
     row = next(iter(rows.values()))
     intro = (
         f"{row['images']} portraits that the prior has not seen, {row['runs']} samples each, 64 x 64 pixels, noise of "
-        "standard deviation 0.05. *PSNR* and *SSIM* are those of one sample, the mean over all; *PSNR of the mean* "
-        "is that of the mean of an image's samples. *Residual* is in standard deviations of the noise: 1 is what the "
+        "standard deviation 0.05. *PSNR* and *SSIM* are those of one sample, the mean over all; *of the mean*: "
+        "of the mean of an image's samples. *Residual* is in standard deviations of the noise: 1 is what the "
         "true image has, below it the noise is fitted too. *Calls* are network calls of a sample; *s* is processor "
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "
-        "DAPS-1K. The budgets have no setting for any task; DAPS-1K and DAPS-100 have the published step sizes."
+        "DAPS-1K; *MiB* is the memory that a sample of a batch takes at the peak, beside the network. The budgets have no "
+        "setting for any task; DAPS-1K and DAPS-100 have the published step sizes."
     )
     lines = ["# Budgets against the published settings", ""]
     lines += ["Written by `python -m benchmarks samplers_quality`; do not edit.", "", *fill(intro), ""]
