@@ -206,8 +206,8 @@ def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
         "of the mean of an image's samples. *Residual* is in standard deviations of the noise: 1 is what the "
         "true image has, below it the noise is fitted too. *Calls* are network calls of a sample; *s* is processor "
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "
-        "DAPS-1K; *MiB* is the memory that a sample of a batch takes at the peak, beside the network. The budgets have no "
-        "setting for any task; DAPS-1K and DAPS-100 have the published step sizes."
+        "DAPS-1K; *MiB* is the memory that a sample of a batch takes at the peak, beside the network. The budgets have "
+        "no setting for any task; DAPS-1K and DAPS-100 have the published step sizes."
     )
     lines = ["# Budgets against the published settings", ""]
     lines += ["Written by `python -m benchmarks samplers_quality`; do not edit.", "", *fill(intro), ""]
