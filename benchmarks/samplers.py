@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Kernel, LinearOperator, RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_samplers.langevin import Langevin
 from daps_samplers.metropolis import Metropolis
-from daps_samplers.target import GaussianTarget, Isotropic
+from daps_samplers.target import GaussianTarget
 from daps_samplers.underdamped import Underdamped
 
 PROMISED = {"langevin": 1.0}

@@ -1,4 +1,4 @@
-r"""A covariance of images that is diagonal in the two-dimensional cosine basis, after a rotation of the colours.
+r"""Covariances of images: multiples of the identity, and those diagonal in the cosine basis of rotated colours.
 
     C = (Q x D^T) diag(P) (Q^T x D),     D = cosine_matrix(H) x cosine_matrix(W),
 
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Covariance
+from daps_kit.linalg import per_sample
 
-__all__ = ["CosineCovariance", "cosine_filter", "cosine_matrix"]
+__all__ = ["CosineCovariance", "Isotropic", "cosine_filter", "cosine_matrix"]
 
 
 @lru_cache(maxsize=32)
@@ -43,6 +44,30 @@ def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
     rotated = (colours.T @ v.flatten(2)).reshape(v.shape)
     filtered = down.T @ ((down @ rotated @ across.T) * gain) @ across
     return (colours @ filtered.flatten(2)).reshape(v.shape)
+
+
+class Isotropic(Covariance):
+    """C = variance I.
+
+    Args:
+        variance: positive, one number or one for each sample [B].
+    """
+
+    def __init__(self, variance: float | Tensor) -> None:
+        self.variance = torch.as_tensor(variance)
+
+    def scale(self, v: Tensor) -> Tensor:
+        """Return the standard deviation times v."""
+        return v * per_sample(self.variance.sqrt(), v)
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return v / variance."""
+        return v / per_sample(self.variance, v)
+
+    @property
+    def isotropic(self) -> Tensor:
+        """The variance."""
+        return self.variance
 
 
 class CosineCovariance(Covariance):

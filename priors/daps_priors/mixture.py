@@ -14,10 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Prior, RandomStreams, Shape
+from daps_kit.contracts import Covariance, Prior, RandomStreams, Shape
+from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 
 __all__ = ["MixturePrior"]
+
+DRAWS = 2000  # for the mean error of the denoiser
 
 
 class MixturePrior(Prior):
@@ -54,6 +57,7 @@ class MixturePrior(Prior):
             raise ComponentError("std and weights must be positive")
         self.weights = share / share.sum()
         self.shape = _shape(means)
+        self._covariances: dict[float, Covariance] = {}
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return E[x0 | x_t = x], [B, ...]."""
@@ -72,6 +76,21 @@ class MixturePrior(Prior):
             (share * pull) @ self.means.flatten(1) if self.means.ndim > 1 else (share * pull) @ self.means
         )
         return (kept * wide + centre.reshape(x.shape if self.means.ndim > 1 else kept.shape)).to(x)
+
+    def denoising_covariance(self, sigma: float) -> Covariance | None:
+        """Return the mean variance of an element of x0 given x_t, times the identity; None where the size is open.
+
+        It is the mean squared error of `denoise` on draws of the mixture, always the same ones.
+        """
+        if self.shape is None and not self.elementwise:
+            return None
+        if sigma not in self._covariances:
+            shape = (1, 64, 64) if self.shape is None else self.shape
+            streams = RandomStreams(range(1 if self.elementwise else DRAWS))
+            x0 = self.sample(shape, streams)
+            error = self.denoise(x0 + sigma * streams.normal(shape), sigma) - x0
+            self._covariances[sigma] = Isotropic(error.double().square().mean())
+        return self._covariances[sigma]
 
     def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
         """Draw from the mixture exactly, [B, *shape]; `steps` is not needed."""

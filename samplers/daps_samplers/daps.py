@@ -37,11 +37,12 @@ from daps_kit.contracts import (
     Step,
     Target,
 )
+from daps_kit.covariance import Isotropic
 
 from .annealing import Annealing
 from .ode import ProbabilityFlow
 from .plan import Budget, complete, search_levels
-from .target import DecodedOperator, ExactScoreTarget, GaussianTarget, Isotropic
+from .target import DecodedOperator, ExactScoreTarget, GaussianTarget
 
 __all__ = ["DAPS"]
 

@@ -18,33 +18,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from daps_kit.contracts import Covariance, Operator, Prior, Target
-from daps_kit.linalg import inner, per_sample
+from daps_kit.linalg import inner
 
-__all__ = ["DecodedOperator", "ExactScoreTarget", "GaussianTarget", "Isotropic"]
-
-
-class Isotropic(Covariance):
-    """C = variance I.
-
-    Args:
-        variance: positive, one number or one for each sample [B].
-    """
-
-    def __init__(self, variance: float | Tensor) -> None:
-        self.variance = torch.as_tensor(variance)
-
-    def scale(self, v: Tensor) -> Tensor:
-        """Return the standard deviation times v."""
-        return v * per_sample(self.variance.sqrt(), v)
-
-    def precision(self, v: Tensor) -> Tensor:
-        """Return v / variance."""
-        return v / per_sample(self.variance, v)
-
-    @property
-    def isotropic(self) -> Tensor:
-        """The variance."""
-        return self.variance
+__all__ = ["DecodedOperator", "ExactScoreTarget", "GaussianTarget"]
 
 
 class GaussianTarget(Target):

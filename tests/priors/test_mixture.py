@@ -146,3 +146,27 @@ def test_wrong_settings_are_refused(tmp_path, means):
         MixturePrior(torch.zeros(2), 0.1, torch.tensor([1.0, -1.0]))
     with pytest.raises(ValueError, match="this mixture is over"):
         MixturePrior(means, 0.1).denoise(torch.zeros(1, 3, 8, 8), 0.1)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5, 20.0])
+def test_the_covariance_is_the_mean_error_of_the_denoiser(sigma):
+    single = MixturePrior(torch.full((1, *SHAPE), 0.3), 0.4)
+    expected = 1 / (1 / 0.4**2 + 1 / sigma**2)  # one component: a Gaussian
+    assert float(single.denoising_covariance(sigma).isotropic) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_covariance_of_elements_is_the_one_of_quadrature():
+    prior, sigma = MixturePrior(torch.tensor([-0.6, 0.6]), 0.2, elementwise=True), 0.5
+    x = torch.linspace(-6, 6, 40001, dtype=torch.float64)
+    parts = [
+        torch.distributions.Normal(mean, sqrt(0.2**2 + sigma**2)).log_prob(x).exp() / 2
+        for mean in (-0.6, 0.6)
+    ]
+    within = 0.2**2 * sigma**2 / (0.2**2 + sigma**2)
+    means = [(0.2**2 * x + sigma**2 * mean) / (0.2**2 + sigma**2) for mean in (-0.6, 0.6)]
+    density = parts[0] + parts[1]
+    centre = (parts[0] * means[0] + parts[1] * means[1]) / density
+    between = (parts[0] * means[0] ** 2 + parts[1] * means[1] ** 2) / density - centre**2
+    expected = float(torch.trapezoid(density * (within + between), x))
+    assert float(prior.denoising_covariance(sigma).isotropic) == pytest.approx(expected, rel=0.05)
+    assert MixturePrior(torch.tensor([-0.6, 0.6]), 0.2).denoising_covariance(sigma) is None

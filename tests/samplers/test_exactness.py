@@ -17,6 +17,7 @@ import torch
 
 import daps_operators
 from daps_kit.contracts import LinearOperator, RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_kit.settings import GaussianNoiseSettings, PoissonNoiseSettings
 from daps_priors.gaussian import GaussianPrior
@@ -30,7 +31,7 @@ from daps_samplers import (
     Langevin,
     RandomiseThenOptimise,
 )
-from daps_samplers.target import GaussianTarget, Isotropic
+from daps_samplers.target import GaussianTarget
 from daps_samplers.whitened import Linearised, Whitened
 
 CPU = torch.device("cpu")

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from daps_kit.contracts import RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_priors.gaussian import GaussianPrior
 from daps_samplers import Daps
 from daps_samplers.langevin import Langevin
 from daps_samplers.metropolis import Metropolis
 from daps_samplers.step_size import StepSize
-from daps_samplers.target import ExactScoreTarget, GaussianTarget, Isotropic
+from daps_samplers.target import ExactScoreTarget, GaussianTarget
 from daps_samplers.underdamped import Underdamped
 
 SHAPE = (3, 64, 64)
