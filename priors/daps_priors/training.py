@@ -274,7 +274,8 @@ class DenoiserTrainer(Trainer):
             "card": settings.card.model_dump(mode="json"),
             "training": {
                 "images_seen": seen,
-                "settings": settings.model_dump(mode="json", exclude={"images", "output", "card"}),
+                "settings": settings.model_dump(mode="json", exclude={"images", "output", "card", "start"}),
+                "start": settings.start.name if isinstance(settings.start, Path) else settings.start,
                 "torch": torch.__version__,
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
