@@ -69,6 +69,7 @@ class Case:
 
     def parts(self) -> tuple[Any, Any]:
         """Return the settings of the operator and of the sampler."""
+        (own,) = load_recipe(f"embedded/{self.task}")
         with TemporaryDirectory() as folder:
             file = Path(folder) / "recipe.yaml"
             if self.settings in PUBLISHED:
@@ -79,7 +80,7 @@ class Case:
                     f"format: 1\nextends: embedded/{self.task}\nsampler: {{budget: {self.settings}}}\n"
                 )
             (recipe,) = load_recipe(file)
-        return recipe.operator, recipe.sampler
+        return own.operator, recipe.sampler
 
     def row(self, prior: Prior, x0: Tensor, runs: int) -> dict[str, Any]:
         """Run it and return what the table shows; `runs` samples of each image, all of a batch at once."""

@@ -294,7 +294,7 @@ class Daps(SamplerSettings):
     budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2)] = Field(
         "balanced",
         description="network calls of a sample: fast (9; 25 where the operator is not linear), balanced (21; "
-        "41), accurate (101) or a number; of no effect where annealing.levels is given",
+        "56), accurate (101) or a number; of no effect where annealing.levels is given",
     )
     restarts: int | None = Field(
         None,

@@ -24,7 +24,7 @@ __all__ = ["BUDGETS", "Budget", "complete", "search_levels"]
 
 Budget = Literal["fast", "balanced", "accurate"] | int
 
-BUDGETS = {"fast": (9, 25), "balanced": (21, 41), "accurate": (101, 101)}
+BUDGETS = {"fast": (9, 25), "balanced": (21, 56), "accurate": (101, 101)}
 """Network calls of the budgets that have names, for linear operators and for others."""
 
 SIGMA_MAX = 10.0
