@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import daps_kit
+from daps_kit.calibrate_cli import calibrate
 from daps_kit.checkpoints_cli import checkpoints
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.scaffold import new
@@ -65,6 +66,7 @@ def _recipe_command(command: Any) -> Any:
     return command
 
 
+main.add_command(calibrate)
 main.add_command(checkpoints)
 main.add_command(new)
 main.add_command(table)

@@ -229,6 +229,10 @@ class Calibration(Protocol):
     def mse(self) -> Tensor:
         """Mean squared error of a pixel at each, [S]."""
 
+    @abstractmethod
+    def covariance(self, sigma: float, height: int, width: int) -> Covariance:
+        """Return the covariance of that error at a noise level, for images (latents) of this size."""
+
 
 class Covariance(ABC):
     """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need."""
@@ -257,7 +261,7 @@ class Prior(ABC):
     Attributes:
         shape: (C, H, W) of the images it knows; None where any shape serves.
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
-        calibration: its measured errors, for those who check it; None where they are not known.
+        calibration: its measured errors; None where they are not known.
     """
 
     shape: Shape | None = None
@@ -280,9 +284,12 @@ class Prior(ABC):
     def denoising_covariance(self, sigma: float) -> Covariance | None:
         """Return the covariance of p(x0 | x_t) at this noise level, as the prior knows it; None where it does not.
 
-        It is the mean squared error of the denoiser: known in closed form, or measured on images.
+        It is the mean squared error of the denoiser: known in closed form, or measured on images (`calibration`).
         """
-        return None
+        if self.calibration is None or self.shape is None:
+            return None
+        height, width = self.state_shape(self.shape)[-2:]
+        return self.calibration.covariance(sigma, height, width)
 
     def state_shape(self, image_shape: Shape) -> tuple[int, ...]:
         """Return the shape of what the prior diffuses for images of `image_shape`: the same, unless it is latent."""

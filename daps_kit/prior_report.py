@@ -14,7 +14,7 @@ from daps_kit.known_images import known_images
 from daps_kit.measure import build_prior
 from daps_kit.prior_choice import PriorChoice
 
-__all__ = ["PriorReport", "report_on"]
+__all__ = ["PriorReport", "build_choice", "report_on"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,17 @@ def report_on(choice: PriorChoice) -> PriorReport:
         UserError: it cannot be built, or an image cannot be used.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prior = _build(choice, device)
+    prior = build_choice(choice, device)
     x0, images = known_images(prior, choice.files, device)
     return PriorReport(choice.label, images, check(prior, x0))
 
 
-def _build(choice: PriorChoice, device: torch.device) -> Prior:
+def build_choice(choice: PriorChoice, device: torch.device) -> Prior:
+    """Return the prior that was chosen, told the shape of its data where it must be.
+
+    Raises:
+        UserError: it cannot be built.
+    """
     if choice.data is not None:
         return build_prior(choice.settings, choice.data, device)
     try:

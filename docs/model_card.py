@@ -33,7 +33,8 @@ def measured(file: Path = FILE) -> str:
         f"channels, {blocks} blocks and {network['attention']} attention layers: {parameters / 1e6:.2f} million "
         f"numbers, {file.stat().st_size / 1e6:.1f} MB in half precision",
         f"{training['images_seen']:,} images seen in batches of {settings['batch_size']}; Muon and AdamW, learning "
-        f"rate {rate}, moving average of the weights; started from {training['start'] or 'nothing'}",
+        f"rate {rate}, moving average of the weights; started from {training['start'] or 'nothing'}"
+        + (f"; learned from the guesses of {teacher}" if (teacher := training.get("teacher")) else ""),
         f"augmentation: {augment}",
         f"finished {training['finished'][:10]} with torch {training['torch'].partition('+')[0]}; the recipe is "
         "[train/portraits64.yaml](../recipes/train/portraits64.yaml)",

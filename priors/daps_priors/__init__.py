@@ -116,6 +116,10 @@ class Trained(PriorSettings):
 
     name = "trained"
     path: FilePath = Field(description="the .safetensors file of its weights")
+    calibration: FilePath | None = Field(
+        None,
+        description="measured errors, as `daps-kit calibrate` writes them; in place of its own",
+    )
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
@@ -123,9 +127,11 @@ class Trained(PriorSettings):
         Raises:
             daps_kit.errors.UserError: the file is damaged, or its images have another shape.
         """
+        from daps_kit.calibration import calibrated
+
         from .trained import load_trained
 
-        return load_trained(self.path, shape=shape, device=device)
+        return calibrated(load_trained(self.path, shape=shape, device=device), self.calibration)
 
 
 class Embedded(PriorSettings):

@@ -76,6 +76,9 @@ class LDM(PriorSettings):
     architecture: LatentArchitectureSettings = Field(
         LatentArchitectureSettings(), description="for model: custom, what its weights do not show"
     )
+    calibration: FilePath | None = Field(
+        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
+    )
 
     @model_validator(mode="after")
     def _own_checkpoint(self) -> Self:
@@ -91,9 +94,11 @@ class LDM(PriorSettings):
         Raises:
             daps_kit.errors.UserError: weights are missing or damaged, or do not fit the network or the shape.
         """
+        from daps_kit.calibration import calibrated
+
         from .ldm import build_ldm
 
-        return build_ldm(self, shape=shape, device=device)
+        return calibrated(build_ldm(self, shape=shape, device=device), self.calibration)
 
 
 def _folder_or_id(value: Any) -> Any:
@@ -128,6 +133,9 @@ class Diffusers(PriorSettings):
     quantize: bool = Field(
         True, description="whether latents are rounded to the codebook when decoded, where there is one"
     )
+    calibration: FilePath | None = Field(
+        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
+    )
     dtype: Dtype = Field("float32", description="what the network computes in; float16 for GPUs")
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
@@ -137,9 +145,11 @@ class Diffusers(PriorSettings):
             daps_kit.errors.UserError: diffusers is not installed, or the pipeline is missing, damaged, of another kind,
                 or over images of another shape.
         """
+        from daps_kit.calibration import calibrated
+
         from .diffusers_prior import build_diffusers
 
-        return build_diffusers(self, shape=shape, device=device)
+        return calibrated(build_diffusers(self, shape=shape, device=device), self.calibration)
 
 
 class StableDiffusion(PriorSettings):
@@ -180,6 +190,9 @@ class StableDiffusion(PriorSettings):
         False,
         description="decode large images in overlapping tiles, to save memory; not quite the same images",
     )
+    calibration: FilePath | None = Field(
+        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
+    )
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
@@ -188,6 +201,8 @@ class StableDiffusion(PriorSettings):
             daps_kit.errors.UserError: diffusers is not installed, or the pipeline is missing, damaged, of another kind,
                 or cannot make images of this shape.
         """
+        from daps_kit.calibration import calibrated
+
         from .stable_diffusion import build_stable_diffusion
 
-        return build_stable_diffusion(self, shape=shape, device=device)
+        return calibrated(build_stable_diffusion(self, shape=shape, device=device), self.calibration)

@@ -86,6 +86,9 @@ class DDPM(PriorSettings):
     architecture: ArchitectureSettings = Field(
         ArchitectureSettings(), description="flags of the network; known for the models above, else inferred"
     )
+    calibration: FilePath | None = Field(
+        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
+    )
 
     @model_validator(mode="after")
     def _own_checkpoint(self) -> Self:
@@ -99,6 +102,8 @@ class DDPM(PriorSettings):
         Raises:
             daps_kit.errors.UserError: weights are missing or damaged, or do not fit the network or the shape.
         """
+        from daps_kit.calibration import calibrated
+
         from .ddpm import build_ddpm
 
-        return build_ddpm(self, shape=shape, device=device)
+        return calibrated(build_ddpm(self, shape=shape, device=device), self.calibration)

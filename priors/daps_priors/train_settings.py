@@ -110,6 +110,11 @@ class TrainDenoiser(TrainerSettings):
         None,
         description="finished weights to start from: a file, or `embedded`; the network here may be larger than theirs",
     )
+    teacher: Literal["embedded"] | AnyPath | None = Field(
+        None,
+        description="finished weights whose guesses are learned in place of the clean images; if augment.flip, the "
+        "mean of those for an image and its mirror image",
+    )
     frame: int = Field(64, ge=8, description="side of the square images of the prior, pixels")
     margin: int = Field(0, ge=0, description="pixels kept around the frame for shift, scale and rotation")
     validation: int = Field(

@@ -4,9 +4,10 @@ The loss is the squared error in units of the best linear denoiser's,
 
     E_{x0, n, sigma}  |D(x0 + sigma n, sigma) - x0|^2 / e(sigma)^2 = |U - (x0 - D_G) / e|^2,
 
-averaged over noise levels. Every draw comes from a generator seeded by (seed, purpose, step, worker): a step depends
-on its number alone, and a run resumed from a checkpoint goes on exactly as the unbroken one. Each worker holds the
-whole network and makes the same update from the mean gradient, which they exchange through shared memory.
+averaged over noise levels; a teacher's guess takes the place of x0. Every draw comes from a generator seeded by (seed,
+purpose, step, worker): a step depends on its number alone, and a run resumed from a checkpoint goes on exactly as the
+unbroken one. Each worker holds the whole network and makes the same update from the mean gradient, which they exchange
+through shared memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from .augment import augment
 from .meeting import Gone, Helper, Leader
+from .teacher import Teacher
 from .train_settings import SigmaSettings, TrainDenoiser
 from .train_state import State, blank, learning_rate
 
@@ -83,7 +85,12 @@ def batch(settings: TrainDenoiser, images: Tensor, step: int, rank: int) -> tupl
 
 
 def train_step(
-    state: State, shared: Shared, rank: int, settings: TrainDenoiser, meeting: Leader | Helper | None
+    state: State,
+    shared: Shared,
+    rank: int,
+    settings: TrainDenoiser,
+    meeting: Leader | Helper | None,
+    teacher: Teacher | None,
 ) -> float:
     """Do one step of one worker; return the mean loss of all (not-a-number: the step was left out).
 
@@ -92,6 +99,8 @@ def train_step(
     """
     x0, sigma, x = (part.to(settings.device) for part in batch(settings, shared.images, state.step, rank))
     with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bfloat16):
+        if teacher is not None:
+            x0 = teacher.denoise(x, sigma)
         linear, correction, error = state.model.parts(x, sigma)
     loss = (correction - (x0 - linear) / error).square().mean()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -135,6 +144,7 @@ def work(
     shape = (shared.images.shape[3], settings.frame, settings.frame)
     state = State(blank(shape, settings, len(weights["model.gauss.variances"])), settings)
     state.restore(weights, step)
+    teacher = Teacher.of(settings, shape)
     with contextlib.suppress(Gone):
         while state.step < settings.steps:
-            train_step(state, shared, rank, settings, Helper(leader))
+            train_step(state, shared, rank, settings, Helper(leader), teacher)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, Prior
+from daps_kit.calibration import Calibration
+from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 
 from . import weights
-from .calibration import Calibration
 from .network import Denoiser, Shape
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED = WEIGHTS / "portraits64.safetensors"
+
+
+def weights_file(name: Path | Literal["embedded"]) -> Path:
+    """Return the file of weights that a recipe names: a path, or those that ship with the package."""
+    return EMBEDDED if name == "embedded" else Path(name)
 
 
 class TrainedPrior(Prior):
@@ -45,10 +50,6 @@ class TrainedPrior(Prior):
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             denoised: Tensor = self.model(x.float(), level)
         return denoised.to(x.dtype)
-
-    def denoising_covariance(self, sigma: float) -> Covariance:
-        """Return the covariance of x0 given x_t: the denoiser's measured error, diagonal by frequency and colour."""
-        return self.calibration.covariance(sigma, *self.shape[1:])
 
 
 def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> TrainedPrior:

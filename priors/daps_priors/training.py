@@ -17,21 +17,22 @@ import torch
 from torch import Tensor
 from torch.multiprocessing import get_context
 
+from daps_kit.calibration import calibrate
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.trainer import Trainer, TrainingProgress
 
 from . import tensor_file, weights
 from .augment import centre
-from .calibration import calibrate
 from .dataset import load_images, split
 from .grow import grow
 from .meeting import Gone, Leader
 from .network import Denoiser
+from .teacher import Teacher
 from .train_settings import TrainDenoiser
 from .train_state import State, averaged, blank, network_arguments
 from .train_step import Shared, share, train_step, work
-from .trained import EMBEDDED
+from .trained import weights_file
 from .validation import measure, pictures
 
 FORMAT = 2
@@ -197,12 +198,13 @@ class DenoiserTrainer(Trainer):
         epoch = settings.epoch or len(shared.images)
         stride = math.ceil(len(shared.images) / len(validation))
         trained = centre(shared.images[::stride], settings.frame)
+        teacher = Teacher.of(settings, state.model.shape)
         first, begun = state.step, time.monotonic()
         saved = told = begun
         losses: list[float] = []
         while state.step < settings.steps:
             before = state.step * settings.batch_size
-            losses.append(train_step(state, shared, 0, settings, meeting))
+            losses.append(train_step(state, shared, 0, settings, meeting, teacher))
             state.average()
             if len(losses) >= MAX_BAD_STEPS and not any(map(math.isfinite, losses[-MAX_BAD_STEPS:])):
                 raise UserError(
@@ -274,24 +276,30 @@ class DenoiserTrainer(Trainer):
             "card": settings.card.model_dump(mode="json"),
             "training": {
                 "images_seen": seen,
-                "settings": settings.model_dump(mode="json", exclude={"images", "output", "card", "start"}),
-                "start": settings.start.name if isinstance(settings.start, Path) else settings.start,
+                "settings": settings.model_dump(
+                    mode="json", exclude={"images", "output", "card", "start", "teacher"}
+                ),
+                "start": _name(settings.start),
+                "teacher": _name(settings.teacher),
                 "torch": torch.__version__,
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        weights.save(
-            path, model, settings.network.model_dump(mode="json"), calibrate(stored, validation), description
-        )
+        calibration = calibrate(stored, validation.to(settings.device))
+        weights.save(path, model, settings.network.model_dump(mode="json"), calibration, description)
         return path
 
 
 def _grow(start: Path | Literal["embedded"], model: Denoiser) -> None:
-    path = EMBEDDED if start == "embedded" else start
+    path = weights_file(start)
     try:
         grow(weights.load(path)[0], model)
     except ValueError as error:
         raise UserError(f"training cannot start from {path}: {error}") from None
+
+
+def _name(weights: Path | Literal["embedded"] | None) -> str | None:
+    return weights.name if isinstance(weights, Path) else weights
 
 
 def _images_of(line: str) -> float:

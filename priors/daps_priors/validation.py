@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .calibration import squared_error
+from daps_kit.calibration import squared_error
+
 from .network import Denoiser
 
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -21,6 +22,8 @@ SAMPLING_STEPS = 20
 
 def measure(model: Denoiser, validation: Tensor, trained: Tensor) -> dict[str, dict[str, float]]:
     """Return squared errors by sigma: of held-out images, of the linear denoiser on them, and of training images."""
+    device = next(model.buffers()).device
+    validation, trained = validation.to(device), trained.to(device)
     return {
         "mse": {str(s): squared_error(model, validation, s) for s in SIGMAS},
         "linear_mse": {str(s): squared_error(model.gauss, validation, s) for s in SIGMAS},

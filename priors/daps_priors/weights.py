@@ -2,7 +2,7 @@
 
 The metadata is a JSON object: `format`, `kind` ("denoiser"), `shape` (C, H, W), `data_range`, `sigma_range`, `network`
 (constructor arguments), `calibration` (`sigma`, `mse`, `images`: mean squared error of a pixel on images held out of
-the training; the error's spectrum is among the tensors, see `calibration.py`), `training` (facts of the run) and
+the training; the error's spectrum is among the tensors, see `daps_kit.calibration`), `training` (facts of the run) and
 `card` (title, licence, attribution, data, limits).
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from daps_kit.calibration import Calibration
 from daps_kit.errors import UserError
 
 from . import tensor_file
-from .calibration import Calibration
 from .network import Denoiser, blank, channels_last
 
 FORMAT = 1

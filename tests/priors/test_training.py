@@ -24,6 +24,7 @@ from daps_kit.trainer import TrainingProgress
 from daps_priors import tensor_file, weights
 from daps_priors.augment import augment, centre
 from daps_priors.dataset import load_images, split
+from daps_priors.teacher import Teacher
 from daps_priors.train_settings import AugmentSettings, SigmaSettings, TrainDenoiser
 from daps_priors.train_state import ema_power, learning_rate
 from daps_priors.train_step import draw_sigma
@@ -161,6 +162,7 @@ def test_a_finished_run_can_be_trained_further(data: Path, finished: Path, tmp_p
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
+from daps_priors.teacher import Teacher
 from daps_priors.train_settings import TrainDenoiser
 from daps_priors.training import DenoiserTrainer
 if __name__ == "__main__":
@@ -519,3 +521,36 @@ def test_weights_that_do_not_fit_to_start_from_are_an_error(
     with pytest.raises(UserError, match="images of another shape"):
         Trainer(recipe(data, tmp_path, start="embedded")).run()
     assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_it_learns_the_guesses_of_a_teacher(data: Path, finished: Path, tmp_path: Path) -> None:
+    teacher = finished / "weights.safetensors"
+    settings = recipe(data, tmp_path, teacher=teacher, images_seen=3200, epoch=3200, checkpoint_seconds=60)
+    pupil, model = weights.load(Trainer(settings).run())[0], weights.load(teacher)[0]
+    x0 = centre(torch.from_numpy(shapes()[:24]), 16)
+    x = x0 + torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    level = torch.ones(len(x))
+    with torch.no_grad():
+        taught = (model(x, level) + model(x.flip(-1), level).flip(-1)) / 2
+        found, linear = pupil(x, level), model.gauss(x, level)
+    asked = Teacher.of(settings, model.shape)
+    assert asked is not None
+    torch.testing.assert_close(asked.denoise(x, level), taught, rtol=1e-4, atol=1e-4)
+    assert float((found - taught).square().mean()) < 0.3 * float((linear - taught).square().mean())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pupil_that_starts_as_its_teacher_has_nothing_to_learn(
+    data: Path, finished: Path, tmp_path: Path, workers: int
+) -> None:
+    weights = finished / "weights.safetensors"
+    settings = recipe(
+        data, tmp_path, start=weights, teacher=weights, workers=workers, augment={"flip": False}
+    )
+    Trainer(settings).run()
+    assert max(line["loss"] for line in log(tmp_path)) < 1e-3  # without a teacher: some 0.5
+
+
+def test_a_teacher_of_other_images_is_an_error(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"teacher .* knows images of shape \[3, 64, 64\]"):
+        Trainer(recipe(data, tmp_path, teacher="embedded")).run()

@@ -85,6 +85,7 @@ def test_every_schedule_can_be_named(use, kind):
         (Underdamped, {"momentum": 1.0}, "less than 1"),
         (Daps, {"prior_score": "tweedie"}, "'gaussian', 'score-t', 'score-min' or 'exact'"),
         (Daps, {"prior_score": "exact", "spread": "calibrated"}, "fixes the spread"),
+        (Daps, {"prior_score": "score-min", "spread": "isotropic"}, "fixes the spread"),
         (Daps, {"latent_gradient_clip": 0}, "greater than 0"),
         (Daps, {"kernel": "langevin"}, "KernelSettings"),
     ],

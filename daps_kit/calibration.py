@@ -15,16 +15,37 @@ The covariance is diagonal in the cosine basis (`daps_kit.covariance`), which do
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance
+from daps_kit.errors import UserError
+from daps_kit.files import write_atomic
 
+__all__ = [
+    "SIGMAS",
+    "Calibration",
+    "calibrate",
+    "calibrated",
+    "errors",
+    "read_calibration",
+    "squared_error",
+    "write_calibration",
+]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+AnyPrior = TypeVar("AnyPrior", bound=Prior)
+
+KIND, FORMAT = "daps-kit calibration", 1
 SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-DRAWS = 4  # of noise, for every image and level
 FLOOR = 1e-12  # of an error power, far below any that is measured
 
 
@@ -75,28 +96,47 @@ def rings(height: int, width: int) -> Tensor:
     return radius
 
 
-def squared_error(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0) -> float:
+def squared_error(denoise: Denoiser, x0: Tensor, sigma: float, *, seed: int = 0) -> float:
     """Return the mean squared error of a pixel of the denoised images; the noise depends on seed alone."""
-    return float(errors(model, x0, sigma, seed=seed).double().square().mean())
+    return float(errors(denoise, x0, sigma, seed=seed).double().square().mean())
 
 
-def errors(model: nn.Module, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> Tensor:
+def errors(denoise: Denoiser, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> Tensor:
     """Return D(x0 + sigma n, sigma) - x0 for images [N, C, H, W]; the noise depends on seed alone."""
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
-    device = next(model.buffers()).device
-    level = torch.tensor(sigma, device=device)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0)
+    level = torch.tensor(sigma, device=x0.device)
     with torch.no_grad():
-        denoised = [model(x.to(device), level).cpu() for x in torch.split(x0 + sigma * noise, chunk)]
+        denoised = [denoise(x, level) for x in torch.split(x0 + sigma * noise, chunk)]
     return torch.cat(denoised) - x0
 
 
-def calibrate(model: nn.Module, x0: Tensor, sigmas: tuple[float, ...] = SIGMAS) -> Calibration:
-    """Measure a denoiser on images [N, C, H, W] that it was not trained on, with other noise at each level."""
-    draws = torch.arange(len(sigmas) * DRAWS).view(len(sigmas), DRAWS).tolist()
-    found = [
-        torch.cat([errors(model, x0, sigma, seed=seed) for seed in seeds])
-        for sigma, seeds in zip(sigmas, draws, strict=True)
-    ]
+def calibrate(
+    denoise: Denoiser,
+    x0: Tensor,
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    draws: int = 4,
+    chunk: int = 16,
+    tell: Callable[[float, float], None] | None = None,
+) -> Calibration:
+    """Measure a denoiser on images that it was not trained on.
+
+    Args:
+        denoise: D(x, sigma), such as `prior.denoise`.
+        x0: images (latents, for a latent prior), [N, C, H, W].
+        sigmas: noise levels, rising.
+        draws: of noise, for every image and level.
+        chunk: images in a call.
+        tell: told each noise level and the mean squared error there.
+    """
+    seeds = torch.arange(len(sigmas) * draws).view(len(sigmas), draws).tolist()
+    found = []
+    for sigma, row in zip(sigmas, seeds, strict=True):
+        found.append(
+            torch.cat([errors(denoise, x0, sigma, seed=seed, chunk=chunk).float().cpu() for seed in row])
+        )
+        if tell is not None:
+            tell(sigma, float(found[-1].double().square().mean()))
     relative = [error / error.square().mean().sqrt() for error in found]
     covariance = sum(torch.einsum("nchw,ndhw->cd", e, e).double() for e in relative)
     _, colours = torch.linalg.eigh(covariance)
@@ -123,3 +163,58 @@ def calibrate(model: nn.Module, x0: Tensor, sigmas: tuple[float, ...] = SIGMAS) 
         colours=colours,
         images=len(x0),
     )
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration as a .safetensors file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        name: getattr(calibration, name).contiguous() for name in ("sigma", "mse", "spectrum", "colours")
+    }
+    description = {"kind": KIND, "format": FORMAT, "images": calibration.images}
+    write_atomic(path, save(tensors, {"daps_kit": json.dumps(description)}))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged or another one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("daps_kit", "{}"))
+            if description.get("kind") != KIND or description.get("format") != FORMAT:
+                raise UserError(
+                    f"{path} is not a calibration of this version; `daps-kit calibrate` writes one"
+                )
+            tensors = {name: file.get_tensor(name) for name in ("sigma", "mse", "spectrum", "colours")}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: not a file of a calibration ({error})") from error
+    return Calibration(**tensors, images=int(description["images"]))
+
+
+def calibrated(prior: AnyPrior, path: Path | None) -> AnyPrior:
+    """Give a prior the calibration in a file, if there is one, and return it.
+
+    Raises:
+        UserError: the file is damaged, or of a prior with another number of channels.
+    """
+    if path is None:
+        return prior
+    calibration = read_calibration(path)
+    channels = len(calibration.colours)
+    if prior.shape is not None and prior.state_shape(prior.shape)[0] != channels:
+        raise UserError(
+            f"{path} is the calibration of a prior with {channels} channels; this one has "
+            f"{prior.state_shape(prior.shape)[0]}"
+        )
+    prior.calibration = calibration
+    return prior
