@@ -291,6 +291,15 @@ class Prior(ABC):
         height, width = self.state_shape(self.shape)[-2:]
         return self.calibration.covariance(sigma, height, width)
 
+    def conditional_covariance(self, x: Tensor, sigma: float) -> Covariance | None:
+        """Return Cov[x0 | x_t = x], one covariance for each sample of x [B, ...].
+
+        It is sigma^2 times the derivative of the denoiser. Most priors know its mean over x_t alone, which is the
+        default (`denoising_covariance`); where what is open depends on x_t, as between the modes of a mixture, knowing
+        more makes a sampler much more exact.
+        """
+        return self.denoising_covariance(sigma)
+
     def state_shape(self, image_shape: Shape) -> tuple[int, ...]:
         """Return the shape of what the prior diffuses for images of `image_shape`: the same, unless it is latent."""
         return image_shape

@@ -1,4 +1,6 @@
-r"""Covariances of images: multiples of the identity, and those diagonal in the cosine basis of rotated colours.
+r"""Covariances of images: diagonal, low-rank beside a multiple of the identity, diagonal in the cosine basis.
+
+The last has, of images with rotated colours,
 
     C = (Q x D^T) diag(P) (Q^T x D),     D = cosine_matrix(H) x cosine_matrix(W),
 
@@ -10,6 +12,7 @@ to 256 pixels that is no slower than a fast transform.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 
 import torch
@@ -18,7 +21,7 @@ from torch import Tensor
 from daps_kit.contracts import Covariance
 from daps_kit.linalg import per_sample
 
-__all__ = ["CosineCovariance", "Isotropic", "cosine_filter", "cosine_matrix"]
+__all__ = ["CosineCovariance", "Diagonal", "Isotropic", "LowRank", "cosine_filter", "cosine_matrix"]
 
 
 @lru_cache(maxsize=32)
@@ -68,6 +71,62 @@ class Isotropic(Covariance):
     def isotropic(self) -> Tensor:
         """The variance."""
         return self.variance
+
+
+class Diagonal(Covariance):
+    """A covariance that is diagonal in pixels.
+
+    Args:
+        variance: positive, [B, ...] like the samples (or one for all).
+    """
+
+    def __init__(self, variance: Tensor) -> None:
+        self.variance = variance
+
+    def scale(self, v: Tensor) -> Tensor:
+        """Return the standard deviation of each element times v."""
+        return v * self.variance.sqrt().to(v)
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return v / variance."""
+        return v / self.variance.to(v)
+
+
+class LowRank(Covariance):
+    """C = variance I + basis^T spread basis, for each sample.
+
+    Args:
+        variance: positive, [B].
+        basis: orthonormal rows, [R, d] or [B, R, d] for samples of d elements.
+        spread: symmetric, positive semidefinite, [B, R, R].
+    """
+
+    def __init__(self, variance: Tensor, basis: Tensor, spread: Tensor) -> None:
+        self._variance = variance[:, None]
+        self._basis = basis.expand(len(variance), -1, -1)
+        self._values, self._vectors = torch.linalg.eigh(spread)
+        self._values = self._values.clamp_min(0) + self._variance
+
+    def scale(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v with the symmetric root, [B, ...]."""
+        return self._weigh(v, Tensor.sqrt)
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return C v, [B, ...]."""
+        return self._weigh(v, Tensor.clone)
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v, [B, ...]."""
+        return self._weigh(v, Tensor.reciprocal)
+
+    def _weigh(self, v: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return f(C) v."""
+        flat = v.flatten(1).to(self._variance)
+        rest = function(self._variance)
+        along = self._vectors.mT @ (self._basis @ flat[:, :, None])
+        change = self._vectors @ ((function(self._values) - rest)[:, :, None] * along)
+        weighed: Tensor = rest * flat + (self._basis.mT @ change)[:, :, 0]
+        return weighed.reshape(v.shape).to(v)
 
 
 class CosineCovariance(Covariance):

@@ -335,7 +335,8 @@ def decode_encode(case: PriorCase) -> None:
 
 def calibration(case: PriorCase) -> None:
     """The mean squared denoising error is what the prior states, or what its derivative implies."""
-    if case.prior.denoising_covariance(case.sigma(1.0)) is None and not case.exact:
+    x, sigma = case.noisy(case.sigma(1.0)), case.sigma(1.0)
+    if case.prior.conditional_covariance(x, sigma) is None and not case.exact:
         raise NotApplicable("the prior neither states its denoising error nor draws exactly")
     for level in (0.2, 1.0):
         sigma = case.sigma(level)
@@ -348,7 +349,7 @@ def calibration(case: PriorCase) -> None:
 
 def stated_error(case: PriorCase, x: Tensor, sigma: float) -> Tensor:
     """Return the mean squared error that the prior states (or implies by sigma^2 div D), estimated a sample, [B]."""
-    covariance = case.prior.denoising_covariance(sigma)
+    covariance = case.prior.conditional_covariance(x, sigma)
     if covariance is None:
         return case.divergence(x, sigma).double() * sigma**2 / x[0].numel()
     return covariance.scale(tensor(33, x.shape, x.dtype)).double().square().flatten(1).mean(1)

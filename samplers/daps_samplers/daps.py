@@ -93,9 +93,9 @@ class DAPS(Sampler):
         prior_sigma_min: see above.
         spread: the covariance C. 'sigma': sigma^2 I, the published choice, which is wider than the prior's true
             uncertainty. 'calibrated': the prior's own account of its denoising error, where it gives one
-            (`denoising_covariance(sigma)`), else sigma^2 I with a message. Where that covariance is small in some
+            (`conditional_covariance(x_t, sigma)`), else sigma^2 I with a message. Where that is small in some
             directions (by frequency), plain Langevin needs a step size below twice its smallest variance.
-            'isotropic': its mean variance, the same in all directions.
+            'isotropic': the mean variance of `denoising_covariance(sigma)`, the same in all directions.
             'auto': 'calibrated' where x0hat = E[x0 | x_t], for which it holds (no ODE is solved and prior_score is
             'gaussian' or 'score-t'), else 'sigma'.
         budget: network calls of a sample, where the annealing does not say how many levels there are.
@@ -167,7 +167,7 @@ class DAPS(Sampler):
             y.dtype if y.is_floating_point() else torch.float32,
             sigmas,
             rounds=len(sigmas) + (starts - 1) * search,
-            messages=self._remarks(prior, sigmas[-1]),
+            messages=self._remarks(prior, torch.zeros(1, *shape, device=y.device), sigmas[-1]),
             least=torch.full((len(y),), torch.inf, device=y.device),
         )
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
@@ -206,7 +206,7 @@ class DAPS(Sampler):
             if last and self.kernel.tau is None:
                 step.messages = (*step.messages, *_unexplained(run, x0y, failed))
             if last and self.final_denoise:
-                clean = self._denoised(run.prior, x0y, run.sigmas[level], run.streams)
+                clean = self._denoised(run.prior, x0y, x_t, run.sigmas[level], run.streams)
                 step.x0y = _replace(failed, clean, step.x0y)
             yield step
             if bool(failed.all()):
@@ -264,11 +264,9 @@ class DAPS(Sampler):
             level, levels: index of the level and how many there are.
         """
         tau = self.kernel.tau
-        covariance = self._covariance(prior, sigma)
+        covariance = self._covariance(prior, x_t, sigma)
         if covariance is None:
             covariance = Isotropic(torch.tensor(sigma**2, dtype=x_t.dtype, device=x_t.device))
-        elif self.spread == "isotropic":
-            covariance = Isotropic(mean_variance(covariance, x_t))
         prior_sigma = min(max(self.prior_sigma_min, prior.sigma_range[0]), prior.sigma_range[1])
         centre = x0hat
         if self.prior_score == "score-t" and not self.ode.direct(prior, sigma):
@@ -290,10 +288,12 @@ class DAPS(Sampler):
         return ExactScoreTarget(target, prior, prior_sigma) if self.prior_score == "exact" else target
 
     @torch.no_grad()
-    def _denoised(self, prior: Prior, x0y: Tensor, sigma: float, streams: RandomStreams) -> Tensor:
+    def _denoised(
+        self, prior: Prior, x0y: Tensor, x_t: Tensor, sigma: float, streams: RandomStreams
+    ) -> Tensor:
         """Return x0y denoised at the noise level of a draw from N(0, C), root mean square, at most sigma."""
         level = torch.full((len(x0y),), sigma, dtype=x0y.dtype, device=x0y.device)
-        covariance = self._covariance(prior, sigma)
+        covariance = self._covariance(prior, x_t, sigma)
         if covariance is not None:
             draw = covariance.scale(streams.normal(x0y.shape[1:], x0y.dtype))
             level = (
@@ -301,11 +301,14 @@ class DAPS(Sampler):
             )
         return prior.denoise(x0y, level)
 
-    def _covariance(self, prior: Prior, sigma: float) -> Covariance | None:
+    def _covariance(self, prior: Prior, x_t: Tensor, sigma: float) -> Covariance | None:
         """Return the prior's account of its denoising error, where it is asked for and there is one."""
-        return prior.denoising_covariance(sigma) if self.spread in ("calibrated", "isotropic") else None
+        if self.spread == "calibrated":
+            return prior.conditional_covariance(x_t, sigma)
+        known = prior.denoising_covariance(sigma) if self.spread == "isotropic" else None
+        return None if known is None else Isotropic(mean_variance(known, x_t))
 
-    def _remarks(self, prior: Prior, last: float) -> tuple[str, ...]:
+    def _remarks(self, prior: Prior, x_t: Tensor, last: float) -> tuple[str, ...]:
         """Return what the user should know before the run: settings that the prior cannot follow."""
         low, high = prior.sigma_range
         remarks = []
@@ -318,7 +321,7 @@ class DAPS(Sampler):
             if sigma is not None and not low <= sigma <= high:
                 bound = low if sigma < low else high
                 remarks.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
-        if self.spread in ("calibrated", "isotropic") and self._covariance(prior, last) is None:
+        if self.spread in ("calibrated", "isotropic") and self._covariance(prior, x_t, last) is None:
             remarks.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
         if self.latent_gradient_clip is not None and not prior.latent:
             remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")

@@ -170,3 +170,23 @@ def test_the_covariance_of_elements_is_the_one_of_quadrature():
     expected = float(torch.trapezoid(density * (within + between), x))
     assert float(prior.denoising_covariance(sigma).isotropic) == pytest.approx(expected, rel=0.05)
     assert MixturePrior(torch.tensor([-0.6, 0.6]), 0.2).denoising_covariance(sigma) is None
+
+
+@pytest.mark.parametrize("elementwise", [False, True])
+@pytest.mark.parametrize("std", [0.2, [0.2, 0.3, 0.1]])
+@pytest.mark.parametrize("images", [False, True])
+def test_the_conditional_covariance_is_the_derivative_of_the_denoiser(elementwise, std, images):
+    """Cov[x0 | x_t] = sigma^2 dD/dx: the second-order Tweedie formula."""
+    shape, sigma = (2, 3, 2), 0.6
+    draw = torch.Generator().manual_seed(3)
+    means = torch.randn((3, *shape), generator=draw) / 3 if images else torch.tensor([-0.4, 0.1, 0.3])
+    std = torch.tensor(std) if isinstance(std, list) else std
+    prior = MixturePrior(means, std, torch.tensor([1.0, 2.0, 3.0]), elementwise=elementwise)
+    x = torch.randn((4, *shape), generator=draw, dtype=torch.float64) / 2
+    covariance = prior.conditional_covariance(x, sigma)
+    v = torch.randn((4, *shape), generator=draw, dtype=torch.float64)
+    product = torch.autograd.functional.jvp(lambda z: prior.denoise(z, sigma), x, v)[1] * sigma**2
+    torch.testing.assert_close(covariance.multiply(v), product, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(covariance.scale(covariance.scale(v)), product, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(covariance.precision(product), v, rtol=1e-8, atol=1e-10)
+    assert covariance.scale(v.float()).dtype == torch.float32

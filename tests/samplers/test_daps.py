@@ -15,6 +15,7 @@ from daps_kit.contracts import Kernel, KernelInfo, KernelState, Prior, RandomStr
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 from daps_priors.gaussian import GaussianPrior
+from daps_priors.mixture import MixturePrior
 from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings
 from daps_samplers.annealing import Annealing
 from daps_samplers.daps import DAPS
@@ -169,6 +170,24 @@ def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
     assert float(white.mean(1).abs().max()) < Z / sqrt(batch)
     error = white @ white.T / batch - torch.eye(d, dtype=torch.float64)
     assert float(error.abs().max()) < Z * sqrt(2 / batch)
+
+
+def test_the_modes_of_a_mixture_have_the_weights_of_the_posterior(scaled_operator):
+    """With the covariance given x_t, not its mean over x_t, the modes are found as often as they are likely."""
+    shape, std, noise, y = (1, 1, 8), 0.1, 1.5, 0.1
+    weight = torch.tensor([2.0, 1.0])
+    prior = MixturePrior(torch.stack((torch.full(shape, -0.5), torch.full(shape, 0.5))), std, weight)
+    likelihood = torch.distributions.Normal(torch.tensor([-0.5, 0.5]), sqrt(std**2 + noise**2))
+    expected = float((weight.log() + 8 * likelihood.log_prob(torch.tensor(y))).softmax(0)[1])
+    found = {}
+    for spread in ("calibrated", "isotropic"):
+        sampler = Daps(budget=51, spread=spread).build()
+        steps = run(
+            sampler, prior, scaled_operator(1.0, noise, shape), torch.full((2000, *shape), y), range(2000)
+        )
+        found[spread] = float((steps[-1].x0y.mean((1, 2, 3)) > 0).float().mean())
+    assert found["calibrated"] == pytest.approx(expected, abs=0.08)  # a Gaussian is not all of p(x0 | x_t)
+    assert abs(found["isotropic"] - expected) > 0.1
 
 
 def test_a_result_does_not_depend_on_its_batch(scaled_operator):
