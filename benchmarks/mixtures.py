@@ -145,17 +145,21 @@ def sliced_wasserstein(a: Tensor, b: Tensor, seed: int = 0) -> float:
     return SCALE * float(ordered.square().mean().sqrt())
 
 
-def measure(dimension: int, measurements: int, problems: int, samples: int) -> dict[str, list[float]]:
-    """Return the distances of each configuration, one for each problem."""
-    found: dict[str, list[float]] = {}
+def measure(
+    dimension: int, measurements: int, problems: int, samples: int, known: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Return the distances of each configuration, one for each problem; those that are known are not measured again."""
+    found: dict[str, list[float]] = {name: known.get(name, []) for name in ("floor", *CONFIGURATIONS)}
     for number in range(problems):
+        missing = [name for name, distances in found.items() if len(distances) == number]
+        if not missing:
+            continue
         problem = Problem(dimension, measurements, 1000 * dimension + 100_000 * measurements + 7 * number)
         exact = problem.exact(samples, 1)
-        found.setdefault("floor", []).append(sliced_wasserstein(problem.exact(samples, 2), exact))
-        for name, settings in CONFIGURATIONS.items():
-            found.setdefault(name, []).append(
-                sliced_wasserstein(problem.sampled(settings, samples, 10), exact)
-            )
+        for name in missing:
+            settings = CONFIGURATIONS.get(name)
+            drawn = problem.sampled(settings, samples, 10) if settings else problem.exact(samples, 2)
+            found[name].append(sliced_wasserstein(drawn, exact))
     return found
 
 
@@ -189,13 +193,10 @@ def main(arguments: list[str]) -> int:
     rows: dict[str, dict[str, list[float]]] = json.loads(stored.read_text()) if stored.exists() else {}
     for dimension in DIMENSIONS:
         for measurements in MEASUREMENTS:
-            key = f"{dimension}, {measurements}"
-            if key not in rows:
-                rows[key] = measure(dimension, measurements, options.problems, options.samples)
-                write_atomic(stored, json.dumps(rows).encode())
-                print(
-                    key, {name: sum(d) / len(d) for name, d in rows[key].items()}, file=sys.stderr, flush=True
-                )
+            key, size = f"{dimension}, {measurements}", (dimension, measurements)
+            rows[key] = measure(*size, options.problems, options.samples, rows.get(key, {}))
+            write_atomic(stored, json.dumps(rows).encode())
+            print(key, {name: sum(d) / len(d) for name, d in rows[key].items()}, file=sys.stderr, flush=True)
     paragraphs = (__doc__ or "").split("\n\n")[2:]
     count = (
         f"{options.problems} problems of each size, {options.samples} samples of each; mean ± standard error."

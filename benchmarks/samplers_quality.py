@@ -98,7 +98,8 @@ class Case:
             most = max(most, in_memory(peak=True))
         seconds = (time.process_time() - start) / len(y)
         x = last.x0y.nan_to_num(0).clamp(-1, 1)
-        quality, mean = psnr(x, truth), x.reshape(len(x0), runs, *shape).mean(1)
+        samples = x.reshape(len(x0), runs, *shape)
+        quality, mean = psnr(x, truth), samples.mean(1)
         return {
             "images": len(x0),
             "runs": runs,
@@ -106,12 +107,30 @@ class Case:
             "ssim": float(ssim(x, truth).mean()),
             "psnr_mean": float(psnr(mean, x0).mean()),
             "ssim_mean": float(ssim(mean, x0).mean()),
+            "crps": crps(samples, x0),
             "residual": float(operator.residual(last.x0y, y).nanmean()),
             "found": float((quality > SUCCESS).float().mean()),
             "calls": counted.calls,
             "seconds": seconds,
             "mebibytes": (most - before) / 2**20 / len(y),
         }
+
+
+def crps(samples: Tensor, truth: Tensor) -> float | None:
+    """Return the continuous ranked probability score of a pixel, E|x - truth| - E|x - x'| / 2, without bias.
+
+    Args:
+        samples: [N, M, ...], M of each image; with M = 1 there is no score.
+        truth: [N, ...].
+
+    Source: Gneiting and Raftery, Journal of the American Statistical Association 102 (2007), section 4.2.
+    """
+    runs = samples.shape[1]
+    if runs < 2:
+        return None
+    apart = sum((samples[:, i] - samples[:, j]).abs().mean() for i in range(runs) for j in range(i))
+    error = (samples - truth[:, None]).abs().mean()
+    return float(error - apart / (runs * (runs - 1)))
 
 
 def in_memory(peak: bool = False) -> int:
@@ -131,8 +150,19 @@ def in_memory(peak: bool = False) -> int:
 def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
     found = f"above {SUCCESS:.0f} dB"
-    head = ["task", "settings", "PSNR", "SSIM", "PSNR of the mean", "SSIM of the mean", "residual", found]
+    head = [
+        "task",
+        "settings",
+        "PSNR",
+        "SSIM",
+        "PSNR of the mean",
+        "SSIM of the mean",
+        "CRPS",
+        "residual",
+        found,
+    ]
     head += ["calls", "s", "ratio", "MiB"]
+    usual = max((row["images"], row["runs"]) for row in rows.values())
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
     for case, row in rows.items():
@@ -143,11 +173,13 @@ def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
             f"{row['ssim']:.3f}",
             f"{row['psnr_mean']:.2f}",
             f"{row['ssim_mean']:.3f}",
+            f"{1000 * row['crps']:.1f}" if row["crps"] else "",
             f"{row['residual']:.2f}",
         ]
         cells += [f"{100 * row['found']:.0f} %", str(row["calls"]), f"{row['seconds']:.2f}", ratio]
         cells.append(f"{row['mebibytes']:.1f}")
-        yield f"| {case.task} | {case.settings} | {' | '.join(cells)} |"
+        fewer = f" ({row['images']} x {row['runs']})" if (row["images"], row["runs"]) != usual else ""
+        yield f"| {case.task} | {case.settings}{fewer} | {' | '.join(cells)} |"
 
 
 def plot(rows: dict[Case, dict[str, Any]]) -> str:
@@ -204,11 +236,14 @@ def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
     intro = (
         f"{row['images']} portraits that the prior has not seen, {row['runs']} samples each, 64 x 64 pixels, noise of "
         "standard deviation 0.05. *PSNR* and *SSIM* are those of one sample, the mean over all; *of the mean*: "
-        "of the mean of an image's samples. *Residual* is in standard deviations of the noise: 1 is what the "
+        "of the mean of an image's samples. *CRPS*: continuous ranked probability score of a pixel, less is better, in "
+        "thousandths: it asks of the samples as a whole that they be near and no less spread than uncertain. "
+        "*Residual* is in standard deviations of the noise: 1 is what the "
         "true image has, below it the noise is fitted too. *Calls* are network calls of a sample; *s* is processor "
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "
         "DAPS-1K; *MiB* is the memory that a sample of a batch takes at the peak, beside the network. The budgets have "
-        "no setting for any task; DAPS-1K and DAPS-100 have the published step sizes."
+        "no setting for any task; DAPS-1K and DAPS-100 have the published step sizes. Where fewer were measured, "
+        "the row tells: (images x samples)."
     )
     lines = ["# Budgets against the published settings", ""]
     lines += ["Written by `python -m benchmarks samplers_quality`; do not edit.", "", *fill(intro), ""]

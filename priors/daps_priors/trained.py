@@ -31,13 +31,24 @@ class TrainedPrior(Prior):
         model: the network.
         calibration: its errors, measured on images held out of the training.
         description: what the file says of it (see `weights`).
+        dtype: what products compute in; what is summed from them stays in single precision.
+        compile: whether the network is compiled (torch.compile).
     """
 
     shape: Shape
     calibration: Calibration
 
-    def __init__(self, model: Denoiser, calibration: Calibration, description: dict[str, Any]) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Denoiser,
+        calibration: Calibration,
+        description: dict[str, Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        compile: bool = False,
+    ) -> None:
+        self.model, self.dtype = model, dtype
+        self._call = torch.compile(model) if compile else model
         self.calibration = calibration
         self.description = description
         self.shape = model.shape
@@ -47,18 +58,24 @@ class TrainedPrior(Prior):
         if x.shape[1:] != self.shape:
             raise UserError(f"the prior knows images of shape {list(self.shape)}, not {list(x.shape[1:])}")
         level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            denoised: Tensor = self.model(x.float(), level)
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad),
+            torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32),
+        ):
+            denoised: Tensor = self._call(x.float(), level)
         return denoised.to(x.dtype)
 
 
-def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> TrainedPrior:
+def load_trained(
+    path: Path, *, shape: Shape | None, device: torch.device, dtype: str = "float32", compile: bool = False
+) -> TrainedPrior:
     """Return the prior in a file of weights.
 
     Args:
         path: a .safetensors file written by `daps-kit train`.
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
+        dtype, compile: see `TrainedPrior`.
 
     Raises:
         UserError: the file is missing or damaged, or its images have another shape.
@@ -69,9 +86,10 @@ def load_trained(path: Path, *, shape: Shape | None, device: torch.device) -> Tr
             f"the prior {path.name} knows images of shape {list(model.shape)} (channels, height, width), but those of "
             f"the run have {list(shape)}: change their size, or train a prior for it"
         )
-    return TrainedPrior(model.to(device), calibration, description)
+    kind = getattr(torch, dtype)
+    return TrainedPrior(model.to(device), calibration, description, dtype=kind, compile=compile)
 
 
-def load_embedded(name: str, *, shape: Shape | None, device: torch.device) -> TrainedPrior:
-    """Return the prior of this name that ships with the package (see `load_trained`)."""
-    return load_trained(WEIGHTS / f"{name}.safetensors", shape=shape, device=device)
+def load_embedded(name: str, **arguments: Any) -> TrainedPrior:
+    """Return the prior of this name that ships with the package (see `load_trained` for the arguments)."""
+    return load_trained(WEIGHTS / f"{name}.safetensors", **arguments)

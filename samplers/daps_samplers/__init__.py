@@ -211,8 +211,10 @@ _OWNER = {"rho": "edm", "beta": "vp", "beta_min": "vp", "beta_max": "vp", "sigma
 class _ScheduleSettings(Settings):
     """A noise schedule and the parameters that belong to it."""
 
-    use: Literal["edm", "ve", "vp", "trigflow"] = Field(
-        "edm", description="the schedule, which places the grid points"
+    use: Literal["auto", "edm", "ve", "vp", "trigflow"] = Field(
+        "auto",
+        description="the schedule, which places the levels; auto: where they change the posterior, if the operator is "
+        "linear and the prior knows the covariance of its error, else edm",
     )
     rho: float = Field(
         7.0, gt=0, description="edm: exponent of the grid, larger puts more points at small sigma"
@@ -270,6 +272,10 @@ class AnnealingSettings(_ScheduleSettings):
 class OdeSettings(_ScheduleSettings):
     """The probability-flow ODE from x_t to x0hat."""
 
+    use: Literal["edm", "ve", "vp", "trigflow"] = Field(
+        "edm", description="the schedule, which places the steps"
+    )
+
     steps: int = Field(
         0,
         ge=0,
@@ -320,6 +326,14 @@ class Daps(SamplerSettings):
         "of its own denoising error (sigma^2 I where it knows nothing); isotropic, the mean variance of that; auto is "
         "calibrated where ode.steps is 0 and prior_score gaussian or score-t, else sigma",
     )
+    noise_correlation: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="correlation of the noise of a level with that of the level before: 0, as published, is fresh; "
+        "below 0, over-relaxation, samples are more exact and a little less diverse. If not given, -0.5 where the "
+        "covariance of the prior's error is used, else 0",
+    )
     final_denoise: bool | None = Field(
         None,
         description="whether the last sample is denoised once, at the noise level of a draw from its covariance; if "
@@ -364,6 +378,7 @@ class Daps(SamplerSettings):
                 annealing.sigma_max,
                 annealing.sigma_min,
                 annealing.reach_sigma_min,
+                placed=annealing.use == "auto",
             ),
             ProbabilityFlow(ode.schedule(), ode.steps, ode.sigma_min, ode.solver, ode.denoise),
             kernel,
@@ -372,6 +387,7 @@ class Daps(SamplerSettings):
             spread=self.spread,
             budget=self.budget,
             restarts=self.restarts,
+            noise_correlation=self.noise_correlation,
             final_denoise=self.final_denoise,
             latent_gradient_clip=self.latent_gradient_clip,
         )

@@ -19,6 +19,7 @@ class Annealing:
         sigma_max: the first.
         sigma_min: the last.
         reach_sigma_min: false is the published rule: a grid of levels + 1 points without its last one.
+        placed: whether levels move to where the posterior changes (`placing`), where that is known.
 
     Levels and sigmas that are None are decided by the sampler (see `plan`), once it knows the problem.
     """
@@ -28,6 +29,7 @@ class Annealing:
     sigma_max: float | None = None
     sigma_min: float | None = None
     reach_sigma_min: bool = True
+    placed: bool = False
 
     def __post_init__(self) -> None:
         high, low = self.sigma_max, self.sigma_min

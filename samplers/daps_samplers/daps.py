@@ -4,15 +4,18 @@ Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each le
 
     1. x0hat = the prior's guess of x0 given x_t, by the probability-flow ODE
     2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
-    3. x_t   = x0y + sigma_{i+1} n
+    3. x_t   = x0y + sigma_{i+1} (c e + sqrt(1 - c^2) n),     e = (x_t - x0y) / sigma_i
 
 and the last x0y, denoised once more or not, is the sample. Where the operator has many modes, several starts pass the
 highest levels and the one whose x0y explains the measurement best goes on (`plan`). x_t is always x0 + sigma n,
 unscaled; a latent prior makes x0 the latent.
 
-As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau. By
-default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a level, with the covariance that the
-prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, and so is every level.
+As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau,
+and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
+level, with the covariance that the prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, as is
+every level. Where x0y is drawn from the true p(x0 | x_t, y), e is standard normal and independent of it, so that any
+correlation c is as right; c < 0 is over-relaxation (Adler, Phys. Rev. D 23, 2901, 1981), which keeps less of what is
+wrong about a level.
 
 Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
 arXiv 2407.01521, Algorithm 1.
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Literal
 
 import torch
@@ -41,6 +45,7 @@ from daps_kit.covariance import Isotropic
 
 from .annealing import Annealing
 from .ode import ProbabilityFlow
+from .placing import place
 from .plan import Budget, complete, search_levels
 from .target import DecodedOperator, ExactScoreTarget, GaussianTarget
 
@@ -48,6 +53,9 @@ __all__ = ["DAPS"]
 
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
 Spread = Literal["auto", "sigma", "calibrated", "isotropic"]
+
+OVER_RELAXATION = -0.5
+"""Correlation of the noise of a level with that of the one before."""
 
 UNEXPLAINED = 1.1
 """Residual of a result, in standard deviations of the noise, from which a user is told."""
@@ -59,6 +67,7 @@ class _Run:
 
     Attributes:
         least: the smallest residual of each sample so far, [B]; kept for operators with many modes.
+        correlation: of the noise of a level with that of the level before.
         round, rounds: levels passed so far, those of all starts, and how many there will be.
     """
 
@@ -72,12 +81,21 @@ class _Run:
     rounds: int
     messages: tuple[str, ...]
     least: Tensor
+    correlation: float
     round: int = 0
     said: set[str] = field(default_factory=set)
 
     def noise(self, level: int) -> Tensor:
         """Draw noise of the level, [B, ...]."""
         return self.sigmas[level] * self.streams.normal(self.shape, self.dtype)
+
+    def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
+        """Return the x_t that follows x0y and x_t of a level."""
+        fresh, c = self.noise(level + 1), self.correlation
+        if c == 0:
+            return x0y + fresh
+        kept = c * self.sigmas[level + 1] / self.sigmas[level]
+        return torch.add(x0y, x_t - x0y, alpha=kept).add(fresh, alpha=sqrt(1 - c * c))
 
 
 class DAPS(Sampler):
@@ -101,6 +119,7 @@ class DAPS(Sampler):
         budget: network calls of a sample, where the annealing does not say how many levels there are.
         restarts: how many starts pass the levels from sigma 4 up, of which the one with the least residual goes on, for
             each sample; None: see `plan`.
+        noise_correlation: c. None: OVER_RELAXATION where C is the prior's own account of its error, else 0.
         final_denoise: whether the last x0y is denoised once, at the noise level of a draw from the last C: what a
             Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
         latent_gradient_clip: see `DecodedOperator`.
@@ -117,6 +136,7 @@ class DAPS(Sampler):
         spread: Spread = "auto",
         budget: Budget = "balanced",
         restarts: int | None = None,
+        noise_correlation: float | None = None,
         final_denoise: bool | None = None,
         latent_gradient_clip: float | None = None,
     ) -> None:
@@ -128,6 +148,7 @@ class DAPS(Sampler):
             direct = ode.steps == 0 and prior_score in ("gaussian", "score-t")
             spread = "calibrated" if direct else "sigma"
         self.spread, self.budget, self.restarts = spread, budget, restarts
+        self.noise_correlation = noise_correlation
         self.final_denoise = ode.steps == 0 if final_denoise is None else final_denoise
         self.latent_gradient_clip = latent_gradient_clip
 
@@ -157,7 +178,13 @@ class DAPS(Sampler):
             last_calls=int(self.final_denoise),
             within=prior.sigma_range,
         )
+        known = self._covariance(prior, torch.zeros(1, *shape, device=y.device), sigmas[-1]) is not None
+        if known and self.annealing.placed and self.kernel.tau is None:
+            sigmas = place(sigmas, prior, problem, y, shape)
         search = search_levels(sigmas) if starts > 1 else 0
+        correlation = self.noise_correlation
+        if correlation is None:
+            correlation = OVER_RELAXATION if known and self.kernel.tau is None else 0.0
         run = _Run(
             prior,
             problem,
@@ -167,8 +194,9 @@ class DAPS(Sampler):
             y.dtype if y.is_floating_point() else torch.float32,
             sigmas,
             rounds=len(sigmas) + (starts - 1) * search,
-            messages=self._remarks(prior, torch.zeros(1, *shape, device=y.device), sigmas[-1]),
+            messages=self._remarks(prior, known),
             least=torch.full((len(y),), torch.inf, device=y.device),
+            correlation=correlation,
         )
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         if not search:
@@ -212,7 +240,7 @@ class DAPS(Sampler):
             if bool(failed.all()):
                 break
             if level + 1 in levels:
-                x_t = x0y + run.noise(level + 1)
+                x_t = run.renoised(x0y, x_t, level)
         return x0y, failed
 
     @torch.no_grad()
@@ -308,7 +336,7 @@ class DAPS(Sampler):
         known = prior.denoising_covariance(sigma) if self.spread == "isotropic" else None
         return None if known is None else Isotropic(mean_variance(known, x_t))
 
-    def _remarks(self, prior: Prior, x_t: Tensor, last: float) -> tuple[str, ...]:
+    def _remarks(self, prior: Prior, known: bool) -> tuple[str, ...]:
         """Return what the user should know before the run: settings that the prior cannot follow."""
         low, high = prior.sigma_range
         remarks = []
@@ -321,7 +349,7 @@ class DAPS(Sampler):
             if sigma is not None and not low <= sigma <= high:
                 bound = low if sigma < low else high
                 remarks.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
-        if self.spread in ("calibrated", "isotropic") and self._covariance(prior, x_t, last) is None:
+        if self.spread in ("calibrated", "isotropic") and not known:
             remarks.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
         if self.latent_gradient_clip is not None and not prior.latent:
             remarks.append("sampler.latent_gradient_clip has no effect: the prior is not latent")

@@ -2,13 +2,16 @@ r"""Hamiltonian Monte Carlo in whitened coordinates, with a Metropolis test.
 
 With x = centre + C^{1/2} w and U(w) = -log p(w | x_t, y), a step draws p ~ N(0, I), follows L leapfrog steps
 
-    p <- p - h U'(w) / 2,    w <- w + h p,    p <- p - h U'(w) / 2
+    p <- p - h s U'(w) / 2,    w <- w + h s p,    p <- p - h s U'(w) / 2
 
 and takes the end where log u < H(w, p) - H(w', p'), H = U + |p|^2 / 2. That leaves the target exactly invariant for any
-operator and noise model; L = 1 is the Metropolis-adjusted Langevin algorithm. The covariance C is the mass matrix.
+operator and noise model; L = 1 is the Metropolis-adjusted Langevin algorithm. The mass is diag(s^{-2}) in w.
+s = 1, unless the curvature M of the target is nearly diagonal in w, as it is where pixels are independent a priori and
+the operator acts on each by itself (masks, HDR). Then s = diag(M)^{-1/2}, and all directions are equally stiff.
 
-h is each sample's own. It starts at 1 / sqrt(largest curvature), measured by power iteration, and during the first half
-of a level's steps goes after a target acceptance by dual averaging; then it is fixed.
+h is each sample's own, and in each step up to 30 % smaller at random, lest trajectories end where they began. It starts
+at 1 / sqrt(largest curvature), measured by power iteration, and during the first half of a level's steps goes after a
+target acceptance by dual averaging; then it is fixed.
 
 Sources: Neal, "MCMC using Hamiltonian dynamics", 2011; Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, section
 3.2 (dual averaging); Roberts and Rosenthal, 1998, and Beskos et al., 2013 (acceptance of 0.574 and 0.651).
@@ -33,9 +36,14 @@ from daps_kit.linalg import inner, per_sample
 
 from .curvature import likelihood_curvature
 from .dual_averaging import DualAveraging
-from .whitened import Linearised, Whitened
+from .whitened import Linearised, Whitened, largest_eigenvalue
 
-__all__ = ["HMC", "HMCState"]
+__all__ = ["HMC", "HMCState", "diagonal_scale"]
+
+POWER_STEPS = 12
+JITTER = 0.3
+DIAGONAL = 0.1
+"""Share of the curvature off the diagonal, by norm, up to which the diagonal is worth while."""
 
 
 @dataclass
@@ -45,9 +53,11 @@ class HMCState(KernelState):
     Attributes:
         w: whitened position, [B, ...].
         tuning: dual averaging of log h.
+        scale: s, [B, ...].
     """
 
     w: Tensor | None = None
+    scale: Tensor | None = None
     tuning: DualAveraging | None = None
 
 
@@ -87,26 +97,31 @@ class HMC(Kernel):
         w = space.coordinates(x)
         log_density, gradient = space.log_density_grad(x, w)
         lost = per_sample(~torch.isfinite(log_density), x) != 0
+        scale = torch.ones_like(w)
         if self.step_size is None:
             here = Linearised(space, x)
             here.weight = likelihood_curvature(target, here.clean)
-            stiffness = here.stiffness(streams.normal(w.shape[1:], w.dtype))
+            scale = diagonal_scale(here)
+            probe = streams.normal(w.shape[1:], w.dtype)
+            stiffness = largest_eigenvalue(lambda v: scale * here.multiply(scale * v), probe, POWER_STEPS)
             tuning = DualAveraging(-0.5 * stiffness.log(), self.acceptance, self.steps // 2)
         else:
             tuning = DualAveraging(torch.full_like(log_density, math.log(self.step_size)), self.acceptance, 0)
-        return HMCState(torch.where(lost, torch.nan, x), log_density, gradient, w, tuning)
+        return HMCState(torch.where(lost, torch.nan, x), log_density, gradient, w, scale, tuning)
 
     def step(self, target: Target, state: HMCState, streams: RandomStreams) -> tuple[HMCState, KernelInfo]:
-        """Take one step; draws a normal number an entry of x, then a uniform one a sample."""
+        """Take one step; draws a normal number an entry of x, then two uniform ones a sample."""
         space = Whitened(target)
-        old, w, gradient, tuning = state.log_density, state.w, state.gradient, state.tuning
+        old, w, gradient = state.log_density, state.w, state.gradient
+        scale, tuning = state.scale, state.tuning
         assert old is not None
         assert w is not None
         assert gradient is not None
+        assert scale is not None
         assert tuning is not None
         h = tuning.step_size
-        step = per_sample(h, w)
         p = streams.normal(w.shape[1:], w.dtype)
+        step = per_sample(h * (1 - JITTER * streams.uniform((), w.dtype)), w) * scale
         kinetic = inner(p, p) / 2
         moved, slope, x, new = w, gradient, state.x, old
         for _ in range(self.leapfrog):
@@ -124,6 +139,21 @@ class HMC(Kernel):
             torch.where(accepted, new, old),
             torch.where(rows, slope, gradient),
             torch.where(rows, moved, w),
+            scale,
             tuning.updated(acceptance),
         )
         return following, KernelInfo(acceptance=acceptance, step_size=h)
+
+
+def diagonal_scale(here: Linearised) -> Tensor:
+    """Return diag(M)^{-1/2} of each sample whose M is nearly diagonal, 1 for the others, [B, ...].
+
+    With random signs u, u (M u) is the diagonal if there is nothing else; another draw of signs tells whether it is.
+    """
+    draw = torch.Generator().manual_seed(0)
+    u, v = (2 * torch.randint(0, 2, here.x.shape[1:], generator=draw).to(here.x) - 1 for _ in range(2))
+    u, v = u.expand_as(here.x), v.expand_as(here.x)
+    diagonal = (u * here.multiply(u)).clamp_min(1)
+    image = here.multiply(v)
+    off = (image - diagonal * v).flatten(1).norm(dim=1) / image.flatten(1).norm(dim=1)
+    return torch.where(per_sample(off < DIAGONAL, diagonal) != 0, diagonal.rsqrt(), 1)

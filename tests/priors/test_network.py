@@ -7,12 +7,15 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from daps_kit import build
 from daps_kit.calibration import Calibration, calibrate, rings
+from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_priors import tensor_file, weights
 from daps_priors.network import Denoiser, blank
@@ -238,6 +241,31 @@ class TestEmbedded:
             if 0.1 <= sigma <= 2:
                 linear = float(prior.model.gauss.rms_error(sigma)[0]) ** 2
                 assert mse < 0.75 * linear, f"sigma {sigma}: {mse} against {linear}"
+
+    @pytest.mark.parametrize("sigma", [0.05, 1.0, 50.0])
+    def test_in_bfloat16_it_is_as_exact(self, prior: TrainedPrior, sigma: float) -> None:
+        rough = build("prior", {"use": "embedded", "dtype": "bfloat16"}, shape=(3, 64, 64))
+        x0 = prior.sample((3, 64, 64), RandomStreams(range(4)), steps=10)
+        x = x0 + sigma * RandomStreams(range(9, 13)).normal((3, 64, 64))
+        with torch.no_grad():
+            off = (rough.denoise(x, sigma) - prior.denoise(x, sigma)).square().mean()
+        error = float(prior.calibration.covariance(sigma, 64, 64).power.mean())
+        assert 0 < float(off) < 1e-3 * error
+
+    @pytest.mark.slow
+    def test_it_can_be_compiled(self, prior: TrainedPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+        compile_with, graphs = torch.compile, []
+
+        def backend(graph: Any, inputs: Any) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        monkeypatch.setattr(torch, "compile", lambda model: compile_with(model, backend=backend))
+        compiled = build("prior", {"use": "embedded", "compile": True}, shape=(3, 64, 64))
+        x = RandomStreams([0]).normal((3, 64, 64))
+        with torch.no_grad():
+            torch.testing.assert_close(compiled.denoise(x, 1.0), prior.denoise(x, 1.0), rtol=1e-4, atol=1e-5)
+        assert graphs
 
     def test_it_loads_within_a_second_and_without_the_trainer(self) -> None:
         code = (

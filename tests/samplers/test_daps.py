@@ -6,6 +6,7 @@ law. z-tests use 4.5 standard errors.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import sqrt
 
 import pytest
@@ -101,14 +102,18 @@ def test_the_published_loop_has_the_moments_of_its_recursion(scaled_operator, sc
     )
 
 
-@pytest.mark.parametrize("schedule", ["edm", "ve", "vp", "trigflow"])
-def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, schedule):
+@pytest.mark.parametrize(
+    ("schedule", "correlation"),
+    [("edm", None), ("ve", 0.0), ("vp", -1.0), ("trigflow", 0.5), ("edm", 1.0)],
+)
+def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, schedule, correlation):
     prior, operator, y = setting(scaled_operator)
     annealing = AnnealingSettings(use=schedule, levels=10, sigma_max=80.0, sigma_min=0.1)
     sampler = DAPS(
         Annealing(annealing.schedule(), 10, 80.0, 0.1),
         ProbabilityFlow(EDM(), 0),
         Exact(),
+        noise_correlation=correlation,
         final_denoise=False,
     )
     steps = run(sampler, prior, operator, y, range(4))
@@ -170,6 +175,24 @@ def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
     assert float(white.mean(1).abs().max()) < Z / sqrt(batch)
     error = white @ white.T / batch - torch.eye(d, dtype=torch.float64)
     assert float(error.abs().max()) < Z * sqrt(2 / batch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, -0.5), ({"noise_correlation": 0.25}, 0.25), ({"ode": OdeSettings(steps=5)}, 0.0)],
+)
+def test_the_noise_of_a_level_is_correlated_with_that_of_the_level_before(
+    scaled_operator, settings, expected
+):
+    prior, operator, y = setting(scaled_operator)
+    annealing = AnnealingSettings(levels=4, sigma_max=5.0, sigma_min=0.5)
+    steps = run(Daps(annealing=annealing, **settings).build(), prior, operator, y, range(4))
+    for before, after in pairwise(steps):
+        e = (before.x_t - before.x0y) / before.sigma
+        next_e = (after.x_t - before.x0y) / after.sigma
+        found = (next_e - expected * e).flatten()
+        assert abs(float((found * e.flatten()).mean())) < Z * float(e.std()) / sqrt(found.numel())
+        assert float(found.var()) == pytest.approx(1 - expected**2, rel=0.05)
 
 
 def test_the_modes_of_a_mixture_have_the_weights_of_the_posterior(scaled_operator):

@@ -1,0 +1,66 @@
+"""Where levels go: the variance that is left against closed forms, and what is made of it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from daps_kit.contracts import RandomStreams
+from daps_kit.noise import GaussianNoise
+from daps_operators.mask import Inpainting
+from daps_priors.gaussian import GaussianPrior
+from daps_samplers import AnnealingSettings, Daps
+from daps_samplers.placing import place, variance_left
+
+SHAPE = (3, 16, 16)
+S, NOISE = 0.5, 0.1
+GEOMETRIC = [float(v) for v in torch.logspace(1, -1, 12, dtype=torch.float64)]
+
+
+@pytest.fixture
+def half() -> Inpainting:
+    """Every second row is measured."""
+    mask = torch.zeros(1, *SHAPE[1:])
+    mask[:, ::2] = 1
+    return Inpainting(SHAPE, GaussianNoise(NOISE), mask)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 10.0])
+def test_the_variance_that_is_left_is_that_of_the_posterior(half: Inpainting, sigma: float) -> None:
+    prior, y = GaussianPrior(torch.zeros(SHAPE), S), torch.zeros(1, *SHAPE)
+    precision = 1 / S**2 + 1 / sigma**2
+    expected = (1 / precision + 1 / (precision + 1 / NOISE**2)) / 2  # hidden and measured pixels
+    assert variance_left(prior, half, y, SHAPE, sigma) == pytest.approx(expected, rel=0.01)
+
+
+def test_levels_go_where_the_posterior_changes(half: Inpainting) -> None:
+    prior, y = GaussianPrior(torch.zeros(SHAPE), 0.3), torch.zeros(2, *SHAPE)
+    found = place(GEOMETRIC, prior, half, y, SHAPE)
+    assert (found[0], found[-1], len(found)) == (GEOMETRIC[0], GEOMETRIC[-1], len(GEOMETRIC))
+    assert all(a > b for a, b in pairwise(found))
+    # The hidden pixels, of standard deviation 0.3, are decided around sigma 0.3, not beyond 1.
+    assert sum(0.1 < sigma < 1 for sigma in found) > sum(0.1 < sigma < 1 for sigma in GEOMETRIC)
+
+
+def test_levels_stay_where_nothing_is_known(scaled_operator: type, half: Inpainting) -> None:
+    class Blind(GaussianPrior):
+        def denoising_covariance(self, sigma: float) -> None:
+            return None
+
+    y = torch.zeros(1, *SHAPE)
+    assert place(GEOMETRIC, Blind(torch.zeros(SHAPE), S), half, y, SHAPE) == GEOMETRIC
+
+
+def test_a_schedule_that_is_asked_for_is_kept(half: Inpainting) -> None:
+    prior, y = GaussianPrior(torch.zeros(SHAPE), 0.3), torch.zeros(1, *SHAPE)
+
+    def levels(**annealing: object) -> list[float]:
+        settings = AnnealingSettings(levels=9, sigma_max=10.0, sigma_min=0.1, **annealing)
+        steps = Daps(annealing=settings).build().sample(prior, half, y, RandomStreams([0]))
+        return [step.sigma for step in steps]
+
+    expected = AnnealingSettings(use="edm").schedule().sigmas(10.0, 0.1, 9)
+    assert levels(use="edm") == pytest.approx([float(v) for v in expected])
+    assert levels() != pytest.approx([float(v) for v in expected], rel=0.05)
