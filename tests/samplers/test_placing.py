@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from daps_kit.contracts import RandomStreams
+from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators.mask import Inpainting
 from daps_priors.gaussian import GaussianPrior
@@ -64,3 +64,25 @@ def test_a_schedule_that_is_asked_for_is_kept(half: Inpainting) -> None:
     expected = AnnealingSettings(use="edm").schedule().sigmas(10.0, 0.1, 9)
     assert levels(use="edm") == pytest.approx([float(v) for v in expected])
     assert levels() != pytest.approx([float(v) for v in expected], rel=0.05)
+
+
+class MaskOfEach(LinearOperator):
+    """A mask for each image of a batch of two."""
+
+    def __init__(self) -> None:
+        super().__init__(SHAPE, GaussianNoise(NOISE))
+        self.mask = torch.ones(2, 1, *SHAPE[1:])
+        self.mask[1] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mask * x
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return self.mask * y
+
+
+def test_of_operators_with_parameters_for_each_image_the_mean_counts() -> None:
+    prior, y = GaussianPrior(torch.zeros(SHAPE), S), torch.zeros(2, *SHAPE)
+    precision = 1 / S**2 + 1
+    expected = (1 / precision + 1 / (precision + 1 / NOISE**2)) / 2
+    assert variance_left(prior, MaskOfEach(), y, SHAPE, 1.0) == pytest.approx(expected, rel=0.01)
