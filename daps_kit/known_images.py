@@ -13,12 +13,23 @@ from torch import Tensor
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.images import fit, load_image
 
-__all__ = ["draws_exactly", "known_images"]
+__all__ = ["draws_exactly", "known_images", "load_for"]
 
 
 def draws_exactly(prior: Prior) -> bool:
     """Return whether a prior draws from itself by its own closed form, and so has no weights."""
     return type(prior).sample is not Prior.sample
+
+
+def load_for(prior: Prior, files: Sequence[Path]) -> Tensor:
+    """Return image files as a prior takes them, [N, C, H, W]: its size, or that of the first where any will do.
+
+    Raises:
+        UserError: a file cannot be used.
+    """
+    images = [load_image(file, prior.shape[0] if prior.shape else None) for file in files]
+    size = prior.shape[1:] if prior.shape else (images[0].shape[1], images[0].shape[2])
+    return torch.stack([fit(image, size) for image in images])
 
 
 @torch.no_grad()
@@ -38,10 +49,7 @@ def known_images(
         return prior.sample(prior.state_shape(shape), streams), "its own draws"
     if files:
         chosen = list(files)[:count]
-        channels = prior.shape[0] if prior.shape else None
-        images = [load_image(file, channels) for file in chosen]
-        size = prior.shape[1:] if prior.shape else (images[0].shape[1], images[0].shape[2])
-        x0 = torch.stack([fit(image, size) for image in images])
+        x0 = load_for(prior, chosen)
         label = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} images of the recipe"
     else:
         x0, label = _pictures(*(prior.shape or (3, 64, 64)), count)

@@ -13,7 +13,7 @@ from daps_kit.calibration import SIGMAS, calibrate, write_calibration
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.data import ImagesData
 from daps_kit.errors import UserError
-from daps_kit.images import fit, load_image
+from daps_kit.known_images import load_for
 from daps_kit.prior_choice import PriorChoice
 from daps_kit.prior_report import build_choice
 
@@ -71,10 +71,7 @@ def _images(prior: Prior, files: Sequence[Path], count: int, device: torch.devic
         raise UserError(f"a calibration needs at least 2 images, better 16 or more; there is {len(files)}")
     stride = max(1, len(files) // count)
     chosen = list(files)[::stride][:count]
-    pictures = [load_image(file, prior.shape[0] if prior.shape else None) for file in chosen]
-    size = prior.shape[1:] if prior.shape else (pictures[0].shape[1], pictures[0].shape[2])
-    x0 = torch.stack([fit(picture, size) for picture in pictures])
-    latents = [prior.encode(image.to(device)) for image in torch.split(x0, 1)]
+    latents = [prior.encode(image.to(device)) for image in torch.split(load_for(prior, chosen), 1)]
     return torch.cat(latents), f"{len(chosen)} images"
 
 

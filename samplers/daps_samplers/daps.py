@@ -48,6 +48,7 @@ from .ode import ProbabilityFlow
 from .placing import place
 from .plan import Budget, complete, search_levels
 from .target import DecodedOperator, ExactScoreTarget, GaussianTarget
+from .whitened import random_signs
 
 __all__ = ["DAPS"]
 
@@ -395,9 +396,7 @@ def _unexplained(run: _Run, x: Tensor, failed: Tensor) -> list[str]:
 
 def mean_variance(covariance: Covariance, like: Tensor) -> Tensor:
     """Return tr(C) / d, by the mean of |C^{1/2} v|^2 / d over 16 vectors of random signs, always the same ones."""
-    draw = torch.Generator().manual_seed(0)
-    signs = 2.0 * torch.randint(0, 2, (16, *like.shape[1:]), generator=draw).to(like) - 1
-    return covariance.scale(signs).square().mean()
+    return covariance.scale(random_signs(16, like)).square().mean()
 
 
 def _finite(x: Tensor) -> Tensor:

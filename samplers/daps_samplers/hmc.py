@@ -36,11 +36,10 @@ from daps_kit.linalg import inner, per_sample
 
 from .curvature import likelihood_curvature
 from .dual_averaging import DualAveraging
-from .whitened import Linearised, Whitened, largest_eigenvalue
+from .whitened import Linearised, Whitened, random_signs
 
 __all__ = ["HMC", "HMCState", "diagonal_scale"]
 
-POWER_STEPS = 12
 JITTER = 0.3
 DIAGONAL = 0.1
 """Share of the curvature off the diagonal, by norm, up to which the diagonal is worth while."""
@@ -103,7 +102,7 @@ class HMC(Kernel):
             here.weight = likelihood_curvature(target, here.clean)
             scale = diagonal_scale(here)
             probe = streams.normal(w.shape[1:], w.dtype)
-            stiffness = largest_eigenvalue(lambda v: scale * here.multiply(scale * v), probe, POWER_STEPS)
+            stiffness = here.stiffness(probe, scale=scale)
             tuning = DualAveraging(-0.5 * stiffness.log(), self.acceptance, self.steps // 2)
         else:
             tuning = DualAveraging(torch.full_like(log_density, math.log(self.step_size)), self.acceptance, 0)
@@ -150,9 +149,7 @@ def diagonal_scale(here: Linearised) -> Tensor:
 
     With random signs u, u (M u) is the diagonal if there is nothing else; another draw of signs tells whether it is.
     """
-    draw = torch.Generator().manual_seed(0)
-    u, v = (2 * torch.randint(0, 2, here.x.shape[1:], generator=draw).to(here.x) - 1 for _ in range(2))
-    u, v = u.expand_as(here.x), v.expand_as(here.x)
+    u, v = (signs.expand_as(here.x) for signs in random_signs(2, here.x))
     diagonal = (u * here.multiply(u)).clamp_min(1)
     image = here.multiply(v)
     off = (image - diagonal * v).flatten(1).norm(dim=1) / image.flatten(1).norm(dim=1)

@@ -25,7 +25,7 @@ from daps_kit.linalg import inner
 
 from .exact import applies
 from .target import GaussianTarget
-from .whitened import Linearised, Whitened
+from .whitened import Linearised, Whitened, random_signs
 
 __all__ = ["place", "variance_left"]
 
@@ -70,8 +70,7 @@ def variance_left(prior: Prior, operator: Operator, y: Tensor, shape: tuple[int,
     target = GaussianTarget(
         origin, covariance, operator, y[:1], sigma=sigma, level=0, levels=1, likelihood_variance=v
     )
-    signs = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(0))[None]
-    probe = covariance.scale(2 * signs.to(origin) - 1)
+    probe = covariance.scale(random_signs(1, origin))
     accuracy = ACCURACY * float(probe.square().mean().sqrt())
     space = Linearised(Whitened(target), origin, 1 / v)
     solved, _ = space.solve(probe, accuracy=accuracy, max_steps=CG_STEPS)

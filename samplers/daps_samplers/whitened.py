@@ -24,7 +24,7 @@ from daps_kit.contracts import Target
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 
-__all__ = ["Linearised", "Whitened"]
+__all__ = ["Linearised", "Whitened", "random_signs"]
 
 ROUNDING = 1e-6
 """Relative residual below which single precision cannot go."""
@@ -107,9 +107,26 @@ class Linearised:
         w, residual = conjugate_gradients(self.multiply, b, tolerance=tolerance, max_steps=max_steps)
         return w, residual * norm / size
 
-    def stiffness(self, probe: Tensor, steps: int = 12) -> Tensor:
-        """Return the largest eigenvalue of M, [B], from below, by power iteration from the probe [B, ...]."""
-        return largest_eigenvalue(self.multiply, probe, steps)
+    def stiffness(self, probe: Tensor, steps: int = 12, scale: float | Tensor = 1.0) -> Tensor:
+        """Return the largest eigenvalue of diag(s) M diag(s), [B], from below, by power iteration from the probe.
+
+        Args:
+            probe: [B, ...].
+            steps: of the iteration.
+            scale: s, a number or [B, ...].
+        """
+        return largest_eigenvalue(lambda v: scale * self.multiply(scale * v), probe, steps)
+
+
+def random_signs(count: int, like: Tensor) -> Tensor:
+    """Return vectors of random signs, always the same, for what one vector tells of a trace or a diagonal.
+
+    Args:
+        count: how many.
+        like: [B, ...], whose element shape, dtype and device they take.
+    """
+    draw = torch.Generator().manual_seed(0)
+    return 2 * torch.randint(0, 2, (count, *like.shape[1:]), generator=draw).to(like) - 1
 
 
 def largest_eigenvalue(apply: Callable[[Tensor], Tensor], probe: Tensor, steps: int) -> Tensor:
