@@ -30,7 +30,7 @@ from daps_kit import build
 from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.files import write_atomic
 from daps_kit.noise import GaussianNoise
-from daps_priors.mixture import MixturePrior
+from daps_priors.exact.mixture import MixturePrior
 
 DIMENSIONS = (8, 80)
 MEASUREMENTS = (1, 2, 4)

@@ -21,8 +21,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from daps_priors.adm import ADM, Architecture
-from daps_priors.ddpm import ARCHITECTURES
+from daps_priors.published.adm import ADM, Architecture
+from daps_priors.published.ddpm import ARCHITECTURES
 
 PROMISED = 1.3
 

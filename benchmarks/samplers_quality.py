@@ -32,10 +32,10 @@ from benchmarks.tasks import SUCCESS, TASKS, choose, fill
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
-from daps_kit.metrics import psnr, ssim
 from daps_kit.random import stream_seed
 from daps_kit.recipe import load_recipe
-from daps_priors.trained import load_embedded
+from daps_kit.runs.metrics import psnr, ssim
+from daps_priors.trained.prior import load_embedded
 
 PUBLISHED = {"DAPS-1K": "daps-1k", "DAPS-100": "daps-100"}
 SETTINGS = (*PUBLISHED, "fast", "balanced", "accurate")

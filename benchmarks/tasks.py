@@ -33,11 +33,11 @@ from PIL import Image
 from daps_kit import run
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
-from daps_kit.metrics import psnr, ssim
-from daps_kit.results import RunResult
-from daps_priors.dataset import load_images, split
-from daps_priors.tensor_file import read
-from daps_priors.trained import WEIGHTS
+from daps_kit.runs.folder import RunResult
+from daps_kit.runs.metrics import psnr, ssim
+from daps_priors.trained.prior import WEIGHTS
+from daps_priors.trained.tensor_file import read
+from daps_priors.training.dataset import load_images, split
 
 TASKS = (
     "down_sampling",

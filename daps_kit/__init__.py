@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from daps_kit.api import sample as sample
     from daps_kit.errors import UserError as UserError
     from daps_kit.hooks import hookimpl as hookimpl
-    from daps_kit.runner import run as run
+    from daps_kit.runs.runner import run as run
 
 __version__ = "0.1.0"
 
 _HOME = {
     "build": "daps_kit.api",
     "sample": "daps_kit.api",
-    "run": "daps_kit.runner",
+    "run": "daps_kit.runs.runner",
     "UserError": "daps_kit.errors",
     "hookimpl": "daps_kit.hooks",
 }
@@ -32,3 +32,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'daps_kit' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

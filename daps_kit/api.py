@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from daps_kit.errors import UserError, did_you_mean
-from daps_kit.sections import read_section
+from daps_kit.recipe.sections import read_section
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["build", "sample"]
 
 Section = Mapping[str, Any] | ComponentSettings
-Shape = tuple[int, int, int]
 
 
 @overload

@@ -25,6 +25,7 @@ from torch import Tensor
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
+from daps_kit.settings import Shape
 
 __all__ = [
     "Calibration",
@@ -40,11 +41,10 @@ __all__ = [
     "Prior",
     "RandomStreams",
     "Sampler",
+    "Shape",
     "Step",
     "Target",
 ]
-
-Shape = tuple[int, int, int]
 
 
 class Operator(ABC):

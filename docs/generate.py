@@ -149,7 +149,7 @@ def contracts() -> str:
 
 def components() -> str:
     """Return components.md: the components that ship with daps-kit, and their parameters."""
-    from daps_kit import describe
+    from daps_kit.recipe import describe
     from daps_kit.registry import Registry
     from daps_kit.settings import KINDS
 

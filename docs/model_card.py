@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from textwrap import wrap
 
-from daps_priors.trained import WEIGHTS
-from daps_priors.weights import load
+from daps_priors.trained.prior import WEIGHTS
+from daps_priors.trained.weights import load
 
 CARD = Path(__file__).parent / "portraits64.md"
 FILE = WEIGHTS / "portraits64.safetensors"

@@ -8,6 +8,7 @@ import pytest
 
 from daps_kit import testing
 from daps_kit.settings import Kind
+from daps_kit.testing.checks import make_case
 
 COMMON = ["settings_described", "settings_import_is_light"]
 """Checks of any kind of component, whose mutants are in test_testing.py."""
@@ -26,7 +27,7 @@ def parametrize(mutants: dict[str, list[Any]]) -> pytest.MarkDecorator:
 def assert_caught(kind: Kind, name: str, mutant: Any) -> None:
     """Assert that the check called `name` fails for a mutant, and says how."""
     (check,) = [check for check in testing.CHECKS[kind] if check.__name__ == name]
-    case = testing.make_case(kind, mutant)
+    case = make_case(kind, mutant)
     with pytest.raises(AssertionError, match=r"\w+"):
         check(case)
 

@@ -39,7 +39,7 @@ def _blur_network() -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
 
-    from daps_operators.bkse import BlurNetwork, BlurNetworkConfig
+    from daps_operators.nonlinear_blur.bkse import BlurNetwork, BlurNetworkConfig
 
     config = BlurNetworkConfig(width=4, front_blocks=1, back_blocks=1, levels=(4, 6), kernel_dim=3, tail=4)
     network = BlurNetwork(config)

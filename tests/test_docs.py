@@ -12,10 +12,10 @@ from types import ModuleType
 
 import pytest
 
-from daps_kit.cli import main
+from daps_kit.command.main import main
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import default_registry
-from daps_kit.scaffold import new
+from daps_kit.scaffold.write import new
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -175,7 +175,7 @@ def test_the_tutorials_recipe_is_valid(demosaic):
 @pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
 def test_every_pattern_of_the_plugin_passes(demosaic, pattern, check):
     from daps_kit.testing import CHECKS
-    from daps_kit.testing_operators import OperatorCase
+    from daps_kit.testing.operators import OperatorCase
 
     case = OperatorCase(demosaic.Demosaic(pattern=pattern), (3, 5, 8))
     {function.__name__: function for function in CHECKS["operator"]}[check](case)

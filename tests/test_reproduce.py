@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from daps_kit.checkpoints import SOURCES
-from daps_kit.cli import main
+from daps_kit.command.main import main
 from daps_kit.published import METRICS, NUMBERS, TASKS
 from daps_kit.recipe import load_recipe
+from daps_kit.weights.checkpoints import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
 COMMANDS = [

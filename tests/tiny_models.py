@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daps_priors.adm import ADM, Architecture
-from daps_priors.ldm import LatentDiffusion, scaled_linear_betas
-from daps_priors.vq import VQArchitecture
+from daps_priors.published.adm import ADM, Architecture
+from daps_priors.published.ldm import LatentDiffusion, scaled_linear_betas
+from daps_priors.published.vq import VQArchitecture
 
 LARGE = 30.0
 WIDTH = 4  # channels of a group

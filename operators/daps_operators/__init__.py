@@ -18,18 +18,17 @@ from daps_kit.settings import (
     FloatRange,
     IntRange,
     OperatorSettings,
+    Shape,
     TrainerSettings,
     resolve_path,
 )
 
-from .blur_settings import TrainBlur
+from .nonlinear_blur.settings import TrainBlur
 
 if TYPE_CHECKING:
     import torch
 
     from daps_kit.contracts import Operator
-
-Shape = tuple[int, int, int]
 
 
 def _one_of_or_file(*names: str, suffixes: tuple[str, ...] = (".npy", ".png")) -> BeforeValidator:
@@ -225,7 +224,7 @@ class NonlinearBlur(DrawnOperatorSettings):
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator with its network and its kernel code."""
-        from .nonlinear_blur import build_nonlinear_blur
+        from .nonlinear_blur.operator import build_nonlinear_blur
 
         return build_nonlinear_blur(self, shape, seed, device)
 

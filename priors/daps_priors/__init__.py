@@ -13,11 +13,11 @@ from pydantic import Field, Strict, model_validator
 
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
-from daps_kit.settings import FilePath, PriorSettings, TrainerSettings
+from daps_kit.settings import FilePath, PriorSettings, Shape, TrainerSettings
 
-from ._latent import LDM, Diffusers, StableDiffusion
-from ._published import DDPM
-from .train_settings import TrainDenoiser
+from .published.latent_settings import LDM, Diffusers, StableDiffusion
+from .published.pixel_settings import DDPM
+from .training.settings import TrainDenoiser
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from daps_kit.contracts import Prior
 
-Shape = tuple[int, int, int]
 Positive = Annotated[float, Field(gt=0)]
 Numbers = Annotated[tuple[float, ...], Field(min_length=1), Strict(False)]
 Positives = Annotated[tuple[Positive, ...], Field(min_length=1), Strict(False)]
@@ -58,7 +57,7 @@ class Gaussian(PriorSettings):
         Raises:
             daps_kit.errors.ComponentError: a file that is damaged, or does not fit the others or the shape.
         """
-        from .gaussian import GaussianPrior
+        from .exact.gaussian import GaussianPrior
 
         mean = self.mean if isinstance(self.mean, float | int) else _array(self.mean, device)
         if self.covariance is not None:
@@ -94,7 +93,7 @@ class Mixture(PriorSettings):
         """
         import torch
 
-        from .mixture import MixturePrior
+        from .exact.mixture import MixturePrior
 
         def numbers(values: float | tuple[float, ...]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float64, device=device)
@@ -142,7 +141,7 @@ class Trained(_DenoiserSettings):
         """
         from daps_kit.calibration import calibrated
 
-        from .trained import load_trained
+        from .trained.prior import load_trained
 
         prior = load_trained(self.path, shape=shape, device=device, dtype=self.dtype, compile=self.compile)
         return calibrated(prior, self.calibration)
@@ -162,7 +161,7 @@ class Embedded(_DenoiserSettings):
         Raises:
             daps_kit.errors.UserError: the images of the run have another shape.
         """
-        from .trained import load_embedded
+        from .trained.prior import load_embedded
 
         return load_embedded(self.weights, shape=shape, device=device, dtype=self.dtype, compile=self.compile)
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from daps_kit import build
 from daps_kit.calibration import calibrate, calibrated, read_calibration, write_calibration
-from daps_kit.cli import main
+from daps_kit.command.main import main
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.linalg import inner
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers.daps import mean_variance
 from tests.tiny_models import save_ddpm
 

@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 from daps_kit import build, run
-from daps_kit.check_prior import QUICK, Verdict, check, require_sound
-from daps_kit.cli import main
+from daps_kit.command.main import main
 from daps_kit.contracts import Covariance, Prior
 from daps_kit.errors import UserError
 from daps_kit.images import load_image
-from daps_kit.known_images import known_images
-from daps_kit.power_law import PowerLaw
+from daps_kit.prior_check.known_images import known_images
+from daps_kit.prior_check.power_law import PowerLaw
+from daps_kit.prior_check.verdict import QUICK, Verdict, check, require_sound
 from daps_kit.registry import default_registry
 from daps_kit.settings import PriorSettings
 
@@ -290,7 +290,7 @@ def test_before_a_run_a_few_calls_are_enough_and_one_where_they_are_slow(
     assert set(QUICK) <= set(calls)
     assert len(calls) == 20
     calls.clear()
-    monkeypatch.setattr("daps_kit.check_prior.SLOW", 0.0)
+    monkeypatch.setattr("daps_kit.prior_check.verdict.SLOW", 0.0)
     require_sound(prior, images[0], CPU)
     assert calls == [0.5]
 

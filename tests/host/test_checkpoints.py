@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 from click.testing import CliRunner
 
-from daps_kit import checkpoints as store
-from daps_kit import download as downloading
-from daps_kit.checkpoints_cli import checkpoints as command
+from daps_kit.command.checkpoints import checkpoints as command
 from daps_kit.errors import UserError
+from daps_kit.weights import checkpoints as store
+from daps_kit.weights import download as downloading
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 

@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 
 import daps_kit
 from daps_kit import registry as registry_module
-from daps_kit.cli import main
-from daps_kit.document import installed_recipes
+from daps_kit.command.main import main
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe.training import load_training
 from daps_kit.registry import default_registry
 from daps_kit.settings import KernelSettings
-from daps_kit.training import load_training
 
 MINIMAL = """\
 format: 1
@@ -133,7 +133,7 @@ def test_control_c_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Runner:
-    """Stands for `daps_kit.runner`, to see what it is called with."""
+    """Stands for `daps_kit.runs.runner`, to see what it is called with."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -147,7 +147,7 @@ class _Runner:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> _Runner:
     stand_in = _Runner()
-    monkeypatch.setitem(sys.modules, "daps_kit.runner", stand_in)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "daps_kit.runs.runner", stand_in)  # type: ignore[arg-type]
     return stand_in
 
 
@@ -365,7 +365,7 @@ def test_a_copy_keeps_the_comments_and_makes_paths_work() -> None:
 
 
 def test_tables_for_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from daps_kit import terminal
+    from daps_kit.command import terminal
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")

@@ -33,7 +33,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS.keys())
 def test_commands_that_look_are_light(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom daps_kit.cli import main\n"
+        "import sys\nfrom daps_kit.command.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as e:\n    code = e.code\n"
         f"print([m for m in {HEAVY} if m in sys.modules], code, file=sys.stderr)"
     )
@@ -55,7 +55,7 @@ def seconds(code: str, *arguments: str) -> float:
 def test_commands_that_look_take_under_a_second() -> None:
     """On a machine so busy that the libraries alone take long: at most four times as long as they."""
     libraries = seconds("import click, pluggy, pydantic, yaml")
-    code = "import sys\nfrom daps_kit.cli import main\nmain(sys.argv[1:])"
+    code = "import sys\nfrom daps_kit.command.main import main\nmain(sys.argv[1:])"
     for name in ("help", "list", "show", "check"):
         assert seconds(code, *COMMANDS[name]) < max(1.0, 4 * libraries), name
 

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from daps_kit.arrays import read_array
 from daps_kit.errors import UserError
 from daps_kit.images import load_image
-from daps_kit.measure import Bench, build_prior, read_array
+from daps_kit.prior_check.build import build_prior
 from daps_kit.recipe import load_recipe
+from daps_kit.runs.measurement import Bench
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from daps_kit.metrics import mean_and_error, psnr, ssim, to_unit
+from daps_kit.runs.metrics import mean_and_error, psnr, ssim, to_unit
 
 
 def test_equal_to_the_recorded_values(golden):

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 import daps_kit
-from daps_kit import perceptual
 from daps_kit.images import save_png
-from daps_kit.perceptual import Collection, frechet_distance, load
+from daps_kit.runs import perceptual
+from daps_kit.runs.perceptual import Collection, frechet_distance, load
 
 CPU = torch.device("cpu")
 ALL = ("lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid")
@@ -238,7 +238,14 @@ def test_images_of_which_nothing_is_left_and_single_images():
 def test_a_run_goes_on_without_what_cannot_be_had(toy, tmp_path):
     """No library, or no weights (the proxy refuses): a line each, and the run is what it is without them."""
     overrides = [f"metrics=[{','.join(ALL)}]", f"output={tmp_path / 'other'}", "runs=1"]
-    command = [sys.executable, "-c", "from daps_kit.cli import main; main()", "run", str(toy()), *overrides]
+    command = [
+        sys.executable,
+        "-c",
+        "from daps_kit.command.main import main; main()",
+        "run",
+        str(toy()),
+        *overrides,
+    ]
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
     environment = {**os.environ, **nowhere, "TORCH_HOME": str(tmp_path / "torch"), "no_proxy": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -368,7 +375,7 @@ def test_lpips_of_the_libraries(name, monkeypatch):
 def test_names_in_recipes_are_those_that_there_are():
     from typing import get_args
 
-    from daps_kit.recipe import Metric
+    from daps_kit.recipe.load import Metric
 
     assert set(get_args(Metric)) == set(ALL) == {*perceptual._DISTANCES, *perceptual._FEATURES}
     assert Path(perceptual.__file__).is_file()

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from recipe_text import MINIMAL, load, problems, write
 
 import daps_kit
-from daps_kit.data import ImagesData, PriorData
-from daps_kit.document import installed_recipes
 from daps_kit.errors import RecipeError
 from daps_kit.recipe import load_recipe, resolved_yaml, to_yaml
+from daps_kit.recipe.data import ImagesData, PriorData
+from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe.sections import read_section
 from daps_kit.registry import Registry, default_registry
-from daps_kit.sections import read_section
 from daps_kit.settings import FilePath, KernelSettings, SamplerSettings, Settings
 
 

@@ -307,7 +307,7 @@ def command(site: Path, *words: str, **variables: str) -> subprocess.CompletedPr
     """Run the command line in a process of its own, which sees what is in `site`."""
     environment = {key: value for key, value in os.environ.items() if key != "DAPS_KIT_DISABLE"}
     environment |= {"PYTHONPATH": str(site), "COLUMNS": "400"} | variables
-    program = [sys.executable, "-c", "from daps_kit.cli import main; main()", *words]
+    program = [sys.executable, "-c", "from daps_kit.command.main import main; main()", *words]
     return subprocess.run(program, env=environment, cwd=site, capture_output=True, text=True, check=False)
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from daps_kit import report
-from daps_kit.metrics import score, summarise
-from daps_kit.progress import Progress
-from daps_kit.report import Row, draw_grid, draw_std, draw_strip, markdown, outcome
+from daps_kit.runs import pictures as report
+from daps_kit.runs.metrics import score, summarise
+from daps_kit.runs.pictures import Row, draw_grid, draw_std, draw_strip, markdown, outcome
+from daps_kit.runs.progress import Progress
 
 
 def row(

@@ -12,7 +12,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
-from daps_kit.results import Failure, RunFolder, RunResult, Sample, read_tensors, write_tensors
+from daps_kit.runs.folder import Failure, RunFolder, RunResult, Sample, read_tensors, write_tensors
 
 
 @pytest.fixture

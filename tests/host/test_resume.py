@@ -19,7 +19,7 @@ import daps_kit
 from daps_kit import files
 from daps_kit.errors import UserError
 
-COMMAND = "from daps_kit.cli import main; main()"
+COMMAND = "from daps_kit.command.main import main; main()"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -128,7 +128,7 @@ def test_images_drawn_from_the_prior_are_not_drawn_again(toy, tmp_path, monkeypa
     first = daps_kit.run(path, quiet=True)
     whole = contents(first.path)
     (first.path / "samples/draw-001/run-00.safetensors").unlink()
-    monkeypatch.setattr("daps_priors.gaussian.GaussianPrior.sample", None)
+    monkeypatch.setattr("daps_priors.exact.gaussian.GaussianPrior.sample", None)
     assert contents(daps_kit.run(path, quiet=True).path) == whole
 
 

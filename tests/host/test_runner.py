@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 import daps_kit
 from daps_kit.errors import UserError
-from daps_kit.metrics import psnr, ssim
 from daps_kit.recipe import load_recipe
-from daps_priors.gaussian import GaussianPrior
+from daps_kit.runs.metrics import psnr, ssim
+from daps_priors.exact.gaussian import GaussianPrior
 
 
 def run(path: Path, *overrides: str) -> Any:
@@ -311,7 +311,9 @@ def test_changed_data_are_noticed(toy, tmp_path):
     shutil.copy(tmp_path / "photos/ash.png", tmp_path / "photos/birch.png")
     with pytest.raises(UserError, match="data: 'birch' is not what it was"):
         run(toy())
-    assert torch.equal(first.measurement, daps_kit.runner.RunResult(first.path, first.names, 2).measurement)
+    assert torch.equal(
+        first.measurement, daps_kit.runs.runner.RunResult(first.path, first.names, 2).measurement
+    )
 
 
 def test_another_recipe_is_refused_and_nothing_changes(toy):

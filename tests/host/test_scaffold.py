@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from daps_kit.errors import UserError
 from daps_kit.registry import Registry
-from daps_kit.scaffold import Names, new, render, write_plugin
-from daps_kit.scaffold_templates import KINDS
+from daps_kit.scaffold.templates import KINDS
+from daps_kit.scaffold.write import Names, new, render, write_plugin
 
 NAMES = {"operator": "vignette", "prior": "power-law", "kernel": "adjusted", "sampler": "daps-exact_draws"}
 EMPTY = Registry()
@@ -148,7 +148,7 @@ def test_it_installs_passes_its_tests_and_is_listed(kind, fresh, tmp_path):
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    cli = [fresh, "-c", "from daps_kit.cli import main; main()"]
+    cli = [fresh, "-c", "from daps_kit.command.main import main; main()"]
     listed = json.loads(run(*cli, "list", f"{kind}s", "--json", folder=elsewhere))
     mine = [c for c in listed if c["name"] == names.name]
     assert [c["distribution"] for c in mine] == [names.distribution]

@@ -7,23 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import daps_recipes
 import jsonschema
 import pytest
 
-import daps_kit
-from daps_kit.document import compose, installed_recipes
 from daps_kit.recipe import Recipe
+from daps_kit.recipe.document import compose, installed_recipes
+from daps_kit.recipe.schema import component_schema, recipe_schema
 from daps_kit.registry import Registry
-from daps_kit.schema import component_schema, recipe_schema
 from daps_kit.settings import KINDS
 
-COMMITTED = Path(daps_kit.__file__).with_name("recipe.schema.json")
+COMMITTED = Path(daps_recipes.__file__).with_name("recipe.schema.json")
 BUILT_IN = Registry.discover(third_parties=False)
 
 
 def test_the_committed_schema_is_current() -> None:
     now = recipe_schema(BUILT_IN)
-    command = "daps-kit --no-plugins schema --output daps_kit/recipe.schema.json"
+    command = "daps-kit --no-plugins schema --output recipes/recipe.schema.json"
     assert json.loads(COMMITTED.read_text(encoding="utf-8")) == now, f"write it anew: {command}"
 
 

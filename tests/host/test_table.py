@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import daps_kit
-from daps_kit.cli import main
-from daps_kit.metrics import summarise
+from daps_kit.command.main import main
 from daps_kit.published import METRICS, MODELS, NUMBERS, TASKS
 from daps_kit.recipe import load_recipe, plain, resolved_yaml
 from daps_kit.registry import default_registry
+from daps_kit.runs.metrics import summarise
 
 
 @pytest.fixture(autouse=True)
@@ -263,7 +263,7 @@ def test_a_damaged_recipe_and_a_run_of_which_all_was_lost() -> None:
 def test_the_command_needs_no_torch() -> None:
     result("ffhq256ddpm/down_sampling", [records([29.0])])
     code = (
-        "import sys\nfrom daps_kit.cli import main\n"
+        "import sys\nfrom daps_kit.command.main import main\n"
         "try:\n    main(['table', 'results'])\nexcept SystemExit:\n    pass\n"
         "print('torch' in sys.modules, file=sys.stderr)"
     )

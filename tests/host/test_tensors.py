@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from daps_kit.errors import UserError
-from daps_kit.tensors import convert, load_into, read_tensors
+from daps_kit.weights.tensors import convert, load_into, read_tensors
 
 
 class Evil:
@@ -282,5 +282,5 @@ def test_converts_to_safetensors(tmp_path, network, lightning):
 
 
 def test_importing_it_does_not_import_torch():
-    code = "import sys, daps_kit.tensors, daps_kit.checkpoints, daps_kit.checkpoints_cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, daps_kit.weights.tensors, daps_kit.weights.checkpoints, daps_kit.command.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

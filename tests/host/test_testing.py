@@ -17,8 +17,9 @@ from daps_kit.contracts import GaussianNoise, LinearOperator
 from daps_kit.errors import UserError
 from daps_kit.registry import Plugin, Registry
 from daps_kit.settings import OperatorSettings
-from daps_kit.testing_base import expect_no_global_randomness
-from daps_kit.testing_plugins import check_plugin, in_words
+from daps_kit.testing.base import expect_no_global_randomness
+from daps_kit.testing.checks import make_case
+from daps_kit.testing.plugins import check_plugin, in_words
 
 
 class Halved(LinearOperator):
@@ -233,7 +234,7 @@ def heavy_plugin(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", list(testing.CHECKS))
 def test_settings_that_are_not_described_or_heavy_are_caught(kind, heavy_plugin):
     checks = {check.__name__: check for check in testing.CHECKS[kind]}
-    case = testing.make_case(kind, getattr(heavy_plugin, kind.capitalize())())
+    case = make_case(kind, getattr(heavy_plugin, kind.capitalize())())
     message = "one short sentence" if kind == "sampler" else "without a description: amount"
     with pytest.raises(AssertionError, match=message):
         checks["settings_described"](case)

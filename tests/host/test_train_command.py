@@ -14,13 +14,15 @@ from click.testing import CliRunner, Result
 from pydantic import Field
 from rich.console import Console
 
-from daps_kit.cli import main
+from daps_kit.command.main import main
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.recipe.training import is_training, load_training
 from daps_kit.registry import default_registry
+from daps_kit.runs.train import train
+from daps_kit.runs.training_progress import TrainingDisplay
 from daps_kit.settings import TrainerSettings
 from daps_kit.trainer import Trainer, TrainingProgress
-from daps_kit.training import Report, is_training, load_training, train
 
 
 class Adder(Trainer):
@@ -187,7 +189,7 @@ def test_report(terminal: bool) -> None:
     seconds = [0.0]
     console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
     measured: Any = {"mse": {"0.1": 0.001234, "1.0": 0.0125}, "linear": {"1.0": 0.5}}
-    with Report("faces", console, clock=lambda: seconds[0]) as report:
+    with TrainingDisplay("faces", console, clock=lambda: seconds[0]) as report:
         for second in range(40):
             seconds[0] = float(second)
             report(

@@ -17,11 +17,24 @@ from scipy.ndimage import convolve
 from daps_kit.errors import UserError
 from daps_kit.noise import GaussianNoise
 from daps_operators import NonlinearBlur as NonlinearBlurSettings
-from daps_operators.blur_measure import fit_code, linear_blur, psnr, table
-from daps_operators.blur_network import BlurEncoder, Curve, ShakeNetwork, ShakeNetworkConfig, path_kernel
-from daps_operators.blur_pairs import LIGHT, draw_pairs, draw_paths, draw_shapes, load_tiles, to_picture
-from daps_operators.blur_weights import build, load_blur, load_shake_network, save_weights
-from daps_operators.nonlinear_blur import EMBEDDED, NonlinearBlur
+from daps_operators.nonlinear_blur.measure import fit_code, linear_blur, psnr, table
+from daps_operators.nonlinear_blur.network import (
+    BlurEncoder,
+    Curve,
+    ShakeNetwork,
+    ShakeNetworkConfig,
+    path_kernel,
+)
+from daps_operators.nonlinear_blur.operator import EMBEDDED, NonlinearBlur
+from daps_operators.nonlinear_blur.pairs import (
+    LIGHT,
+    draw_pairs,
+    draw_paths,
+    draw_shapes,
+    load_tiles,
+    to_picture,
+)
+from daps_operators.nonlinear_blur.weights import build, load_blur, load_shake_network, save_weights
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

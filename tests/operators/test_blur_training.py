@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
+from daps_kit.recipe.training import load_training
 from daps_kit.trainer import TrainingProgress
-from daps_kit.training import load_training
-from daps_operators.blur_pairs import load_tiles, split
-from daps_operators.blur_settings import TrainBlur
-from daps_operators.blur_training import BlurTrainer
-from daps_operators.blur_weights import load_shake_network
+from daps_operators.nonlinear_blur.pairs import load_tiles, split
+from daps_operators.nonlinear_blur.settings import TrainBlur
+from daps_operators.nonlinear_blur.training import BlurTrainer
+from daps_operators.nonlinear_blur.weights import load_shake_network
 
 ROOT = Path(__file__).parents[2]
 NETWORK = {"kernel_dim": 12, "modes": 4, "radius": 4, "moments": 32, "width": 8, "hidden": 64}
@@ -107,7 +107,7 @@ def test_held_out_images_are_never_trained_on(images, tmp_path):
 
 
 def test_the_held_out_rows_are_those_of_the_prior():
-    from daps_priors.dataset import split as of_the_prior
+    from daps_priors.training.dataset import split as of_the_prior
 
     for arguments in [(1789, 64, 0), (50, 7, 3)]:
         ours, theirs = split(*arguments), of_the_prior(*arguments)

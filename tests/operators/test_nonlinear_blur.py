@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from daps_kit.errors import UserError
 from daps_kit.noise import GaussianNoise
 from daps_operators import NonlinearBlur as NonlinearBlurSettings
-from daps_operators.bkse import BlurNetwork, BlurNetworkConfig, load_blur_network
-from daps_operators.nonlinear_blur import NonlinearBlur, code_size, published_weights
+from daps_operators.nonlinear_blur.bkse import BlurNetwork, BlurNetworkConfig, load_blur_network
+from daps_operators.nonlinear_blur.operator import NonlinearBlur, code_size, published_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.networks import PlainADM
-from daps_priors.adm import ADM, Architecture
-from daps_priors.convolution import add_projection, convolve, double_and_convolve
-from daps_priors.ddpm import ARCHITECTURES, DDPMPrior, infer_architecture
-from daps_priors.preconditioning import VP
+from daps_priors.published.adm import ADM, Architecture
+from daps_priors.published.convolution import add_projection, convolve, double_and_convolve
+from daps_priors.published.ddpm import ARCHITECTURES, DDPMPrior, infer_architecture
+from daps_priors.published.preconditioning import VP
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECORDED = ["tiny_ruleA", "tiny_ruleB", "tiny_64_ruleB", "attn_multi_ruleB", "neworder_ruleB", "plain_ruleB"]
@@ -236,7 +236,9 @@ def test_winograd_convolves(height, width):
 
 def test_winograd_is_taken_only_where_it_may_be(monkeypatch):
     calls = []
-    monkeypatch.setattr("daps_priors.convolution._winograd", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "daps_priors.published.convolution._winograd", lambda *arguments: calls.append(arguments)
+    )
     conv = nn.Conv2d(64, 64, 3, padding=1)
     convolve(last(noise(1, 64, 64, 64)), conv)
     with torch.no_grad():

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from daps_kit.errors import UserError
-from daps_priors._published import DDPM, ArchitectureSettings
-from daps_priors.adm import ADM, Architecture
-from daps_priors.ddpm import ARCHITECTURES, infer_architecture
+from daps_priors.published.adm import ADM, Architecture
+from daps_priors.published.ddpm import ARCHITECTURES, infer_architecture
+from daps_priors.published.pixel_settings import DDPM, ArchitectureSettings
 
 CPU = torch.device("cpu")
 TINY = Architecture(
@@ -293,5 +293,5 @@ def test_flags_are_those_of_the_architecture():
 
 
 def test_settings_do_not_import_torch():
-    code = "import sys, daps_priors._published; sys.exit('torch' in sys.modules)"
+    code = "import sys, daps_priors.published.pixel_settings; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import ComponentError
 from daps_priors import Gaussian
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 
 CPU = torch.device("cpu")
 SHAPE, D = (2, 3, 4), 24

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from daps_priors.grow import grow
-from daps_priors.network import Denoiser
-from daps_priors.wiener import GaussianDenoiser
+from daps_priors.trained.network import Denoiser
+from daps_priors.trained.wiener import GaussianDenoiser
+from daps_priors.training.grow import grow
 
 SMALL: dict[str, Any] = {
     "components": 8, "channels": (8, 16), "blocks": (2, 1), "embedding": 16, "attention": 1,

@@ -16,13 +16,13 @@ from torch import nn
 
 import daps_kit
 from daps_kit.errors import UserError
-from daps_kit.tensors import read_tensors
-from daps_priors._latent import LDM, LatentArchitectureSettings
-from daps_priors.adm import Architecture
-from daps_priors.latent_unet import Attention
-from daps_priors.ldm import LATENT_ARCHITECTURES, LatentDiffusion, scaled_linear_betas
-from daps_priors.preconditioning import VP, Discrete
-from daps_priors.vq import VQ, VQArchitecture
+from daps_kit.weights.tensors import read_tensors
+from daps_priors.published.adm import Architecture
+from daps_priors.published.latent_settings import LDM, LatentArchitectureSettings
+from daps_priors.published.latent_unet import Attention
+from daps_priors.published.ldm import LATENT_ARCHITECTURES, LatentDiffusion, scaled_linear_betas
+from daps_priors.published.preconditioning import VP, Discrete
+from daps_priors.published.vq import VQ, VQArchitecture
 from daps_samplers.target import DecodedOperator
 
 GOLDEN = Path(__file__).parents[1] / "golden"

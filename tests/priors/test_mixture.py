@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import ComponentError
 from daps_priors import Mixture
-from daps_priors.gaussian import GaussianPrior
-from daps_priors.mixture import MixturePrior
+from daps_priors.exact.gaussian import GaussianPrior
+from daps_priors.exact.mixture import MixturePrior
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)

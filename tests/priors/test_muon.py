@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from daps_priors.muon import Muon, is_matrix, orthogonalised
+from daps_priors.training.muon import Muon, is_matrix, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (24, 24)])

@@ -17,11 +17,11 @@ from daps_kit import build
 from daps_kit.calibration import Calibration, calibrate, rings
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
-from daps_priors import tensor_file, weights
-from daps_priors.network import Denoiser, blank
-from daps_priors.trained import TrainedPrior, load_embedded, load_trained
-from daps_priors.unet import UNet
-from daps_priors.wiener import GaussianDenoiser
+from daps_priors.trained import tensor_file, weights
+from daps_priors.trained.network import Denoiser, blank
+from daps_priors.trained.prior import WEIGHTS, TrainedPrior, load_embedded, load_trained
+from daps_priors.trained.unet import UNet
+from daps_priors.trained.wiener import GaussianDenoiser
 
 SHAPE = (3, 16, 16)
 NETWORK = {"components": 8, "channels": (8, 16), "blocks": (1, 1), "embedding": 16, "attention": 1}
@@ -228,7 +228,7 @@ class TestEmbedded:
     """The prior that ships with the package."""
 
     def test_it_is_small_and_says_what_it_is(self, prior: TrainedPrior) -> None:
-        path = Path(weights.__file__).parent / "weights" / "portraits64.safetensors"
+        path = WEIGHTS / "portraits64.safetensors"
         assert path.stat().st_size <= 8_000_000
         card = prior.description["card"]
         assert card["title"] == "portraits64"
@@ -272,10 +272,10 @@ class TestEmbedded:
             "import sys, time, torch\n"
             "torch.set_num_threads(1)\n"
             "start = time.process_time()\n"
-            "from daps_priors.trained import load_embedded\n"
+            "from daps_priors.trained.prior import load_embedded\n"
             "load_embedded('portraits64', shape=(3, 64, 64), device=torch.device('cpu'))\n"
             "print(time.process_time() - start)\n"
-            "assert not {'scipy', 'daps_priors.training', 'daps_priors.train_step'} & set(sys.modules)\n"
+            "assert not {'scipy', 'daps_priors.training.trainer', 'daps_priors.training.trainer.step'} & set(sys.modules)\n"
         )
         path = ":".join(p for p in sys.path if p)
         done = subprocess.run(
@@ -290,7 +290,7 @@ class TestEmbedded:
 
     def test_samples_of_it_look_like_its_images(self, prior: TrainedPrior) -> None:
         """Samples of the flow have the mean and the spread, by pixel, of the Gaussian fitted to the images."""
-        from daps_priors.validation import sample
+        from daps_priors.training.validation import sample
 
         drawn = sample(prior.model, (12, 3, 64, 64), seed=3, steps=12)
         assert drawn.abs().max() < 1.6

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from daps_kit.errors import UserError
 from daps_kit.settings import RecipeText
-from daps_priors._latent import Diffusers, StableDiffusion
-from daps_priors.pipeline_files import Pipeline, ScoreVE, VPrediction, XPrediction, schedule
-from daps_priors.preconditioning import Discrete, linear_betas
+from daps_priors.published.latent_settings import Diffusers, StableDiffusion
+from daps_priors.published.pipeline_files import Pipeline, ScoreVE, VPrediction, XPrediction, schedule
+from daps_priors.published.preconditioning import Discrete, linear_betas
 
 CPU = torch.device("cpu")
 
@@ -104,5 +104,5 @@ def test_schedules_that_are_not_known():
 
 
 def test_settings_do_not_import_torch():
-    code = "import sys, daps_priors._latent; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    code = "import sys, daps_priors.published.latent_settings; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

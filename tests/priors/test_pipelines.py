@@ -15,7 +15,7 @@ from tiny_models import autoencoder, pixel_unet, save_parts, stable_diffusion
 
 import daps_kit
 from daps_kit.errors import UserError
-from daps_priors._latent import Diffusers, StableDiffusion
+from daps_priors.published.latent_settings import Diffusers, StableDiffusion
 from daps_samplers.target import DecodedOperator
 
 diffusers = pytest.importorskip("diffusers", reason="the extra 'sd' is not installed")
@@ -395,7 +395,7 @@ def test_building_leaves_the_global_random_state_alone(ddpm, stable):
 
 def test_the_hub_cannot_be_reached(tmp_path):
     code = (
-        "import torch; from daps_priors._latent import Diffusers\n"
+        "import torch; from daps_priors.published.latent_settings import Diffusers\n"
         "Diffusers(model='daps-kit-test/not-there').build(shape=None, device=torch.device('cpu'))"
     )
     environment = {

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from daps_priors.preconditioning import EDM, VE, VP, Discrete, cosine_betas, linear_betas, preconditioning
+from daps_priors.published.preconditioning import (
+    EDM,
+    VE,
+    VP,
+    Discrete,
+    cosine_betas,
+    linear_betas,
+    preconditioning,
+)
 
 MEAN, STD = 0.3, 0.7
 SIGMAS = [0.02, 0.3, 2.0, 40.0]

@@ -21,14 +21,14 @@ from pydantic import ValidationError
 from daps_kit import files
 from daps_kit.errors import UserError
 from daps_kit.trainer import TrainingProgress
-from daps_priors import tensor_file, weights
-from daps_priors.augment import augment, centre
-from daps_priors.dataset import load_images, split
-from daps_priors.teacher import Teacher
-from daps_priors.train_settings import AugmentSettings, SigmaSettings, TrainDenoiser
-from daps_priors.train_state import ema_power, learning_rate
-from daps_priors.train_step import draw_sigma
-from daps_priors.training import DenoiserTrainer as Trainer
+from daps_priors.trained import tensor_file, weights
+from daps_priors.training.augment import augment, centre
+from daps_priors.training.dataset import load_images, split
+from daps_priors.training.settings import AugmentSettings, SigmaSettings, TrainDenoiser
+from daps_priors.training.state import ema_power, learning_rate
+from daps_priors.training.step import draw_sigma
+from daps_priors.training.teacher import Teacher
+from daps_priors.training.trainer import DenoiserTrainer as Trainer
 
 NETWORK = {"components": 8, "channels": (8, 16), "blocks": (1, 1), "embedding": 16, "attention": 1}
 
@@ -162,8 +162,8 @@ def test_a_finished_run_can_be_trained_further(data: Path, finished: Path, tmp_p
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
-from daps_priors.teacher import Teacher
-from daps_priors.train_settings import TrainDenoiser
+from daps_priors.training.teacher import Teacher
+from daps_priors.training.settings import TrainDenoiser
 from daps_priors.training import DenoiserTrainer
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from daps_priors.wiener import GaussianDenoiser, haar, unhaar
+from daps_priors.trained.wiener import GaussianDenoiser, haar, unhaar
 
 SHAPE = (3, 8, 12)
 

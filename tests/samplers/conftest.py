@@ -14,8 +14,8 @@ from daps_kit.contracts import LinearOperator, Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators import DownSampling, GaussianBlur, HighDynamicRange, PhaseRetrieval
 from daps_operators import mask as masks
-from daps_priors.gaussian import GaussianPrior
-from daps_priors.mixture import MixturePrior
+from daps_priors.exact.gaussian import GaussianPrior
+from daps_priors.exact.mixture import MixturePrior
 
 CPU = torch.device("cpu")
 

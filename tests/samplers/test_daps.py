@@ -15,8 +15,8 @@ import torch
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, Prior, RandomStreams
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
-from daps_priors.gaussian import GaussianPrior
-from daps_priors.mixture import MixturePrior
+from daps_priors.exact.gaussian import GaussianPrior
+from daps_priors.exact.mixture import MixturePrior
 from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings
 from daps_samplers.annealing import Annealing
 from daps_samplers.daps import DAPS

@@ -20,7 +20,7 @@ from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_kit.settings import GaussianNoiseSettings, PoissonNoiseSettings
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import (
     HMC,
     MALA,

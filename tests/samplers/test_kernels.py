@@ -15,7 +15,7 @@ import torch
 from daps_kit.contracts import RandomStreams
 from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import Daps
 from daps_samplers.langevin import Langevin
 from daps_samplers.metropolis import Metropolis

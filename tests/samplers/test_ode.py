@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from daps_kit.contracts import Prior
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM, VE, VP, TrigFlow
 

@@ -10,7 +10,7 @@ import torch
 from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators.mask import Inpainting
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import AnnealingSettings, Daps
 from daps_samplers.placing import place, variance_left
 

@@ -7,7 +7,7 @@ import torch
 
 from daps_kit.contracts import Operator, RandomStreams
 from daps_kit.noise import GaussianNoise
-from daps_priors.gaussian import GaussianPrior
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import Daps
 from daps_samplers.plan import BUDGETS, SEARCH_END
 

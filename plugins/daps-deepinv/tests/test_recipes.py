@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from daps_kit.cli import main
+from daps_kit.command.main import main
 
 HERE = Path(__file__).parents[1]
 RECIPES = sorted((HERE / "recipes").glob("*.yaml"))

@@ -1,0 +1,99 @@
+"""`daps-kit checkpoints`: fetch, find, check and convert the files of published models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daps_kit.errors import UserError
+from daps_kit.weights import checkpoints as store
+
+__all__ = ["checkpoints"]
+
+
+@click.group()
+def checkpoints() -> None:
+    """Fetch, find, check and convert the files of published models."""
+
+
+@checkpoints.command("list")
+def list_command() -> None:
+    """Show the checkpoints that can be fetched, and which are here."""
+    width = max(map(len, store.SOURCES))
+    for name, source in store.SOURCES.items():
+        click.echo(f"{name:<{width}}  {store.state(name):<7}  {source.about}")
+    click.echo(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
+
+
+@checkpoints.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def fetch(names: tuple[str, ...]) -> None:
+    """Download checkpoints; one that broke off goes on where it was."""
+    for name in names:
+        store.find(name)
+    for name in names:
+        click.echo(f"{name}: {_fetch(name)}")
+
+
+@checkpoints.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def verify(names: tuple[str, ...]) -> None:
+    """Compare checkpoints (all that are here, unless named) with the hashes recorded when they were fetched."""
+    chosen = names or tuple(name for name in store.SOURCES if store.state(name) == "fetched")
+    problems = []
+    for name in chosen:
+        problem = store.verify(name)
+        click.echo(f"{name}: {problem or 'as it was fetched'}")
+        problems += [name] if problem else []
+    if not chosen:
+        click.echo("no checkpoints have been fetched")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(chosen)} checkpoints are not as they were fetched: {', '.join(problems)}"
+        )
+
+
+@checkpoints.command()
+@click.argument("name")
+def where(name: str) -> None:
+    """Print the path of a checkpoint that has been fetched."""
+    click.echo(store.where(name))
+
+
+@checkpoints.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "ema", "raw"]),
+    default="auto",
+    show_default=True,
+    help="The moving average of the weights, the last ones, or the average where there is one.",
+)
+def convert(source: Path, target: Path, weights: Any) -> None:
+    """Write the tensors of a .ckpt, .pt or .pth file as .safetensors; nothing in the file is run."""
+    from daps_kit.weights.tensors import convert as convert_file
+
+    count = convert_file(source, target, weights=weights)
+    click.echo(f"{target}: {count} tensors")
+
+
+def _fetch(name: str) -> Path:
+    """Fetch with a progress bar, where somebody is watching."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        return store.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))

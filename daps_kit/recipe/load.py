@@ -1,0 +1,214 @@
+"""Recipes: a YAML file (and what it extends), overrides, and the validated settings they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr, Strict
+
+from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
+from daps_kit.registry import Registry, default_registry
+from daps_kit.settings import (
+    OperatorSettings,
+    PriorSettings,
+    RecipeText,
+    SamplerSettings,
+    Settings,
+    resolve_path,
+)
+
+from .data import DataSettings
+from .document import Node, compose, find, merge, override, parse_overrides, shown
+from .sections import SectionReader
+
+__all__ = ["Recipe", "apply_changes", "load_recipe", "read_document"]
+
+
+Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|[a-z]+(:\d+)?", value):
+        raise ValueError(f"expected auto, cpu, cuda, cuda:1 or the like, got '{value}'")
+    return value
+
+
+class Recipe(Settings):
+    """Everything a run needs to know."""
+
+    format: Literal[1] = Field(description="version of the format of recipes")
+    name: str = Field(description="name of the run; the file's name where not given")
+    data: DataSettings = Field(description="where the images or the measurement come from")
+    prior: PriorSettings = Field(description="the diffusion prior")
+    operator: OperatorSettings = Field(description="the forward model")
+    sampler: SamplerSettings = Field(
+        description="the method that draws from the posterior; {use: daps} if not given"
+    )
+    runs: int = Field(1, ge=1, description="samples of the posterior for each image")
+    seed: int = Field(0, ge=0, description="seed of everything that is random")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="(image, run) pairs computed at once; results do not depend on it"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, mps"
+    )
+    check_prior: bool = Field(
+        True, description="whether to see first that the prior denoises, and to stop where it is wrong"
+    )
+    metrics: Annotated[tuple[Metric, ...], Strict(False)] = Field(
+        (),
+        description="by what to judge samples beside PSNR and SSIM: LPIPS and FID as in the published runs (lpips_piq, "
+        "fid_torchvision) or as the standard tools have them; they need the extra `metrics`, and fetch weights",
+    )
+    trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
+    output: Path = Field(
+        description="folder of the results, relative to the working folder; results/<name> if not given"
+    )
+
+    _source: Path | None = PrivateAttr(None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from."""
+        return self._source
+
+
+def load_recipe(
+    recipe: str | Path, overrides: Iterable[str] = (), *, registry: Registry | None = None
+) -> tuple[Recipe, ...]:
+    """Read a recipe; one with `tasks` stands for several, in their order.
+
+    Args:
+        recipe: a file, or the name of an installed recipe.
+        overrides: settings as `a.b.c=value`, which win over the file. Paths in them start from the working folder.
+        registry: where components are looked up; the installed plugins by default.
+
+    Raises:
+        RecipeError: everything that is wrong with it.
+    """
+    problems: list[Problem] = []
+    found, root, changes = read_document(recipe, overrides, problems)
+    if "trainer" in root.value:
+        message = "this is a recipe of a training; `daps-kit train` runs it"
+        raise RecipeError([Problem(message, "trainer", root.value["trainer"].place)])
+    root = _change_tasks(root, changes, problems)
+    registry = registry or default_registry()
+    recipes = [
+        _read(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
+    ]
+    if problems:
+        raise RecipeError(problems)
+    return tuple(recipe for recipe in recipes if recipe is not None)
+
+
+def read_document(
+    recipe: str | Path, overrides: Iterable[str], problems: list[Problem]
+) -> tuple[Path, Node, list[tuple[list[str], Node]]]:
+    """Return the file of a recipe, its document, and overrides that are still to be made to it.
+
+    Raises:
+        RecipeError: there is nothing to be read; what is wrong beyond that is added to `problems`.
+    """
+    found = find(recipe, Path.cwd())
+    if isinstance(found, str):
+        raise RecipeError([Problem(found)])
+    changes = parse_overrides(overrides, problems)
+    root = compose(found, problems)
+    if root is None:
+        raise RecipeError(problems)
+    return found, root, changes
+
+
+def apply_changes(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+    """Return a document with overrides (see `parse_overrides`) made to it."""
+    for keys, value in changes:
+        changed = override(root, keys, value)
+        if isinstance(changed, str):
+            problems.append(Problem(changed, ".".join(keys), value.location))
+        else:
+            root = changed
+    return root
+
+
+def _change_tasks(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
+    """Make the overrides of single tasks, `tasks.NAME.KEY=VALUE`."""
+    tasks = root.value.get("tasks")
+    names = tasks.value if tasks is not None and isinstance(tasks.value, dict) else {}
+    for keys, value in changes:
+        if keys[0] == "tasks" and len(keys) > 2 and keys[1] not in names:
+            known = ", ".join(names) or "none"
+            message = f"unknown task; there are {known}{did_you_mean(keys[1], names)}"
+            problems.append(Problem(message, ".".join(keys[:2]), value.location))
+        elif keys[0] == "tasks":
+            root = apply_changes(root, [(keys, value)], problems)
+    return root
+
+
+def _expand(
+    root: Node, stem: str, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]
+) -> list[Node]:
+    """Return one document for each task, or the only one, with name, output and sampler filled in."""
+    sections = dict(root.value)
+    tasks = sections.pop("tasks", None)
+    base = replace(root, value=sections)
+    changes = [change for change in changes if change[0][0] != "tasks"]
+    if tasks is None:
+        return [_complete(apply_changes(base, changes, problems), stem, None)]
+    if not isinstance(tasks.value, dict) or not tasks.value:
+        problems.append(Problem("expected a section with at least one named task", "tasks", tasks.place))
+        return []
+    expanded = []
+    for task, overlay in tasks.value.items():
+        if not isinstance(overlay.value, dict | None) or not task or set(task) & set("/\\"):
+            message = "expected the settings of a task, under a name without slashes"
+            problems.append(Problem(message, f"tasks.{task}", overlay.place))
+            continue
+        node = merge(base, replace(overlay, value=overlay.value or {}, location=overlay.place))
+        expanded.append(
+            _complete(apply_changes(replace(node, key=overlay.key), changes, problems), stem, task)
+        )
+    return expanded
+
+
+def _complete(node: Node, stem: str, task: str | None) -> Node:
+    """Fill in the name, the output folder (each task has its own) and the sampler."""
+    sections = dict(node.value)
+    end = f"/{task}" if task else ""
+    given = {key: sections.get(key) or Node(None) for key in ("name", "output")}
+    given = {
+        key: replace(node, value=node.value + end) if isinstance(node.value, str) else node
+        for key, node in given.items()
+    }
+    name = Node(stem + end) if given["name"].value is None else given["name"]
+    output = Node(f"results/{name.value}") if given["output"].value is None else given["output"]
+    if isinstance(output.value, str):
+        # Not from the recipe's folder, as other paths: results belong where the user works.
+        output = replace(output, value=resolve_path(str(output.value)))
+    sections |= {"name": name, "output": output}
+    sampler = sections.setdefault("sampler", Node({}, node.location))
+    if isinstance(sampler.value, dict) and "use" not in sampler.value:
+        sections["sampler"] = replace(
+            sampler, value={"use": Node(RecipeText("daps", Path.cwd()), sampler.location), **sampler.value}
+        )
+    return replace(node, value=sections)
+
+
+def _read(node: Node, file: Path, registry: Registry, problems: list[Problem]) -> Recipe | None:
+    reader = SectionReader(registry)
+    recipe = reader.model(
+        replace(node, location=node.location or Location(shown(file), 1, 1)), Recipe, node.value, "", {}
+    )
+    problems += reader.problems
+    if not isinstance(recipe, Recipe):
+        return None
+    recipe._source = file
+    return recipe

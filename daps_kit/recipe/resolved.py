@@ -1,0 +1,78 @@
+"""Settings as text again: the resolved recipe, with every default written out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+import daps_kit
+from daps_kit.registry import Registry, default_registry
+from daps_kit.settings import ComponentSettings, Settings
+
+from .document import add_resolvers
+
+__all__ = ["components", "plain", "resolved_yaml", "to_yaml"]
+
+
+def plain(value: Any, registry: Registry) -> Any:
+    """Return settings as the plain data that a recipe would hold, every default written out."""
+    if isinstance(value, BaseModel):
+        use = {"use": registry.name_in_recipe(value)} if isinstance(value, ComponentSettings) else {}
+        return use | {key: plain(getattr(value, key), registry) for key in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: plain(item, registry) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, registry) for item in value]
+    return str(value) if isinstance(value, str | Path) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what the strict loader reads back as the same value."""
+
+
+def _write_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    flat = all(not isinstance(item, list | dict) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flat)
+
+
+_Dumper.add_representer(list, _write_list)
+add_resolvers(_Dumper)
+
+
+def to_yaml(value: Any, *, flow: bool = False) -> str:
+    """Return plain data as YAML that the strict loader reads back; with `flow` in one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf") if flow else 110,
+        default_flow_style=flow,
+    )
+    return text.removesuffix("...\n").strip() if flow else text
+
+
+def components(value: Any) -> list[ComponentSettings]:
+    """Return the components among settings, at any depth, the outer ones first."""
+    if isinstance(value, BaseModel):
+        own = [value] if isinstance(value, ComponentSettings) else []
+        return own + [c for key in type(value).model_fields for c in components(getattr(value, key))]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [c for item in value for c in components(item)] if isinstance(value, list | tuple) else []
+
+
+def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry | None = None) -> str:
+    """Return a recipe as YAML with every default written out and every path absolute.
+
+    It loads again to an equal recipe. A comment says which distributions its components came from.
+    """
+    registry = registry or default_registry()
+    lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit {command} FILE"]
+    for settings in components(recipe):
+        c = registry.component_of(settings)
+        lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
+    return "\n".join(dict.fromkeys(lines)) + "\n" + to_yaml(plain(recipe, registry))

@@ -1,0 +1,111 @@
+"""What is made from the samples once they are all there: metrics, mean and standard deviation, pictures, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from daps_kit.files import write_atomic
+from daps_kit.images import encode_png, png_is_whole, save_png
+
+from .folder import Failure, RunFolder, read_tensors, write_tensors
+from .measurement import Bench
+from .metrics import score, summarise
+from .perceptual import Collection, Perceptual
+from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, markdown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["finish", "join"]
+
+
+def finish(
+    folder: RunFolder, name: str, bench: Bench, runs: int, perceptual: Perceptual
+) -> tuple[dict[str, Any], list[Row]]:
+    """Judge the samples of a run and write everything that is made from them.
+
+    Args:
+        folder: of the run; it holds every measurement and every sample.
+        name: the title of picture and table.
+        bench: gives the items and their operators.
+        runs: samples of each item.
+        perceptual: further metrics.
+
+    Returns:
+        the content of metrics.json, and the rows of the grid.
+    """
+    images: dict[str, Any] = {}
+    lost: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    collection = Collection(perceptual.features)
+    for index, item in enumerate(bench.names):
+        images[item], row, failures = _finish_item(folder, bench, index, runs, perceptual, collection)
+        lost += [{"image": item, "run": run, "message": str(failure)} for run, failure in failures.items()]
+        if len(rows) < MAX_ROWS:
+            rows.append(row)
+    summary = summarise(images.values())
+    for choice, distances in collection.summary().items():
+        summary[choice] |= distances
+    metrics = {
+        "format": 1,
+        "name": name,
+        "summary": summary,
+        "lost": lost,
+        "images": images,
+    }
+    folder.write_json("metrics.json", metrics)
+    folder.write_text("metrics.md", markdown(name, metrics))
+    heading = f"The first {MAX_ROWS} of {len(images)} images" if len(images) > MAX_ROWS else ""
+    write_atomic(folder.grid, encode_png(draw_grid([(heading, rows)], name)))
+    return metrics, rows
+
+
+def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any], list[Row]]]) -> None:
+    """Write the picture and the table of several tasks, each with its heading, metrics and rows."""
+    write_atomic(folder.grid, encode_png(draw_grid([(heading, rows) for heading, _, rows in parts], name)))
+    folder.write_text("metrics.md", "\n".join(markdown(heading, metrics) for heading, metrics, _ in parts))
+
+
+def _finish_item(
+    folder: RunFolder, bench: Bench, index: int, runs: int, perceptual: Perceptual, collection: Collection
+) -> tuple[dict[str, Any], Row, dict[int, Failure]]:
+    """Return the scores of an item, its row of the grid, and the samples that were lost."""
+    name = bench.names[index]
+    y, truth = folder.measured(name)
+    x0, failures = folder.samples(name, runs)
+    scores = score(x0, truth, bench.residual(index, y), perceptual.distances)
+    collection.add(x0, truth, scores)
+    for run in range(runs):
+        _draw_sample(folder, name, run, None if run in failures else x0[run])
+
+    alive = x0[[record["run"] for record in scores["samples"]]]
+    mean = alive.mean(0) if runs > 1 and len(alive) else None
+    std = alive.std(0) if len(alive) > 1 else None
+    moments = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
+    if moments:
+        write_tensors(folder.beside(name, "posterior.safetensors"), moments)
+    if mean is not None:
+        save_png(mean, folder.beside(name, "mean.png"))
+    if std is not None:
+        write_atomic(folder.beside(name, "std.png"), encode_png(draw_std(std)))
+
+    shown = list(range(min(MAX_SAMPLES, runs)))
+    if scores["reported"] and scores["reported"]["run"] not in shown:
+        shown[-1] = scores["reported"]["run"]
+    picture = bench.picture(index, y)
+    return scores, Row(name, truth, picture, [(run, x0[run]) for run in shown], mean, std, scores), failures
+
+
+def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:
+    """Draw a sample and its trajectory, unless the pictures are there."""
+    picture = folder.sample(name, run).with_suffix(".png")
+    if x0 is not None and not png_is_whole(picture):
+        save_png(x0, picture)
+    trajectory = folder.trajectory(name, run)
+    if trajectory.exists() and not png_is_whole(trajectory.with_suffix(".png")):
+        tensors = (read_tensors(trajectory) or ({}, {}))[0]
+        sigmas = tensors.pop("sigma").tolist()
+        images = {key: tensors[key] for key in ("x_t", "x0hat", "x0y")}
+        levels = [(sigma, {key: x[i] for key, x in images.items()}) for i, sigma in enumerate(sigmas)]
+        write_atomic(trajectory.with_suffix(".png"), encode_png(draw_strip(levels)))

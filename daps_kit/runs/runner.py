@@ -1,0 +1,357 @@
+"""A run, from recipe to pictures: the one place where everything meets.
+
+    resolved recipe -> prior, operators, sampler -> measurements -> samples, batch by batch -> metrics and pictures
+
+A batch holds (image, run) pairs in a fixed order, whatever is finished already, and each pair draws from streams of
+its own. So a run that was broken off goes on to the very samples that an unbroken one gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Operator, Prior, RandomStreams, Step
+from daps_kit.errors import UserError
+from daps_kit.images import png_is_whole, save_png
+from daps_kit.prior_check.build import build_prior
+from daps_kit.prior_check.verdict import require_sound
+from daps_kit.random import stream_seed
+from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
+from daps_kit.settings import Shape
+
+from .finish import finish, join
+from .folder import Failure, RunFolder, RunResult, Sample, write_tensors
+from .measurement import Bench
+from .perceptual import load
+from .pictures import outcome
+from .progress import Progress
+
+__all__ = ["RunResult", "run"]
+
+Pair = tuple[int, int]
+"""Index of an item, and run."""
+
+
+def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bool = False) -> RunResult:
+    """Run a recipe and return its result; what is finished in its output folder already is kept.
+
+    Args:
+        recipe: a file, the name of an installed recipe, or a recipe that was read.
+        overrides: settings as `a.b.c=value`, which win over the file.
+        quiet: show no progress and no warnings.
+
+    Raises:
+        RecipeError: the recipe is wrong.
+        UserError: something the user can put right; every file already written is whole and will be used again.
+    """
+    if not isinstance(recipe, Recipe):
+        recipes = load_recipe(recipe, overrides)
+    elif overrides:
+        raise UserError("overrides change the text of a recipe; give its file, not a recipe that was read")
+    else:
+        recipes = (recipe,)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(quiet=quiet))
+        for each in recipes:
+            stack.enter_context(RunFolder(each.output).claim(resolved_yaml(each)))
+        jobs: list[_Job] = []
+        for each in recipes:
+            jobs.append(_Job(each, progress, _prior(each, jobs)))
+        # Everything is measured before anything is sampled, so that what is wrong shows at once.
+        for job in jobs:
+            job.measure()
+            job.check_prior()
+        # What cannot be had is said before the hours of sampling, and once for all tasks.
+        perceptual = load([name for each in recipes for name in each.metrics], jobs[0].device, progress.warn)
+        parts = []
+        for job in jobs:
+            job.sample()
+            chosen = perceptual.only(job.recipe.metrics)
+            metrics, rows = finish(job.folder, job.recipe.name, job.bench, job.recipe.runs, chosen)
+            parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
+            progress.say(f"{job.recipe.name}: {outcome(metrics)}")
+        results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]
+        if len(jobs) > 1:
+            path = Path(os.path.commonpath([job.folder.path.parent for job in jobs]))
+            join(RunFolder(path), jobs[0].recipe.name.partition("/")[0], parts)
+            results = [RunResult(path, tasks=tuple(results))]
+    scores = [item for _, metrics, _ in parts for item in metrics["images"].values()]
+    if not any(item["reported"] for item in scores):
+        lost = parts[0][1]["lost"][0]
+        raise UserError(f"every sample was lost; {lost['image']}, run {lost['run']}: {lost['message']}")
+    progress.say(f"picture: {results[0].grid}")
+    return results[0]
+
+
+def _prior(recipe: Recipe, jobs: Sequence[_Job]) -> Prior:
+    """Return the recipe's prior: that of an earlier task where it is the same, or a new one."""
+    device = _device(recipe.device)
+    for job in jobs:
+        fits = job.prior.shape or job.recipe.data == recipe.data
+        if job.recipe.prior == recipe.prior and job.device == device and fits:
+            return job.prior
+    return build_prior(recipe.prior, recipe.data, device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"device: '{name}' cannot be used here ({reason}); auto takes what there is"
+        ) from None
+    return device
+
+
+def _auto_batch(shape: Shape, device: torch.device) -> int:
+    """Return how many images of a shape to sample at once; it is halved where memory does not suffice."""
+    values = math.prod(shape)
+    if device.type == "cuda":
+        # A large diffusion network holds some 1000 numbers for each of the image's.
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(min(64, max(1, 0.7 * free / (4000 * values))))
+    return min(16, max(1, 16 * 3 * 64 * 64 // values))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    phrases = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
+
+
+def _shown_levels(count: int, levels: int) -> set[int]:
+    """Return which levels a strip shows: evenly spread, from the first to the last."""
+    if count <= 1:
+        return {levels - 1} if count else set()
+    return {round(place * (levels - 1) / (count - 1)) for place in range(count)}
+
+
+@dataclass
+class _Batch:
+    """The samples of a batch on the CPU, and what became of them on the way."""
+
+    x0: Tensor
+    failures: list[Failure | None]
+    trajectory: list[tuple[float, dict[str, Tensor]]] = field(default_factory=list)
+
+
+class _Job:
+    """One recipe, in its folder."""
+
+    def __init__(self, recipe: Recipe, progress: Progress, prior: Prior) -> None:
+        self.recipe, self.progress, self.prior = recipe, progress, prior
+        self.folder = RunFolder(recipe.output)
+        self.device = _device(recipe.device)
+        self.sampler = recipe.sampler.build()
+        self.bench = Bench(recipe, prior, self.device)
+
+    # --- measurements
+
+    def measure(self) -> None:
+        """Bring the measurement of every item into the folder.
+
+        Raises:
+            UserError: data cannot be read or do not fit, or have changed since the folder was begun.
+        """
+        for index, name in enumerate(self.bench.names):
+            stored = self.folder.read_measurement(name)
+            measured = self.bench.measure(index, stored)
+            operator = measured.operator
+            if stored is None:
+                own = operator.state() if self.recipe.operator.per_image else {}
+                self.folder.write_measurement(name, measured.y, measured.truth, own)
+            elif not (_same(stored[0], measured.y) and _same(stored[1], measured.truth)):
+                raise UserError(
+                    f"data: '{name}' is not what it was when {self.folder.path} was begun; choose another output"
+                )
+            state = self.folder.operator(operator.shape)
+            if not self.recipe.operator.per_image and not state.exists() and operator.state():
+                write_tensors(state, operator.state())
+            self._draw_measurement(index)
+
+    def check_prior(self) -> None:
+        """See that the prior denoises, if anything is left to be sampled.
+
+        Raises:
+            UserError: it is wrong; the text says in what.
+        """
+        if self.recipe.check_prior and self._missing():
+            truth = self.folder.measured(self.bench.names[0])[1]
+            for doubt in require_sound(self.prior, truth, self.device):
+                self.progress.warn(f"prior: {doubt}")
+
+    def _draw_measurement(self, index: int) -> None:
+        name = self.bench.names[index]
+        picture = self.folder.measurement(name).with_suffix(".png")
+        beside = picture.with_name(f"{name}-truth.png")
+        if png_is_whole(picture) and png_is_whole(beside):
+            return
+        y, truth = self.folder.measured(name)
+        save_png(self.bench.picture(index, y), picture)
+        if truth is not None:
+            save_png(truth, beside)
+
+    # --- samples
+
+    def sample(self) -> None:
+        """Draw every sample that is not in the folder yet."""
+        pairs = self._pairs()
+        missing = self._missing()
+        size = self._batch_size()
+        if (
+            missing
+            and len(missing) < len(pairs)
+            and (changes := self.folder.changed_environment(self.device))
+        ):
+            self.progress.warn(f"{self.recipe.name} was begun with other means: {'; '.join(changes)}")
+        self.folder.write_environment(self.device, size)
+        self.progress.plan(self.recipe.name, len(pairs), len(pairs) - len(missing))
+        start = 0
+        while start < len(pairs):
+            batch = self._batch(pairs, start, size)
+            fresh = [place for place, pair in enumerate(batch) if pair in missing]
+            if fresh:
+                # Finished samples of the batch are drawn again, unseen, so that the others come out the same.
+                drawn = self._draw(batch)
+                if drawn is None:
+                    size = self._halved(len(batch))
+                    continue
+                for place in fresh:
+                    self._write(batch[place], drawn, place)
+                self.progress.finish(len(fresh))
+            start += len(batch)
+
+    def _pairs(self) -> list[Pair]:
+        return [(index, run) for index in range(len(self.bench.names)) for run in range(self.recipe.runs)]
+
+    def _missing(self) -> set[Pair]:
+        names = self.bench.names
+        return {
+            (index, run) for index, run in self._pairs() if self.folder.read_sample(names[index], run) is None
+        }
+
+    def _batch_size(self) -> int:
+        if self.recipe.batch_size != "auto":
+            return self.recipe.batch_size
+        largest = max(self.bench.shapes.values(), key=math.prod)
+        return self.folder.batch_size or _auto_batch(largest, self.device)
+
+    def _batch(self, pairs: Sequence[Pair], start: int, size: int) -> list[Pair]:
+        """Return the next pairs, all with images of one shape."""
+        shapes = self.bench.shapes
+        chunk = pairs[start : start + size]
+        other = (i for i, pair in enumerate(chunk) if shapes[pair[0]] != shapes[chunk[0][0]])
+        return list(chunk[: next(other, len(chunk))])
+
+    def _halved(self, tried: int) -> int:
+        if tried == 1:
+            raise UserError(
+                "not enough memory for a single sample; try smaller images, a smaller prior or another device"
+            )
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = tried // 2
+        self.folder.write_environment(self.device, size)
+        self.progress.warn(
+            f"{self.recipe.name}: not enough memory for {tried} samples at once, trying {size}"
+        )
+        return size
+
+    def _draw(self, batch: Sequence[Pair]) -> _Batch | None:
+        """Return the samples of a batch; None where memory does not suffice."""
+        try:
+            return self._anneal(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            return None
+
+    def _anneal(self, batch: Sequence[Pair]) -> _Batch:
+        names = [self.bench.names[index] for index, _ in batch]
+        operators = [self.bench.operator(index) for index, _ in batch]
+        operator = type(operators[0]).stack(operators)
+        ys = {name: self.folder.measured(name)[0] for name in dict.fromkeys(names)}
+        y = torch.stack([ys[name] for name in names]).to(self.device)
+        runs = [run for _, run in batch]
+        seeds = [stream_seed(self.recipe.seed, "sampler", *item) for item in zip(names, runs, strict=True)]
+
+        drawn = _Batch(torch.empty(0), [None] * len(batch))
+        step: Step | None = None
+        self.progress.begin(len(batch))
+        for step in self.sampler.sample(self.prior, operator, y, RandomStreams(seeds, self.device)):
+            for note in step.notes:
+                self.progress.note(note)
+            self._note_failures(batch, step, drawn.failures)
+            self.progress.level(step.level, step.levels, step.sigma, self._residual(operator, y, step))
+            if step.level in _shown_levels(self.recipe.trajectory, step.levels):
+                images = {"x_t": step.x_t, "x0hat": step.x0hat, "x0y": step.x0y}
+                drawn.trajectory.append(
+                    (step.sigma, {key: self._decode(x).cpu() for key, x in images.items()})
+                )
+        if step is None:
+            raise RuntimeError(f"{type(self.sampler).__name__} took no step")
+        drawn.x0 = self._decode(step.x0y).cpu()
+        for place, image in enumerate(drawn.x0):
+            if drawn.failures[place] is None and not bool(torch.isfinite(image).all()):
+                drawn.failures[place] = Failure(
+                    step.level, step.levels, step.sigma, "the image is not a number"
+                )
+            if drawn.failures[place] is not None:
+                image.fill_(torch.nan)
+        return drawn
+
+    @torch.no_grad()
+    def _decode(self, x: Tensor) -> Tensor:
+        return self.prior.decode(x).detach().clone()
+
+    def _residual(self, operator: Operator, y: Tensor, step: Step) -> Callable[[], float]:
+        @torch.no_grad()
+        def residual() -> float:
+            return float(operator.residual(self._decode(step.x0y), y).nanmean())
+
+        return residual
+
+    def _note_failures(self, batch: Sequence[Pair], step: Step, failures: list[Failure | None]) -> None:
+        """Keep at which level samples are lost, and pass the sampler's messages on."""
+        lost = [i for i, failed in enumerate(step.failed.tolist()) if failed and failures[i] is None]
+        if not lost:
+            for message in step.messages:
+                self.progress.warn(message)
+            return
+        # The sampler says which places of the batch it means; here they have names.
+        reason = "; ".join(dict.fromkeys(message.rpartition(": ")[2] for message in step.messages))
+        for place in lost:
+            failures[place] = failure = Failure(step.level, step.levels, step.sigma, reason or "not a number")
+            index, run = batch[place]
+            self.progress.warn(f"{self.bench.names[index]}, run {run}: {failure}")
+
+    def _write(self, pair: Pair, drawn: _Batch, place: int) -> None:
+        name, run = self.bench.names[pair[0]], pair[1]
+        if drawn.trajectory:
+            sigma = torch.tensor([sigma for sigma, _ in drawn.trajectory], dtype=torch.float64)
+            kinds = drawn.trajectory[0][1]
+            images = {key: torch.stack([x[key][place] for _, x in drawn.trajectory]) for key in kinds}
+            write_tensors(self.folder.trajectory(name, run), images | {"sigma": sigma})
+        self.folder.write_sample(name, run, Sample(drawn.x0[place], drawn.failures[place]))
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Return whether two tensors agree, up to the rounding of another machine."""
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,1 @@
+"""Priors whose denoiser is known in closed form."""

@@ -1,0 +1,1 @@
+"""The denoiser that `daps-kit train` makes: its network, its file of weights, and the prior that it is."""

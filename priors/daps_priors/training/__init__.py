@@ -1,0 +1,1 @@
+"""How that denoiser is trained: images, augmentation, optimiser steps, checkpoints, validation."""
