@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 
 from daps_kit.command.main import main
+from daps_kit.command.new import command as new
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import default_registry
-from daps_kit.scaffold.write import new
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

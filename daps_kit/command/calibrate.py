@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-__all__ = ["calibrate"]
+from daps_kit.prior_check.choice import choose_priors
+
+from .options import prior_argument
 
 
-@click.command()
-@click.argument("prior", nargs=-1, required=True, metavar="PRIOR|SECTION|RECIPE [KEY=VALUE]...")
+@click.command("calibrate")
+@prior_argument
 @click.option("--images", metavar="PATH", help="A folder or glob of images the prior was not trained on.")
 @click.option("--count", type=click.IntRange(2), default=16, show_default=True, help="How many images.")
 @click.option(
@@ -26,21 +28,20 @@ __all__ = ["calibrate"]
     show_default=True,
     help="The file that is written.",
 )
-def calibrate(
+def command(
     prior: tuple[str, ...], images: str | None, count: int, draws: int, chunk: int, output: Path
 ) -> None:
     """Measure the errors of a prior's denoiser by noise level, frequency and colour.
 
     \b
-    daps-kit calibrate '{use: ddpm}' --images photos --output ffhq.safetensors
-    prior: {use: ddpm, calibration: ffhq.safetensors}           # in the recipe
+    daps-kit calibrate '{use: ddpm}' --images photos --output faces.safetensors
+    prior: {use: ddpm, calibration: faces.safetensors}           # in the recipe
 
     With it the sampler knows what the network's guess of x0 leaves open, and needs one network call a level and no step
     sizes. Without --images the images of the recipe serve, and without a recipe the prior's own samples, which take
     some 80 calls each. Takes 17 calls for each image (and draw); once for a prior.
     """
-    from daps_kit.prior_check.calibrate import measure_prior
-    from daps_kit.prior_check.choice import choose_priors
+    from daps_kit.prior_check.calibrate import measure_prior  # which imports torch
 
     def tell(text: str) -> None:
         click.echo(text, err=True)

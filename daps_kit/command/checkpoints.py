@@ -10,15 +10,13 @@ import click
 from daps_kit.errors import UserError
 from daps_kit.weights import checkpoints as store
 
-__all__ = ["checkpoints"]
 
-
-@click.group()
-def checkpoints() -> None:
+@click.group("checkpoints")
+def command() -> None:
     """Fetch, find, check and convert the files of published models."""
 
 
-@checkpoints.command("list")
+@command.command("list")
 def list_command() -> None:
     """Show the checkpoints that can be fetched, and which are here."""
     width = max(map(len, store.SOURCES))
@@ -27,7 +25,7 @@ def list_command() -> None:
     click.echo(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
 
 
-@checkpoints.command()
+@command.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def fetch(names: tuple[str, ...]) -> None:
     """Download checkpoints; one that broke off goes on where it was."""
@@ -37,7 +35,7 @@ def fetch(names: tuple[str, ...]) -> None:
         click.echo(f"{name}: {_fetch(name)}")
 
 
-@checkpoints.command()
+@command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
     """Compare checkpoints (all that are here, unless named) with the hashes recorded when they were fetched."""
@@ -55,14 +53,14 @@ def verify(names: tuple[str, ...]) -> None:
         )
 
 
-@checkpoints.command()
+@command.command()
 @click.argument("name")
 def where(name: str) -> None:
     """Print the path of a checkpoint that has been fetched."""
     click.echo(store.where(name))
 
 
-@checkpoints.command()
+@command.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(

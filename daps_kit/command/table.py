@@ -7,22 +7,19 @@ from pathlib import Path
 import click
 
 from daps_kit.errors import UserError
+from daps_kit.runs.table import csv_text, find_results, lines, markdown, read_result
 
-__all__ = ["table"]
 
-
-@click.command()
+@click.command("table")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS...")
 @click.option(
     "--csv", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write it as CSV as well."
 )
-def table(results: tuple[Path, ...], file: Path | None) -> None:
+def command(results: tuple[Path, ...], file: Path | None) -> None:
     """Print a table of results as Markdown: mean, standard error, and the published number beside it.
 
     RESULTS are folders of runs, or folders with such folders anywhere below.
     """
-    from daps_kit.runs.table import csv_text, find_results, lines, markdown, read_result
-
     finished, unfinished = find_results(results)
     for folder in unfinished:
         click.echo(f"left out, for the run is not finished: {folder}", err=True)

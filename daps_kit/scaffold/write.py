@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import click
-
 import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.registry import Registry, default_registry
@@ -21,7 +19,7 @@ from daps_kit.settings import Kind
 
 from .templates import COMMON, KINDS, WORDS
 
-__all__ = ["Names", "new", "write_plugin"]
+__all__ = ["Names", "write_plugin"]
 
 RESERVED = frozenset({
     "kit", "operators", "priors", "recipes", "samplers", "operator", "linear_operator", "prior", "kernel", "sampler",
@@ -123,21 +121,3 @@ def write_plugin(kind: Kind, name: str, folder: Path, registry: Registry | None 
     except OSError as error:
         raise UserError(f"cannot write {root}: {error.strerror}") from None
     return root
-
-
-@click.command()
-@click.argument("kind", type=click.Choice(list(KINDS)))
-@click.argument("name")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="Where the plugin's folder is made; the working folder where not given.",
-)
-def new(kind: Kind, name: str, folder: Path) -> None:
-    """Write a new plugin with a component called NAME: settings, implementation, tests, README and a recipe."""
-    root = write_plugin(kind, name, folder)
-    click.echo(f"{root}: a plugin that works; next:")
-    click.echo(f"  pip install -e '{root}[test]'")
-    click.echo(f"  pytest {root}")
-    click.echo(f"  daps-kit run {root / 'recipe.yaml'}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from click.testing import CliRunner
 
-from daps_kit.command.checkpoints import checkpoints as command
+from daps_kit.command.checkpoints import command
 from daps_kit.errors import UserError
 from daps_kit.weights import checkpoints as store
 from daps_kit.weights import download as downloading

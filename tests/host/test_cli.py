@@ -119,7 +119,7 @@ def test_mistakes_of_users(arguments: tuple[str, ...], message: str) -> None:
 
 
 def test_what_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daps_kit.recipe.load_recipe", lambda *_: 1 / 0)
+    monkeypatch.setattr("daps_kit.command.check.load_recipe", lambda *_: 1 / 0)
     assert isinstance(call("check", "good.yaml").exception, ZeroDivisionError)
 
 
@@ -127,7 +127,7 @@ def test_control_c_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("daps_kit.recipe.load_recipe", interrupt)
+    monkeypatch.setattr("daps_kit.command.check.load_recipe", interrupt)
     result = call("check", "good.yaml")
     assert (result.exit_code, result.output) == (130, "")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from daps_kit.command.new import command as new
 from daps_kit.errors import UserError
 from daps_kit.registry import Registry
 from daps_kit.scaffold.templates import KINDS
-from daps_kit.scaffold.write import Names, new, render, write_plugin
+from daps_kit.scaffold.write import Names, render, write_plugin
 
 NAMES = {"operator": "vignette", "prior": "power-law", "kernel": "adjusted", "sampler": "daps-exact_draws"}
 EMPTY = Registry()
