@@ -13,11 +13,12 @@ arXiv 2407.01521.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from daps_kit.linalg import conjugate_gradients, inner, per_sample
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
 from daps_kit.settings import Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "Calibration",
@@ -259,12 +263,14 @@ class Prior(ABC):
     """A diffusion prior p(x0), known by its denoiser.
 
     Attributes:
-        shape: (C, H, W) of the images it knows; None where any shape serves.
+        shape: (C, H, W) of the images it knows; None where any size serves.
+        channels: of those images where any size serves but not any number of channels; else None.
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
         calibration: its measured errors; None where they are not known.
     """
 
     shape: Shape | None = None
+    channels: int | None = None
     sigma_range: tuple[float, float] = (0.0, float("inf"))
     calibration: Calibration | None = None
 
@@ -284,7 +290,8 @@ class Prior(ABC):
     def denoising_covariance(self, sigma: float) -> Covariance | None:
         """Return the covariance of p(x0 | x_t) at this noise level, as the prior knows it; None where it does not.
 
-        It is the mean squared error of the denoiser: known in closed form, or measured on images (`calibration`).
+        It is the mean squared error of the denoiser: known in closed form, or measured on images (`calibration`). A
+        prior that serves any size knows it only for a size that it was told (`sized`).
         """
         if self.calibration is None or self.shape is None:
             return None
@@ -298,7 +305,20 @@ class Prior(ABC):
         default (`denoising_covariance`); where what is open depends on x_t, as between the modes of a mixture, knowing
         more makes a sampler much more exact.
         """
-        return self.denoising_covariance(sigma)
+        known = self if self.latent else self.sized(x.shape[1:])
+        return known.denoising_covariance(sigma)
+
+    def sized(self, shape: Sequence[int]) -> Self:
+        """Return the prior over images of one shape (C, H, W), whose `denoising_covariance` is known.
+
+        It is the prior itself, unless that serves any size and its errors are measured.
+        """
+        if self.shape is not None or self.calibration is None:
+            return self
+        told = copy.copy(self)
+        channels, height, width = shape
+        told.shape = (channels, height, width)
+        return told
 
     def state_shape(self, image_shape: Shape) -> tuple[int, ...]:
         """Return the shape of what the prior diffuses for images of `image_shape`: the same, unless it is latent."""

@@ -21,7 +21,18 @@ from torch import Tensor
 from daps_kit.contracts import Covariance
 from daps_kit.linalg import per_sample
 
-__all__ = ["CosineCovariance", "Diagonal", "Isotropic", "LowRank", "cosine_filter", "cosine_matrix"]
+__all__ = [
+    "CosineCovariance",
+    "Diagonal",
+    "Isotropic",
+    "LowRank",
+    "cosine_filter",
+    "cosine_inverse",
+    "cosine_matrix",
+    "cosine_transform",
+]
+
+LARGEST_MATRIX = 256
 
 
 @lru_cache(maxsize=32)
@@ -34,6 +45,60 @@ def cosine_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.devi
     return cast
 
 
+def cosine_transform(v: Tensor) -> Tensor:
+    """Return the orthonormal DCT-II of images, [..., H, W], differentiable."""
+    return _along(_along(v, -2, _forward), -1, _forward)
+
+
+def cosine_inverse(z: Tensor) -> Tensor:
+    """Return the images [..., H, W] whose `cosine_transform` is z."""
+    return _along(_along(z, -2, _inverse), -1, _inverse)
+
+
+def _along(v: Tensor, axis: int, fast: Callable[[Tensor], Tensor]) -> Tensor:
+    """Transform one axis, forward or back: by a matrix where that is short."""
+    n = v.shape[axis]
+    if n > LARGEST_MATRIX:
+        return fast(v.movedim(axis, -1)).movedim(-1, axis)
+    matrix = cosine_matrix(n, v.dtype, v.device)
+    if axis == -2:
+        return (matrix if fast is _forward else matrix.T) @ v
+    return v @ (matrix.T if fast is _forward else matrix)
+
+
+def _forward(v: Tensor) -> Tensor:
+    """DCT-II of the last axis by one real Fourier transform of the same length.
+
+    Of the even places in order and the odd ones backwards after them; the turned result W holds X_k = Re W_k and
+    X_{n-k} = -Im W_k (Makhoul, IEEE Trans. ASSP 28 (1980)).
+    """
+    n = v.shape[-1]
+    turned = torch.fft.rfft(torch.cat((v[..., ::2], v[..., 1::2].flip(-1)), dim=-1)) * _turn(n, v).conj()
+    mirrored = turned.imag[..., 1 : (n + 1) // 2].flip(-1)
+    z = torch.cat((turned.real, -mirrored), dim=-1) * (2 / n) ** 0.5
+    return torch.cat((z[..., :1] / 2**0.5, z[..., 1:]), dim=-1)
+
+
+def _inverse(z: Tensor) -> Tensor:
+    """The inverse of `_forward`."""
+    n = z.shape[-1]
+    z = torch.cat((z[..., :1] * 2**0.5, z[..., 1:]), dim=-1) * (n / 2) ** 0.5
+    mirrored = torch.cat((torch.zeros_like(z[..., :1]), z[..., (n + 1) // 2 :].flip(-1)), dim=-1)
+    half = n // 2 + 1
+    w = torch.fft.irfft(torch.complex(z[..., :half], -mirrored[..., :half]) * _turn(n, z), n)
+    even = (n + 1) // 2
+    v = torch.empty_like(w)
+    v[..., ::2], v[..., 1::2] = w[..., :even], w[..., even:].flip(-1)
+    return v
+
+
+def _turn(n: int, like: Tensor) -> Tensor:
+    """Return e^{i pi k / 2n}, [n // 2 + 1]."""
+    angle = torch.arange(n // 2 + 1, dtype=torch.float64) * (torch.pi / (2 * n))
+    kind = torch.complex128 if like.dtype == torch.float64 else torch.complex64
+    return torch.polar(torch.ones_like(angle), angle).to(kind).to(like.device)
+
+
 def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
     """Multiply images by a gain in the cosine basis of rotated colours.
 
@@ -42,10 +107,8 @@ def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
         gain: [C, H, W] or [B, C, H, W].
         colours: the rotation Q, [C, C].
     """
-    height, width = v.shape[-2:]
-    down, across = cosine_matrix(height, v.dtype, v.device), cosine_matrix(width, v.dtype, v.device)
     rotated = (colours.T @ v.flatten(2)).reshape(v.shape)
-    filtered = down.T @ ((down @ rotated @ across.T) * gain) @ across
+    filtered = cosine_inverse(cosine_transform(rotated) * gain)
     return (colours @ filtered.flatten(2)).reshape(v.shape)
 
 

@@ -27,7 +27,7 @@ def load_for(prior: Prior, files: Sequence[Path]) -> Tensor:
     Raises:
         UserError: a file cannot be used.
     """
-    images = [load_image(file, prior.shape[0] if prior.shape else None) for file in files]
+    images = [load_image(file, prior.shape[0] if prior.shape else prior.channels) for file in files]
     size = prior.shape[1:] if prior.shape else (images[0].shape[1], images[0].shape[2])
     return torch.stack([fit(image, size) for image in images])
 
@@ -44,7 +44,7 @@ def known_images(
         UserError: a file cannot be used.
     """
     if draws_exactly(prior):
-        shape = prior.shape or (3, 64, 64)
+        shape = prior.shape or (prior.channels or 3, 64, 64)
         streams = RandomStreams(range(count), device)
         return prior.sample(prior.state_shape(shape), streams), "its own draws"
     if files:
@@ -52,7 +52,7 @@ def known_images(
         x0 = load_for(prior, chosen)
         label = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} images of the recipe"
     else:
-        x0, label = _pictures(*(prior.shape or (3, 64, 64)), count)
+        x0, label = _pictures(*(prior.shape or (prior.channels or 3, 64, 64)), count)
     return prior.encode(x0.to(device)), label
 
 

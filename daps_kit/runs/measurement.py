@@ -75,6 +75,10 @@ def _image_shape(data: PriorData | MeasurementData, prior: Prior) -> Shape:
         raise UserError(
             f"data.image_shape: {list(shape)} does not fit the prior, which knows {list(prior.shape)}"
         )
+    if not prior.shape and prior.channels and shape[0] != prior.channels:
+        raise UserError(
+            f"data.image_shape: {list(shape)} does not fit the prior, whose images have {prior.channels} channel(s)"
+        )
     return shape
 
 
@@ -82,7 +86,7 @@ class _Images(Source):
     def __init__(self, data: ImagesData, prior: Prior) -> None:
         self.files = data.files
         self.names = unique_names(file.stem for file in self.files)
-        self.channels = prior.shape[0] if prior.shape else None
+        self.channels = prior.shape[0] if prior.shape else prior.channels
         size = (data.size, data.size) if isinstance(data.size, int) else data.size
         if size and prior.shape and size != prior.shape[1:]:
             given, known = (" x ".join(map(str, side)) for side in (size, prior.shape[1:]))

@@ -65,7 +65,7 @@ class PriorCase(Case):
     @property
     def shape(self) -> Shape:
         """Shape of the images."""
-        return self.prior.shape or self._shape or (3, 16, 16)
+        return self.prior.shape or self._shape or (self.prior.channels or 3, 16, 16)
 
     @property
     def state_shape(self) -> tuple[int, ...]:

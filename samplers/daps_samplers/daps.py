@@ -165,7 +165,7 @@ class DAPS(Sampler):
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
-        shape = prior.state_shape(operator.shape)
+        prior, shape = prior.sized(operator.shape), prior.state_shape(operator.shape)
         problem = (
             DecodedOperator(operator, prior, shape, self.latent_gradient_clip) if prior.latent else operator
         )

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, RandomStreams
+from daps_kit.calibration import Calibration
+from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, Prior, RandomStreams
 
 SHAPE = (2, 4, 6)
 
@@ -101,3 +102,26 @@ def test_a_solve_that_does_not_converge_is_an_error() -> None:
     operator.matrix = operator.matrix * torch.logspace(-6, 6, 48, dtype=torch.float64)
     with pytest.raises(ArithmeticError, match="relative residual"):
         operator.solve_normal(images(1, torch.float32), 1e-12)
+
+
+class Shrinks(Prior):
+    """A prior of any size that may have a calibration."""
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return 0.5 * x
+
+
+def test_a_prior_of_any_size_knows_its_error_for_the_size_that_it_is_told() -> None:
+    prior, x = Shrinks(), torch.zeros(2, 3, 8, 12)
+    assert prior.sized((3, 8, 12)) is prior
+    assert prior.conditional_covariance(x, 0.5) is None
+    prior.calibration = Calibration(
+        torch.tensor([0.1, 1.0]), torch.tensor([0.01, 0.1]), torch.ones(2, 3, 9), torch.eye(3), 4
+    )
+    assert prior.denoising_covariance(1.0) is None
+    told = prior.sized((3, 8, 12))
+    assert (told.shape, prior.shape) == ((3, 8, 12), None)
+    assert told.sized((3, 4, 4)) is told
+    for covariance in (told.denoising_covariance(1.0), prior.conditional_covariance(x, 1.0)):
+        assert covariance is not None
+        torch.testing.assert_close(covariance.multiply(x + 1), 0.1 * (x + 1))

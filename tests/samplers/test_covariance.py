@@ -11,7 +11,7 @@ from scipy.fft import dctn, idctn
 
 import daps_operators
 from daps_kit.contracts import Covariance, RandomStreams
-from daps_kit.covariance import CosineCovariance, cosine_matrix
+from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_matrix, cosine_transform
 from daps_kit.settings import GaussianNoiseSettings
 from daps_samplers import Exact
 from daps_samplers.target import GaussianTarget
@@ -124,3 +124,19 @@ def test_draws_have_the_posterior_of_the_closed_form(name):
     assert float(w.var(0).mean()) == pytest.approx(1, abs=0.01)
     covariance = torch.cov(w.T) - torch.eye(SIZE, dtype=w.dtype)
     assert float(covariance.abs().max()) < 4.5 * sqrt(2 / count) + 0.05
+
+
+@pytest.mark.parametrize("size", [(257, 300), (8, 301), (258, 5)])
+def test_the_transform_of_long_axes_is_scipys(size):
+    x = torch.randn(
+        2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
+    z = cosine_transform(x)
+    wanted = torch.from_numpy(dctn(x.detach().numpy(), axes=(1, 2), norm="ortho"))
+    torch.testing.assert_close(z, wanted, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(cosine_inverse(wanted), x, rtol=1e-11, atol=1e-11)
+    # The transform is orthonormal: its derivative applied to a dual vector is the inverse.
+    (gradient,) = torch.autograd.grad(z, x, wanted.flip(0))
+    torch.testing.assert_close(gradient, x.flip(0), rtol=1e-11, atol=1e-11)
+    single = cosine_inverse(cosine_transform(x.detach().float()))
+    torch.testing.assert_close(single, x.detach().float(), rtol=1e-5, atol=1e-5)

@@ -65,14 +65,14 @@ class LatentPipelinePrior(PixelPipelinePrior):
         self.factor = 2 ** (len(first_stage.config.block_out_channels) - 1)
         self.scale_factor = float(first_stage.config.scaling_factor)
         self.codebook = type(first_stage).__name__ == "VQModel"
-        self.channels = int(unet.config.in_channels)
+        self.latent_channels = int(unet.config.in_channels)
         height, width = _sides(unet)
         self.shape = (int(first_stage.config.in_channels), self.factor * height, self.factor * width)
 
     def state_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the latents of images of `image_shape`."""
         _, height, width = image_shape
-        return self.channels, height // self.factor, width // self.factor
+        return self.latent_channels, height // self.factor, width // self.factor
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents of images [B, 3, H, W], [B, c, H / f, W / f]: the mean, where the encoder draws them."""
