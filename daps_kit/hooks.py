@@ -1,4 +1,4 @@
-"""The hooks of a plugin: each returns the settings classes of the components it brings.
+"""The hooks of a plugin: each returns the settings classes of the components it brings, or sources of checkpoints.
 
 A plugin is a module named by an entry point of the group `daps_kit`, with functions of these names marked `@hookimpl`.
 """
@@ -16,6 +16,7 @@ from daps_kit.settings import (
     SamplerSettings,
     TrainerSettings,
 )
+from daps_kit.sources import Source
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -49,3 +50,8 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:  # type: ignore[empty-bo
 @hookspec
 def daps_trainers() -> Iterable[type[TrainerSettings]]:  # type: ignore[empty-body]
     """Return settings classes of what `daps-kit train` trains."""
+
+
+@hookspec
+def daps_checkpoints() -> Iterable[Source]:  # type: ignore[empty-body]
+    """Return the published checkpoints that `daps-kit checkpoints fetch` can bring."""

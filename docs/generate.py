@@ -106,7 +106,7 @@ def describe_class(cls: type, page: set[type]) -> list[str]:
 
 def contracts() -> str:
     """Return contracts.md: what components, their settings and plugins must do."""
-    from daps_kit import contracts, hooks, random, settings, trainer
+    from daps_kit import contracts, hooks, random, settings, sources, trainer
 
     parts: dict[str, list[type]] = {
         "Operators": [contracts.Operator, contracts.LinearOperator, contracts.Noise],
@@ -119,6 +119,7 @@ def contracts() -> str:
         ],
         "Samplers": [contracts.Sampler, contracts.Step],
         "Trainers": [trainer.Trainer],
+        "Checkpoints": [sources.Source],
         "Random numbers": [random.RandomStreams],
         "Settings": [
             settings.ComponentSettings,

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from daps_kit.registry import BUILTIN, default_registry
+from daps_kit.discovery import BUILTIN
+from daps_kit.registry import default_registry
 from daps_kit.testing import CHECKS, cases
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click import Context
 
 from daps_kit.command.main import main
-from daps_kit.command.new import command as new
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import default_registry
 
@@ -124,11 +124,13 @@ def test_the_plugin_is_small():
 def test_the_tutorials_python_runs(demosaic, capsys):
     scope: dict[str, object] = {}
     code = [code for file, language, code in blocks() if language == "python" and not file]
-    assert len(code) == 2
+    assert len(code) == 3
     for block in code:
         exec(compile(block, str(TUTORIAL), "exec"), scope)
     printed = capsys.readouterr().out.splitlines()
     assert "dot_test: passed" in printed
+    (source,) = scope["daps_checkpoints"]()
+    assert source.address.startswith("https://")
     assert all(line.endswith("passed") for line in printed if "settings_import" not in line)
 
 
@@ -154,7 +156,6 @@ def test_the_message_of_a_failed_check_is_as_shown(demosaic):
 
 
 def test_the_tutorials_commands_exist():
-    commands = {**main.commands, "new": new}
     words = [
         shlex.split(line, comments=True)
         for _, lang, code in blocks()
@@ -163,7 +164,7 @@ def test_the_tutorials_commands_exist():
     ]
     asked = [line[1] for line in words if line[:1] == ["daps-kit"]]
     assert {"new", "list", "show", "check", "run"} <= set(asked)
-    assert set(asked) <= set(commands)
+    assert set(asked) <= set(main.list_commands(Context(main)))
 
 
 def test_the_tutorials_recipe_is_valid(demosaic):

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from daps_kit.errors import UserError
+from daps_kit.registry import default_registry
 from daps_kit.weights import checkpoints as store
+from daps_kit.weights.fetch import fetch as fetch_checkpoint
 
 
 @click.group("checkpoints")
@@ -19,9 +21,10 @@ def command() -> None:
 @command.command("list")
 def list_command() -> None:
     """Show the checkpoints that can be fetched, and which are here."""
-    width = max(map(len, store.SOURCES))
-    for name, source in store.SOURCES.items():
-        click.echo(f"{name:<{width}}  {store.state(name):<7}  {source.about}")
+    about = {name: default_registry().source(name).about for name in _names()}
+    width = max(map(len, about))
+    for name, text in about.items():
+        click.echo(f"{name:<{width}}  {store.state(name):<7}  {text}")
     click.echo(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
 
 
@@ -30,7 +33,7 @@ def list_command() -> None:
 def fetch(names: tuple[str, ...]) -> None:
     """Download checkpoints; one that broke off goes on where it was."""
     for name in names:
-        store.find(name)
+        default_registry().source(name)
     for name in names:
         click.echo(f"{name}: {_fetch(name)}")
 
@@ -39,7 +42,7 @@ def fetch(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
     """Compare checkpoints (all that are here, unless named) with the hashes recorded when they were fetched."""
-    chosen = names or tuple(name for name in store.SOURCES if store.state(name) == "fetched")
+    chosen = names or tuple(name for name in _names() if store.state(name) == "fetched")
     problems = []
     for name in chosen:
         problem = store.verify(name)
@@ -78,6 +81,13 @@ def convert(source: Path, target: Path, weights: Any) -> None:
     click.echo(f"{target}: {count} tensors")
 
 
+def _names() -> list[str]:
+    """Return what each checkpoint is to be called: by its bare name, unless two plugins offer that."""
+    sources = default_registry().sources
+    bare = [source.name for source in sources]
+    return [source.name if bare.count(source.name) == 1 else source.qualified for source in sources]
+
+
 def _fetch(name: str) -> Path:
     """Fetch with a progress bar, where somebody is watching."""
     from rich.console import Console
@@ -94,4 +104,4 @@ def _fetch(name: str) -> Path:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=None)
-        return store.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
+        return fetch_checkpoint(name, lambda done, total: bar.update(task, completed=done, total=total))

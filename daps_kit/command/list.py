@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from daps_kit.registry import Component, Registry, default_registry
+from daps_kit.discovery import Component
+from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS
 
 from .options import as_json

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from daps_kit.registry import Plugin, default_registry
+from daps_kit.discovery import Plugin
+from daps_kit.registry import default_registry
 
 from .options import as_json
 from .terminal import print_json, print_table
@@ -36,7 +39,7 @@ def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool)
 
     found = default_registry().plugins
     if as_json:
-        print_json([{**vars(p), "provides": [f"{c.kind}/{c.name}" for c in p.provides]} for p in found])
+        print_json([_as_data(plugin) for plugin in found])
     else:
         print_table(("plugin", "version", "status", "import", "provides"), [_row(plugin) for plugin in found])
         for plugin in found:
@@ -46,8 +49,14 @@ def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool)
         raise click.exceptions.Exit(1)
 
 
+def _as_data(plugin: Plugin) -> dict[str, Any]:
+    components = [f"{component.kind}/{component.name}" for component in plugin.provides]
+    checkpoints = [source.name for source in plugin.sources]
+    return {**vars(plugin), "provides": components, "sources": checkpoints}
+
+
 def _row(plugin: Plugin) -> tuple[str, ...]:
-    kinds = [component.kind for component in plugin.provides]
+    kinds = [*(component.kind for component in plugin.provides), *("checkpoint" for _ in plugin.sources)]
     counts = [f"{kinds.count(kind)} {kind}{'s' * (kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)]
     return plugin.id, plugin.version, plugin.status, f"{plugin.seconds:.2f} s", ", ".join(counts)
 

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from daps_kit.discovery import Component
 from daps_kit.errors import ComponentError, UserError, did_you_mean
-from daps_kit.registry import Component, Registry
+from daps_kit.registry import Registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 
 from .resolved import plain, to_yaml

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from daps_kit.registry import Component, Registry, default_registry
+from daps_kit.discovery import Component
+from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 
 from .load import Recipe

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daps_kit.discovery import InvalidPluginError, check_settings
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.random import RandomStreams
 from daps_kit.recipe.sections import read_section
-from daps_kit.registry import InvalidPluginError, check_settings
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 
 __all__ = ["Z_LIMIT", "Case", "Check", "NotApplicable", "Outcome", "run_checks"]

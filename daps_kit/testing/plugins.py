@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from daps_kit.discovery import Component
 from daps_kit.errors import UserError, did_you_mean
-from daps_kit.registry import Component, Registry, default_registry
+from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import Shape
 
 from .base import Outcome, run_checks

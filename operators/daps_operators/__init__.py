@@ -22,8 +22,10 @@ from daps_kit.settings import (
     TrainerSettings,
     resolve_path,
 )
+from daps_kit.sources import Source
 
 from .nonlinear_blur.settings import TrainBlur
+from .nonlinear_blur.sources import PUBLISHED
 
 if TYPE_CHECKING:
     import torch
@@ -248,3 +250,9 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
 def daps_trainers() -> Iterable[type[TrainerSettings]]:
     """Return the settings of what `daps-kit train` trains here."""
     return [TrainBlur]
+
+
+@hookimpl
+def daps_checkpoints() -> Iterable[Source]:
+    """Return where published weights of these operators can be fetched."""
+    return [PUBLISHED]

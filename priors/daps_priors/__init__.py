@@ -14,9 +14,11 @@ from pydantic import Field, Strict, model_validator
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import FilePath, PriorSettings, Shape, TrainerSettings
+from daps_kit.sources import Source
 
 from .published.latent_settings import LDM, Diffusers, StableDiffusion
 from .published.pixel_settings import DDPM
+from .published.sources import SOURCES
 from .training.settings import TrainDenoiser
 
 if TYPE_CHECKING:
@@ -198,3 +200,9 @@ def daps_priors() -> Iterable[type[PriorSettings]]:
 def daps_trainers() -> Iterable[type[TrainerSettings]]:
     """Return the settings of the trainers of this package."""
     return [TrainDenoiser]
+
+
+@hookimpl
+def daps_checkpoints() -> Iterable[Source]:
+    """Return where published weights of these priors can be fetched."""
+    return SOURCES

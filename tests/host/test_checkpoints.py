@@ -16,11 +16,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from daps_kit.command.checkpoints import command
 from daps_kit.errors import UserError
+from daps_kit.registry import default_registry
+from daps_kit.sources import Source
 from daps_kit.weights import checkpoints as store
 from daps_kit.weights import download as downloading
+from daps_kit.weights.fetch import fetch
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 
@@ -91,10 +95,16 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "checkpoints"
 
 
+def offer(monkeypatch, source):
+    """Let a plugin offer a checkpoint, in place of one of the same name."""
+    others = [each for each in default_registry().sources if each.qualified != source.qualified]
+    monkeypatch.setattr(default_registry(), "sources", [*others, source])
+
+
 @pytest.fixture
 def source(site, monkeypatch):
-    made = store.Source("small", "small.ckpt", "http", site.url, "a small one")
-    monkeypatch.setitem(store.SOURCES, "small", made)
+    made = Source("small", "small.ckpt", "http", site.url, "a small one", distribution="daps-kit")
+    offer(monkeypatch, made)
     return made
 
 
@@ -120,7 +130,7 @@ def test_fetches_records_and_checks(source, cache, site):
     steps = []
     with pytest.raises(UserError, match="run `daps-kit checkpoints fetch small`"):
         store.where("small")
-    path = store.fetch("small", lambda done, total: steps.append((done, total)))
+    path = fetch("small", lambda done, total: steps.append((done, total)))
     assert path == cache / "small.ckpt" == store.where("small")
     assert path.read_bytes() == DATA
     assert steps[-1] == (len(DATA), len(DATA))
@@ -128,25 +138,25 @@ def test_fetches_records_and_checks(source, cache, site):
     record = json.loads((cache / "small.json").read_text(encoding="utf-8"))
     assert record["files"]["small.ckpt"]["sha256"] == hashlib.sha256(DATA).hexdigest()
     assert store.verify("small") is None
-    assert store.fetch("small") == path
+    assert fetch("small") == path
     assert site.asked == [None]
 
 
 def test_goes_on_where_the_connection_broke(source, cache, site):
     site.break_after = [700_000, 0, 300_000, 1]
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
     assert site.asked == [None, "bytes=700000-", "bytes=700000-", "bytes=1000000-", "bytes=1000001-"]
 
 
 def test_goes_on_in_a_later_call(source, cache, site):
     site.break_after = [700_000] + [0] * downloading.ATTEMPTS
     with pytest.raises(UserError, match="700000 bytes that have arrived are kept: fetch again"):
-        store.fetch("small")
+        fetch("small")
     assert not (cache / "small.ckpt").exists()
     assert store.state("small") == "begun"
     with pytest.raises(UserError, match="is not there"):
         store.where("small")
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
     assert site.asked[-1] == "bytes=700000-"
     assert names(cache) == ["small.ckpt", "small.json"]
 
@@ -160,19 +170,19 @@ def test_starts_anew_where_it_cannot_go_on(source, cache, site, change):
             setattr(site, name, value)
     site.break_after = [700_000] + [0] * downloading.ATTEMPTS
     with pytest.raises(UserError, match="cannot download"):
-        store.fetch("small")
+        fetch("small")
     site.data = DATA[::-1] + b"longer"
     for name, value in change.items():
         setattr(site, name, value)
-    assert store.fetch("small").read_bytes() == site.data
+    assert fetch("small").read_bytes() == site.data
 
 
 def test_a_file_that_became_shorter_is_fetched_anew(source, cache, site):
     site.break_after = [700_000] + [0] * downloading.ATTEMPTS
     with pytest.raises(UserError):
-        store.fetch("small")
+        fetch("small")
     site.data = DATA[:5000]
-    assert store.fetch("small").read_bytes() == DATA[:5000]
+    assert fetch("small").read_bytes() == DATA[:5000]
 
 
 def test_a_complete_part_is_not_fetched_again(source, cache, site):
@@ -180,23 +190,23 @@ def test_a_complete_part_is_not_fetched_again(source, cache, site):
     (cache / "small.ckpt.part").write_bytes(DATA)
     note = {"url": site.url, "version": '"one"', "total": len(DATA)}
     (cache / "small.ckpt.part.json").write_text(json.dumps(note), encoding="utf-8")
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
     assert site.asked == []
 
 
 def test_without_a_length_the_end_is_the_end(source, site):
     site.length = False
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
 
 
 def test_a_server_in_trouble_is_asked_again_but_not_for_what_is_not_there(source, cache, site):
     site.status = [503, 429]
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
     (cache / "small.ckpt").unlink()
     for code in (403, 404):
         site.status, site.asked = [code], []
         with pytest.raises(UserError, match=f"answers {code}"):
-            store.fetch("small")
+            fetch("small")
         assert site.asked == [None]
 
 
@@ -207,17 +217,17 @@ def test_a_web_page_in_place_of_the_file(source, cache, site, honest, monkeypatc
     else:
         site.data = b"\n<html><body>Quota exceeded</body></html>"
     with pytest.raises(UserError, match="a web page in place of the file"):
-        store.fetch("small")
+        fetch("small")
     assert "small.ckpt" not in names(cache)
     site.page, site.data = False, DATA
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
 
 
 def test_no_network(monkeypatch, cache):
-    gone = store.Source("gone", "gone.pt", "http", "http://127.0.0.1:9/gone.pt", "")
-    monkeypatch.setitem(store.SOURCES, "gone", gone)
+    gone = Source("gone", "gone.pt", "http", "http://127.0.0.1:9/gone.pt", "")
+    offer(monkeypatch, gone)
     with pytest.raises(UserError, match=r"cannot download http://127\.0\.0\.1:9/gone\.pt: .*refused"):
-        store.fetch("gone")
+        fetch("gone")
 
 
 def test_a_full_disk_keeps_what_has_arrived(source, cache, site, monkeypatch):
@@ -225,7 +235,7 @@ def test_a_full_disk_keeps_what_has_arrived(source, cache, site, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(downloading.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(UserError, match=r"disk of .* is full"):
-            store.fetch("small")
+            fetch("small")
     real = downloading.Path.open
 
     class Full(io.BufferedWriter):
@@ -241,23 +251,23 @@ def test_a_full_disk_keeps_what_has_arrived(source, cache, site, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(downloading.Path, "open", opened)
         with pytest.raises(UserError, match=r"disk of .* is full; what has arrived is kept"):
-            store.fetch("small")
-    assert store.fetch("small").read_bytes() == DATA
+            fetch("small")
+    assert fetch("small").read_bytes() == DATA
     assert site.asked[-1] == "bytes=1000-"
 
 
 def test_a_wrong_hash_is_never_used(source, cache, monkeypatch):
     right = hashlib.sha256(DATA).hexdigest()
-    monkeypatch.setitem(store.SOURCES, "small", replace(source, sha256="0" * 64))
+    offer(monkeypatch, replace(source, sha256="0" * 64))
     with pytest.raises(UserError, match=f"wrong hash: {right} in place of 0000"):
-        store.fetch("small")
+        fetch("small")
     assert names(cache) == []
-    monkeypatch.setitem(store.SOURCES, "small", replace(source, sha256=right))
-    assert store.fetch("small").read_bytes() == DATA
+    offer(monkeypatch, replace(source, sha256=right))
+    assert fetch("small").read_bytes() == DATA
 
 
 def test_a_file_that_changed_is_refused(source, cache):
-    path = store.fetch("small")
+    path = fetch("small")
     facts = path.stat()
     path.write_bytes(DATA[:-1])
     with pytest.raises(UserError, match=f"{len(DATA) - 1} bytes in place of {len(DATA)}"):
@@ -291,32 +301,32 @@ def test_a_member_of_an_archive(source, cache, site, monkeypatch, folder):
         archive.writestr("readme.txt", "hello")
         archive.writestr(f"{folder}model.ckpt", DATA)
     site.data = buffer.getvalue()
-    monkeypatch.setitem(store.SOURCES, "small", replace(source, member="model.ckpt"))
+    offer(monkeypatch, replace(source, member="model.ckpt"))
     site.break_after = [100_000]
-    assert store.fetch("small").read_bytes() == DATA
+    assert fetch("small").read_bytes() == DATA
     assert names(cache) == ["small.ckpt", "small.json"]
 
 
 def test_archives_that_are_damaged_or_lack_the_member(source, cache, site, monkeypatch):
-    monkeypatch.setitem(store.SOURCES, "small", replace(source, member="model.ckpt"))
+    offer(monkeypatch, replace(source, member="model.ckpt"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("other.ckpt", b"1")
     site.data = buffer.getvalue()
     with pytest.raises(UserError, match=r"has no model\.ckpt; it has other\.ckpt"):
-        store.fetch("small")
+        fetch("small")
     (cache / "small.ckpt.zip.part").unlink()
     site.data = b"PK not really" * 100
     with pytest.raises(UserError, match="damaged"):
-        store.fetch("small")
+        fetch("small")
     assert names(cache) == []
 
 
 def test_one_process_at_a_time(source, cache):
     cache.mkdir(parents=True)
-    with store._alone(cache / "small.ckpt"), pytest.raises(UserError, match="another process is fetching"):
-        store.fetch("small")
-    assert store.fetch("small").read_bytes() == DATA
+    with FileLock(cache / ".small.ckpt.lock"), pytest.raises(UserError, match="another process is fetching"):
+        fetch("small")
+    assert fetch("small").read_bytes() == DATA
 
 
 def test_google_drive_goes_through_gdown(cache, monkeypatch):
@@ -324,7 +334,7 @@ def test_google_drive_goes_through_gdown(cache, monkeypatch):
     with pytest.raises(
         UserError, match=r"needs gdown: pip install 'daps-kit\[checkpoints\]'; or download https://drive"
     ):
-        store.fetch("ffhq256ddpm")
+        fetch("ffhq256ddpm")
     quota = type("FileURLRetrievalError", (Exception,), {"__module__": "gdown.exceptions"})
     calls = []
 
@@ -341,14 +351,14 @@ def test_google_drive_goes_through_gdown(cache, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=gdown_download))
     with pytest.raises(UserError, match="does not give the file out.*Too many users"):
-        store.fetch("ffhq256ddpm")
+        fetch("ffhq256ddpm")
     with pytest.raises(UserError, match="cannot reach Google Drive: no route"):
-        store.fetch("ffhq256ddpm")
+        fetch("ffhq256ddpm")
     with pytest.raises(UserError, match=r"disk of .* is full"):
-        store.fetch("ffhq256ddpm")
+        fetch("ffhq256ddpm")
     with pytest.raises(UserError, match="web page"):
-        store.fetch("ffhq256ddpm")
-    assert store.fetch("ffhq256ddpm").read_bytes() == DATA
+        fetch("ffhq256ddpm")
+    assert fetch("ffhq256ddpm").read_bytes() == DATA
     assert calls[0]["id"] == "1BGwhRWUoguF-D8wlZ65tf227gp3cDUDh"
     assert calls[0]["resume"] is True
     assert names(cache) == ["ffhq256.pt", "ffhq256ddpm.json"]
@@ -357,7 +367,7 @@ def test_google_drive_goes_through_gdown(cache, monkeypatch):
 def test_repositories_of_the_hub(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="needs huggingface_hub"):
-        store.fetch("stable-diffusion-v1.5")
+        fetch("stable-diffusion-v1.5")
     refused = type("HfHubHTTPError", (OSError,), {})
     calls = []
 
@@ -377,10 +387,10 @@ def test_repositories_of_the_hub(cache, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", types.SimpleNamespace(HfHubHTTPError=refused))
     with pytest.raises(UserError, match="the hub refuses .*401"):
-        store.fetch("stable-diffusion-v1.5")
+        fetch("stable-diffusion-v1.5")
     with pytest.raises(UserError, match="cannot reach the Hugging Face hub"):
-        store.fetch("stable-diffusion-v1.5")
-    folder = store.fetch("stable-diffusion-v1.5")
+        fetch("stable-diffusion-v1.5")
+    folder = fetch("stable-diffusion-v1.5")
     assert names(folder) == ["model_index.json", "unet"]
     assert store.verify("stable-diffusion-v1.5") is None
     (folder / "unet" / "model.safetensors").write_bytes(b"")
@@ -400,7 +410,7 @@ def test_on_the_command_line(source, cache, tmp_path):
     assert run("where", "small").output == f"{cache / 'small.ckpt'}\n"
     listed = run("list").output
     assert f"kept in {cache}" in listed
-    for name in store.SOURCES:
+    for name in (each.name for each in default_registry().sources):
         assert any(line.split()[0] == name for line in listed.splitlines() if line)
     assert [line.split()[1] for line in listed.splitlines() if line.startswith(("small", "bkse"))] == [
         "absent",
@@ -415,3 +425,23 @@ def test_on_the_command_line(source, cache, tmp_path):
     assert isinstance(
         run("convert", str(tmp_path / "a.ckpt"), str(tmp_path / "a.safetensors")).exception, UserError
     )
+
+
+def test_what_a_plugin_offers_has_a_folder_of_its_own(source, cache, site, monkeypatch):
+    offer(monkeypatch, replace(source, distribution="Daps_Mine"))
+    with pytest.raises(UserError, match=r"several plugins .*: write daps-kit/small or Daps_Mine/small"):
+        fetch("small")
+    listed = [line.split()[0] for line in run("list").output.splitlines() if "small" in line]
+    assert listed == ["daps-kit/small", "Daps_Mine/small"]
+    assert fetch("daps-mine/small") == cache / "daps-mine" / "small.ckpt"
+    assert names(cache / "daps-mine") == ["small.ckpt", "small.json"]
+    assert store.verify("daps-mine/small") is None
+    assert [store.state(name) for name in listed] == ["absent", "fetched"]
+    assert fetch("daps-kit/small") == cache / "small.ckpt"
+
+
+@pytest.mark.parametrize("wrong", [{"name": "a/b"}, {"file": "../small.ckpt"}, {"file": ""}, {"kind": "ftp"}])
+def test_a_source_that_cannot_be(wrong):
+    right = {"name": "small", "file": "small.ckpt", "kind": "http", "location": "http://a/b", "about": ""}
+    with pytest.raises(ValueError, match="checkpoint"):
+        Source(**{**right, **wrong})

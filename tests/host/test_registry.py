@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import daps_kit
+from daps_kit.discovery import CHECKPOINTS, HOOKS, InvalidPluginError, check_settings
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookspec  # noqa: F401 (the module must load without a plugin)
-from daps_kit.registry import HOOKS, InvalidPluginError, Registry, check_settings, default_registry
+from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, KernelSettings
 
 HEAD = """
@@ -95,7 +96,8 @@ def test_every_kind_has_its_hook_and_every_hook_its_kind() -> None:
     from daps_kit import hooks
 
     specs = {name for name in vars(hooks) if hasattr(getattr(hooks, name), "daps_kit_spec")}
-    assert specs == set(HOOKS.values()) == {f"daps_{kind}s" for kind in KINDS}
+    assert specs == {*HOOKS.values(), CHECKPOINTS}
+    assert set(HOOKS.values()) == {f"daps_{kind}s" for kind in KINDS}
     assert all(base.kind == kind for kind, base in KINDS.items())
 
 
@@ -144,6 +146,13 @@ BROKEN = {
         HEAD + "@hookimpl\ndef daps_operators():\n    yield from []\n    raise OSError('late')\n", "OSError: late", "authors",
     ),
     "not a list": (HEAD + "@hookimpl\ndef daps_operators():\n    return 3\n", "daps_operators returned 3", "authors"),
+    "no sources": (
+        HEAD + "@hookimpl\ndef daps_checkpoints():\n    return 3\n",
+        "daps_checkpoints returned 3, not a list of sources", "authors",
+    ),
+    "not a source": (
+        HEAD + "@hookimpl\ndef daps_checkpoints():\n    return ['x']\n", "'x', which is not a Source", "authors",
+    ),
     "not a class": (HEAD + "@hookimpl\ndef daps_operators():\n    return ['x']\n", "'x', which is not a subclass of OperatorSettings", "authors"),
     "wrong kind": (
         BAD_CLASS.format('class Bad(KernelSettings):\n    "Doc."\n' + BODY), "not a subclass of OperatorSettings", "authors",

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from daps_kit import testing
 from daps_kit.contracts import GaussianNoise, LinearOperator
+from daps_kit.discovery import Plugin
 from daps_kit.errors import UserError
-from daps_kit.registry import Plugin, Registry
+from daps_kit.registry import Registry
 from daps_kit.settings import OperatorSettings
 from daps_kit.testing.base import expect_no_global_randomness
 from daps_kit.testing.checks import make_case

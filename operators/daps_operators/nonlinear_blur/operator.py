@@ -26,6 +26,7 @@ from daps_operators.files import read_array
 from daps_operators.reflection import Border, reflect
 
 from .coded_blur import CodedBlur
+from .sources import PUBLISHED
 from .weights import load_blur
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NonlinearBlur", "build_nonlinear_blur", "published_weights"]
 
-PUBLISHED = "GOPRO_wVAE.pth"
 EMBEDDED = Path(__file__).parents[1] / "weights" / "blur64.safetensors"
 DOWNLOAD = "https://drive.google.com/file/d/1vRoDpIsrTRYZKsOMPNbPcMtFDpCT6Foy"
 
@@ -84,7 +84,7 @@ def code_size(network: CodedBlur, shape: Shape) -> tuple[int, int]:
 
 def published_weights() -> Path:
     """Return where the published weights are looked for: in the folder of fetched checkpoints."""
-    return cache_folder() / PUBLISHED
+    return cache_folder() / PUBLISHED.file
 
 
 def build_nonlinear_blur(
@@ -100,7 +100,7 @@ def build_nonlinear_blur(
         path = published_weights()
         if not path.is_file():
             raise UserError(
-                f"nonlinear_blur needs weights that are not there: download {PUBLISHED} (461 MB) from {DOWNLOAD} "
+                f"nonlinear_blur needs weights that are not there: download {PUBLISHED.file} (461 MB) from {DOWNLOAD} "
                 f"and save it as {path}, or set `weights` to where it is, or to embedded"
             )
     network = _network(path, path.stat().st_mtime_ns, str(device))

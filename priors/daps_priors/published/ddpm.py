@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Prior
+from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError
 from daps_kit.settings import Shape
 from daps_kit.weights.checkpoints import where
@@ -90,7 +91,7 @@ def build_ddpm(settings: DDPM, *, shape: Shape | None, device: torch.device) -> 
     Raises:
         UserError: weights are missing or damaged, or do not fit the network or the shape.
     """
-    path = settings.checkpoint or where(f"{settings.model}ddpm")
+    path = settings.checkpoint or where(f"{BUILTIN}/{settings.model}ddpm")
     tensors = read_tensors(path, weights=settings.weights)
     given = settings.architecture.model_dump(exclude_none=True)
     if settings.model != "custom":

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from daps_kit.contracts import Prior, Shape
+from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError
 from daps_kit.weights.checkpoints import where
 from daps_kit.weights.tensors import load_into, read_tensors
@@ -214,7 +215,7 @@ def build_ldm(settings: LDM, *, shape: Shape | None, device: torch.device) -> LD
     Raises:
         UserError: weights are missing or damaged, or do not fit the network or the shape.
     """
-    path = settings.checkpoint or where(f"{settings.model}ldm")
+    path = settings.checkpoint or where(f"{BUILTIN}/{settings.model}ldm")
     tensors = read_tensors(path, weights=settings.weights)
     betas, scale = tensors.get("betas"), tensors.get("scale_factor")
     if settings.model == "custom":

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError, did_you_mean
-from daps_kit.weights.checkpoints import HUB_FILES, HUB_NOT, SOURCES, where
+from daps_kit.weights.checkpoints import where
 
 from .preconditioning import Coefficients, Discrete, Preconditioning
+from .sources import NOT_PIPELINE, PIPELINE, SOURCES
 
 __all__ = ["Pipeline", "ScoreVE", "VPrediction", "XPrediction", "library", "schedule"]
 
@@ -151,17 +153,18 @@ class Pipeline:
 
 
 def _folder(model: str) -> Path:
-    if model in SOURCES:
-        return where(model)
+    known = [source.name for source in SOURCES]
+    if model in known:
+        return where(f"{BUILTIN}/{model}")
     folder = Path(model)
     if folder.is_dir():
         return folder
     if "/" not in model or folder.is_absolute():
-        raise UserError(f"there is no pipeline '{model}'{did_you_mean(model, SOURCES)}")
+        raise UserError(f"there is no pipeline '{model}'{did_you_mean(model, known)}")
     hub = library("huggingface_hub")
     options = {
-        "allow_patterns": [*HUB_FILES, "diffusion_pytorch_model*.safetensors"],
-        "ignore_patterns": list(HUB_NOT),
+        "allow_patterns": [*PIPELINE, "diffusion_pytorch_model*.safetensors"],
+        "ignore_patterns": list(NOT_PIPELINE),
     }
     try:
         return Path(hub.snapshot_download(model, local_files_only=True, **options))
