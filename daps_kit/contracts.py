@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from daps_kit.linalg import conjugate_gradients, inner, per_sample
+from daps_kit.linalg import inner, per_sample, solve
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
 from daps_kit.settings import Shape
@@ -173,11 +173,23 @@ class _StackedOperator(Operator):
 
 
 class LinearOperator(Operator):
-    """A forward model that is linear in x, with its adjoint and its regularised inverse."""
+    """A forward model that is linear in x, with its adjoint and its regularised inverse.
 
-    @abstractmethod
+    `forward` is enough; a closed form of the others is faster.
+    """
+
     def adjoint(self, y: Tensor) -> Tensor:
-        """Return A^T y, [B, C, H, W]."""
+        """Return A^T y, [B, C, H, W]; by autograd unless an operator knows a closed form.
+
+        A x is linear in x, so A^T y is the gradient of <A x, y> at any x.
+        """
+        with torch.enable_grad():
+            x = y.new_zeros(len(y), *self.shape, requires_grad=True)
+            image = self.forward(x)
+        (gradient,) = torch.autograd.grad(
+            image, x, y, create_graph=torch.is_grad_enabled() and y.requires_grad
+        )
+        return gradient
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return A x, detached, and the adjoint."""
@@ -200,13 +212,7 @@ class LinearOperator(Operator):
             ArithmeticError: the residual stayed above 1e-3, which a larger weight would avoid.
         """
         scale = per_sample(weight, b)
-        solution, residual = conjugate_gradients(
-            lambda x: self.adjoint(self.forward(x)) + scale * x, b, max_steps=2000
-        )
-        if bool((residual > 1e-3).any()):
-            worst = float(residual.max())
-            raise ArithmeticError(f"conjugate gradients stopped at a relative residual of {worst:.1e}")
-        return solution
+        return solve(lambda x: self.adjoint(self.forward(x)) + scale * x, b)
 
     def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
         """Return an approximate inverse of A C A^T + variance I, the covariance of a measurement.

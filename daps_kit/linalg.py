@@ -1,4 +1,4 @@
-"""Linear algebra on batches of images: conjugate gradients, one independent system a sample."""
+"""Linear algebra on batches of images: constants, conjugate gradients, one independent system a sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["conjugate_gradients", "inner", "per_sample"]
+__all__ = ["Constant", "conjugate_gradients", "inner", "per_sample", "solve"]
+
+
+class Constant:
+    """A fixed tensor, kept in double precision on the CPU and cast once for each dtype and device it meets.
+
+    Args:
+        value: the tensor, real or complex, of any dtype.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value.to("cpu").to(torch.complex128 if value.is_complex() else torch.float64)
+        self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, x: Tensor) -> Tensor:
+        """Return the tensor in the precision of `x` (complex, if it is complex) and on its device."""
+        key = (x.dtype, x.device)
+        if key not in self._cast:
+            dtype = x.dtype.to_complex() if self._value.is_complex() and not x.is_complex() else x.dtype
+            self._cast[key] = self._value.to(dtype=dtype, device=x.device)
+        return self._cast[key]
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
@@ -74,3 +94,29 @@ def conjugate_gradients(
         active = active & (residual > tolerance)
     lost = ~torch.isfinite(residual)
     return x.masked_fill(per_sample(lost, x) != 0, torch.nan), residual.masked_fill(lost, torch.nan)
+
+
+def solve(
+    apply: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    max_steps: int = 2000,
+    bound: float = 1e-3,
+) -> Tensor:
+    """Return M^{-1} b by conjugate gradients to a relative residual of 1e-6, or fail where it stays above a bound.
+
+    Args:
+        apply, b, precondition, max_steps: see `conjugate_gradients`.
+        bound: on |b - M x| / |b|, taken from the solution itself: rounding lets the one of the recursion drift.
+
+    Raises:
+        ArithmeticError: the residual of a sample is above the bound.
+    """
+    x, _ = conjugate_gradients(apply, b, precondition=precondition, max_steps=max_steps)
+    r = b - apply(x)
+    residual = (inner(r, r) / inner(b, b).clamp_min(torch.finfo(b.dtype).tiny)).sqrt()
+    if bool((residual > bound).any()):  # what is not a number was so before
+        worst = float(residual.nan_to_num(0).max())
+        raise ArithmeticError(f"conjugate gradients stopped at a relative residual of {worst:.1e}")
+    return x

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daps_kit.contracts import Noise, Shape
-
-from .separable import SeparableOperator
+from daps_kit.separable import SeparableOperator
 
 __all__ = ["KERNELS", "DownSampling", "resize_matrix"]
 

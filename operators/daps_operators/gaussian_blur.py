@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from daps_kit.contracts import Noise, Shape
+from daps_kit.separable import SeparableOperator
 
 from .reflection import reflected_indices
-from .separable import SeparableOperator
 
 __all__ = ["GaussianBlur", "gaussian_taps"]
 

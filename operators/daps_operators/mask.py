@@ -17,9 +17,8 @@ from torch import Tensor
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
-from daps_kit.linalg import per_sample
+from daps_kit.linalg import Constant, per_sample
 
-from .constant import Constant
 from .files import read_array
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ Processing Letters 19 (2012), for conjugate gradients that stop early.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import sqrt
 
 import torch
@@ -96,9 +97,10 @@ class Exact(Kernel):
         misfit = operator.project(y - operator.forward(x))
         variance = covariance.isotropic
         if variance is not None:
-            return KernelState(
-                x + operator.solve_normal(operator.adjoint(misfit), v / variance.to(centre))
-            ), KernelInfo()
+            # Where an operator's inverse gives up, what follows judges the draw of each sample by itself.
+            with suppress(ArithmeticError):
+                change = operator.solve_normal(operator.adjoint(misfit), v / variance.to(centre))
+                return KernelState(x + change), KernelInfo()
 
         def apply(z: Tensor) -> Tensor:
             image = operator.forward(covariance.multiply(operator.adjoint(z)))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from daps_kit import testing
 from daps_kit.calibration import Calibration
 from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, Prior, RandomStreams
 
@@ -95,6 +96,34 @@ def test_the_normal_equations_against_a_dense_solver(rows: int) -> None:
             normal + weight[place] * torch.eye(48, dtype=torch.float64), b[place].flatten()
         )
         assert (found[place] - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_the_adjoint_by_autograd_is_the_transpose() -> None:
+    class ForwardAlone(Weighted):
+        adjoint = LinearOperator.adjoint
+
+    operator, given = ForwardAlone(20), Weighted(20)
+    y = torch.randn(3, 20, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    torch.testing.assert_close(operator.adjoint(y), given.adjoint(y))
+    assert not operator.adjoint(y).requires_grad
+    leaf = y.clone().requires_grad_()
+    weights = images(3)
+    (gradient,) = torch.autograd.grad((operator.adjoint(leaf) * weights).sum(), leaf)
+    torch.testing.assert_close(gradient, given.forward(weights))  # the adjoint of the adjoint
+    b, weight = images(3), torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    torch.testing.assert_close(operator.solve_normal(b, weight), given.solve_normal(b, weight))
+
+
+def test_a_forward_model_alone_passes_the_conformance_kit() -> None:
+    class Roll(LinearOperator):
+        """y(i, j) = x(i, j) + x(i, j - 1) / 2, round the edge."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + x.roll(1, -1) / 2
+
+    outcomes = testing.check("operator", Roll((3, 5, 6), GaussianNoise(0.1)))
+    assert {o.check for o in outcomes if o.status == "passed"} >= {"dot_test", "vjp", "solve_normal"}
+    assert [o for o in outcomes if o.status == "failed"] == []
 
 
 def test_a_solve_that_does_not_converge_is_an_error() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from daps_kit import __version__
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "scipy", "PIL", "numpy", "safetensors")
 COMMANDS = {
@@ -74,6 +76,19 @@ def test_the_names_of_the_package_are_loaded_when_used() -> None:
     assert issubclass(daps_kit.UserError, Exception)
     with pytest.raises(AttributeError, match="no attribute 'biuld'"):
         daps_kit.biuld  # noqa: B018
+
+
+def test_the_names_of_the_package_are_shown_before_they_are_loaded() -> None:
+    done = run("import sys, daps_kit\nprint(*dir(daps_kit))\nassert 'torch' not in sys.modules")
+    assert {"build", "run", "sample", "UserError", "hookimpl"} <= set(done.stdout.split()), done.stderr
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "daps_kit", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(__version__)
 
 
 def test_import_contracts() -> None:

@@ -99,6 +99,21 @@ def test_solve_normal(name, shape, weight):
     assert (residual.flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)).max() < 2e-5
 
 
+@pytest.mark.parametrize("weight", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_motion_blur_is_inverted_to_the_bound_or_fails(weight, dtype):
+    operator = MotionBlur((1, 16, 16), NOISE, kernel(9, 9))
+    b = normal(2, 1, 16, 16).to(dtype)
+    if dtype == torch.float32 and weight < 1e-4:  # more than single precision can hold
+        with pytest.raises(ArithmeticError, match="relative residual"):
+            operator.solve_normal(b, weight)
+        return
+    x = operator.solve_normal(b, weight)
+    residual = operator.adjoint(operator.forward(x)) + weight * x - b
+    bound = 1e-3 if dtype == torch.float32 else 1.01e-6
+    assert float((residual.flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)).max()) <= bound
+
+
 @each_operator
 def test_derivatives_against_autograd(name):
     operator = OPERATORS[name]((2, 9, 12))

@@ -173,6 +173,31 @@ def test_too_few_steps_of_conjugate_gradients_are_told_once():
     assert sum("cg_steps" in text for step in steps for text in step.messages) >= 1
 
 
+def test_draws_stay_exact_where_the_inverse_of_an_operator_gives_up(scaled_operator):
+    """The solver of the operator fails as an error; conjugate gradients among measurements take its place."""
+    shape, noise, spread = (1, 8, 8), 0.2, 0.5
+    operator = scaled_operator(0.8, noise, shape)
+
+    def give_up(b, weight):
+        raise ArithmeticError("conjugate gradients stopped at a relative residual of 2.0e-01")
+
+    operator.solve_normal = give_up
+    count = 400
+    target = GaussianTarget(
+        torch.full((count, *shape), 0.3),
+        Isotropic(spread**2),
+        operator,
+        torch.full((count, *shape), 0.9),
+        sigma=spread,
+        likelihood_variance=noise**2,
+    )
+    x, _ = Exact(accuracy=1e-4).build().run(target, target.centre, RandomStreams(range(count)))
+    variance = 1 / (1 / spread**2 + 0.8**2 / noise**2)
+    mean = variance * (0.3 / spread**2 + 0.8 * 0.9 / noise**2)
+    assert float(x.mean()) == pytest.approx(mean, abs=4.5 * sqrt(variance / x.numel()))
+    assert float(x.var()) == pytest.approx(variance, rel=4.5 * sqrt(2 / x.numel()))
+
+
 # --- one number an element: operators and noise that leave nothing Gaussian --------------------------------------
 
 GRID = torch.linspace(-4, 4, 8001, dtype=torch.float64)

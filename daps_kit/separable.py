@@ -23,9 +23,7 @@ from torch import Tensor
 
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Shape
 from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_matrix
-from daps_kit.linalg import per_sample
-
-from .constant import Constant
+from daps_kit.linalg import Constant, per_sample
 
 __all__ = ["BandedMatrix", "SeparableOperator"]
 
@@ -59,7 +57,7 @@ class BandedMatrix:
 
 
 class SeparableOperator(LinearOperator):
-    """y = V x H^T, the same for every channel.
+    """y = V x H^T, the same for every channel: a base class for blurs, resizings and the like.
 
     Args:
         shape: (C, H, W) of the images.
