@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from daps_kit.registry import default_registry
+from tests.host.sums import Sums
 
 Toy = Callable[..., Path]
 
@@ -51,3 +54,27 @@ def toy(tmp_path: Path) -> Toy:
         return path
 
     return make
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures of the standard normal distribution, as well as bytes can hold it."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        x = draw.normal(0, 0.3, (8, 8, 3))
+        Image.fromarray(((x + 1) * 127.5).round().clip(0, 255).astype(np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    return folder
+
+
+@pytest.fixture
+def sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working folder with a recipe for a training that adds up numbers."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").mkdir()
+    Path("recipes/sums.yaml").write_text("format: 1\ntrainer: {use: sums, upto: 10}\n")
+    with default_registry().extended(Sums):
+        yield

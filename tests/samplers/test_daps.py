@@ -17,12 +17,19 @@ from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
-from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings
+from daps_samplers import (
+    AnnealingSettings,
+    Daps,
+    Langevin,
+    Metropolis,
+    OdeSettings,
+)
 from daps_samplers.annealing import Annealing
 from daps_samplers.daps import DAPS
 from daps_samplers.langevin import Langevin as LangevinKernel
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM
+from tests.samplers import closed_form
 
 SHAPE = (3, 48, 48)
 M, S, A, T, Y = 0.3, 0.4, 0.8, 0.25, 0.9
@@ -358,3 +365,14 @@ def test_a_spread_that_the_score_fixes_is_refused():
 def test_metropolis_with_the_exact_score_is_refused_before_the_run():
     with pytest.raises(ComponentError, match="'metropolis' compares densities"):
         Daps(kernel=Metropolis(), prior_score="exact").build()
+
+
+def test_a_measurement_that_is_not_explained_is_named():
+    prior, operator = closed_form.smooth_prior(), closed_form.make("identity")
+    y = operator.measure(prior.sample(closed_form.SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
+    y[1] += 3.0 * RandomStreams([9]).normal(closed_form.SHAPE)[0]
+    steps = list(Daps(budget="fast").build().sample(prior, operator, y, RandomStreams([1, 2])))
+    assert any("exact draws" in text for text in steps[0].notes)
+    (told,) = steps[-1].messages
+    assert told.startswith("sample 1 of the batch: the residual is up to")
+    assert not any(step.messages for step in steps[1:-1])

@@ -8,8 +8,10 @@ import torch
 from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators import PhaseRetrieval
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import AnnealingSettings, Daps, Langevin
 from daps_samplers.target import DecodedOperator
+from tests.samplers.toy_target import SHAPE, gaussian_target
 
 
 def problem(toy_latent):
@@ -83,3 +85,21 @@ def test_a_latent_run_keeps_to_the_latent_space(toy_latent):
         assert step.x0y.shape == step.x_t.shape == (2, 4, 8, 8)
         assert not step.failed.any()
     assert prior.decode(step.x0y).shape == (2, 3, 16, 16)
+
+
+def test_the_gradient_is_that_of_the_density(scaled_operator):
+    target = gaussian_target(scaled_operator, 2, (1, 3, 3))
+    x = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value, gradient = target.log_density_grad(x.detach())
+    torch.testing.assert_close(value, target.log_density(x.detach()))
+    (expected,) = torch.autograd.grad(target.log_density(x).sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_tau_replaces_the_noise(scaled_operator):
+    sampler = Daps().build()
+    x = torch.zeros(1, *SHAPE)
+    prior, operator = GaussianPrior(0.0, 0.5), scaled_operator(1.0, 0.05, SHAPE)
+    assert sampler.target(prior, operator, x, x, x, 1.0).likelihood_variance == 0.05**2
+    sampler.kernel.tau = 0.01
+    assert sampler.target(prior, operator, x, x, x, 1.0).likelihood_variance == 0.01**2

@@ -1,0 +1,33 @@
+"""The resolved recipe says everything and is read back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import daps_kit
+from daps_kit.recipe import load_recipe, resolved_yaml
+from tests.recipe_text import MINIMAL, load, write
+
+
+def test_the_resolved_recipe_says_everything(folder: Path) -> None:
+    write("pictures/a.png", "")
+    recipe = load(
+        MINIMAL.replace("{use: prior, count: 2}", "{use: images, path: pictures/*.png, size: [8, 9]}"),
+        "seed=3",
+    )
+    text = resolved_yaml(recipe)
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    version = daps_kit.__version__
+    assert head == [
+        f"# resolved by daps-kit {version}; run it again with: daps-kit run FILE",
+        f"# prior gaussian: daps-kit {version}",
+        f"# operator identity: daps-kit {version}",
+        f"# sampler daps: daps-kit {version}",
+        f"# kernel auto: daps-kit {version}",
+    ]
+    assert f"path: [{folder}/pictures/*.png]" in text
+    assert f"output: {folder}/results/r" in text
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    assert load_recipe(write("copy.yaml", text)) == (recipe,)

@@ -1,0 +1,233 @@
+"""Where measurements come from, and that nobody's depends on anybody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from daps_kit.errors import UserError
+from daps_kit.images import load_image
+from daps_kit.prior_check.build import build_prior
+from daps_kit.recipe import load_recipe
+from daps_kit.runs.measurement import Bench
+from tests.host.array_files import Y, written
+
+CPU = torch.device("cpu")
+
+
+def bench_of(path: Path, *overrides: str) -> Bench:
+    (recipe,) = load_recipe(path, overrides)
+    return Bench(recipe, build_prior(recipe.prior, recipe.data, CPU), CPU)
+
+
+def measured(bench: Bench) -> dict[str, torch.Tensor]:
+    return {name: bench.measure(index).y for index, name in enumerate(bench.names)}
+
+
+def test_the_measurement_is_the_operator_plus_noise_of_the_stated_size(toy):
+    bench = bench_of(
+        toy(operator={"use": "gaussian_blur", "kernel_size": 5, "noise": {"use": "gaussian", "sigma": 0.1}})
+    )
+    noise = []
+    for index, name in enumerate(bench.names):
+        item = bench.measure(index)
+        assert item.name == name
+        assert item.truth is not None
+        noise.append(item.y - item.operator.forward(item.truth[None])[0])
+    # 2304 draws: the standard error of their deviation is 0.0015.
+    assert torch.stack(noise).std().item() == pytest.approx(0.1, abs=0.006)
+
+
+def test_no_measurement_depends_on_the_other_items(toy, tmp_path):
+    everything = measured(bench_of(toy()))
+    assert list(everything) == ["ash", "birch", "cedar"]
+    only = measured(bench_of(toy(), f"data.path={tmp_path}/photos/birch.png"))
+    assert torch.equal(only["birch"], everything["birch"])
+    backwards = bench_of(toy())
+    assert torch.equal(backwards.measure(2).y, everything["cedar"])
+
+
+def test_the_seed_decides(toy):
+    first, again, other = (measured(bench_of(toy(), f"seed={seed}"))["ash"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_one_operator_for_all_or_one_each(toy, tmp_path):
+    inpainting: dict[str, Any] = {"use": "inpainting", "mask": "random"}
+    shared = bench_of(toy(operator=inpainting))
+    own = bench_of(toy(operator=inpainting | {"draw": "per_image"}))
+    masks = {}
+    for label, bench in (("shared", shared), ("own", own)):
+        states = [bench.measure(index).operator.observed for index in range(3)]
+        assert all(mask is not None for mask in states)
+        masks[label] = [mask for mask in states if mask is not None]
+    assert torch.equal(masks["shared"][0], masks["shared"][1])
+    assert not torch.equal(masks["own"][0], masks["own"][1])
+    alone = bench_of(
+        toy(operator=inpainting | {"draw": "per_image"}), f"data.path={tmp_path}/photos/cedar.png"
+    )
+    mask = alone.measure(0).operator.observed
+    assert mask is not None
+    assert torch.equal(mask, masks["own"][2])
+
+
+def test_images_keep_their_own_sizes_where_nothing_fixes_them(toy, tmp_path):
+    path = toy()
+    Image.new("RGB", (20, 12), "red").save(tmp_path / "photos" / "wide.png")
+    bench = bench_of(path, "data.size=null")
+    shapes = [tuple(bench.measure(index).y.shape) for index in range(4)]
+    assert shapes == [(3, 16, 16)] * 3 + [(3, 12, 20)]
+
+
+def test_equal_names_are_told_apart(toy, tmp_path):
+    toy()
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "more" / "ash.png")
+    bench = bench_of(toy(data={"use": "images", "path": [str(tmp_path / "photos"), str(tmp_path / "more")]}))
+    assert bench.names == ["ash", "birch", "cedar", "ash-2"]
+
+
+def npy(path: Path, array: np.ndarray) -> str:
+    np.save(path, array)
+    return str(path)
+
+
+def test_the_prior_decides_channels_and_size(toy, tmp_path):
+    mean = npy(tmp_path / "mean.npy", np.zeros((1, 8, 8), dtype=np.float32))
+    prior = {"use": "gaussian", "mean": mean, "std": 0.4}
+    photos = str(tmp_path / "photos")
+    bench = bench_of(toy(prior=prior, data={"use": "images", "path": photos}))
+    assert bench.measure(0).y.shape == (1, 8, 8)
+    with pytest.raises(UserError, match=r"data.size: 16 x 16 does not fit the prior, .* 8 x 8"):
+        bench_of(toy(prior=prior))
+
+
+def test_a_damaged_image_names_itself(toy, tmp_path):
+    path = toy()
+    (tmp_path / "photos" / "birch.png").write_bytes(b"no image")
+    bench = bench_of(path)
+    bench.measure(0)
+    with pytest.raises(UserError, match=r"birch.png"):
+        bench.measure(1)
+
+
+def test_images_drawn_from_the_prior(toy, tmp_path):
+    mean = np.linspace(-0.5, 0.5, 192, dtype=np.float32).reshape(3, 8, 8)
+    prior = {"use": "gaussian", "mean": npy(tmp_path / "mean.npy", mean), "std": 0.1}
+    bench = bench_of(toy(prior=prior, data={"use": "prior", "count": 60}))
+    truths = [bench.measure(index).truth for index in range(60)]
+    images = torch.stack([truth for truth in truths if truth is not None])
+    # Standard errors over 60 images: 0.013 for a pixel's mean, 0.0007 for the deviation over all.
+    assert (images.mean(0) - torch.tensor(mean)).abs().max().item() < 0.065
+    assert (images - torch.tensor(mean)).std().item() == pytest.approx(0.1, abs=0.004)
+    few = bench_of(toy(prior=prior, data={"use": "prior", "count": 3}))
+    again = few.measure(2).truth
+    assert again is not None
+    assert torch.equal(again, images[2])
+
+
+def test_a_prior_without_a_size_must_be_told_one_to_be_drawn_from(toy):
+    draws = {"use": "prior", "count": 3}
+    with pytest.raises(UserError, match="image_shape: needed"):
+        bench_of(toy(data=draws))
+    bench = bench_of(toy(data=draws | {"image_shape": [2, 5, 7]}))
+    truth = bench.measure(1).truth
+    assert truth is not None
+    assert truth.shape == (2, 5, 7)
+
+
+def test_img2_comes_before_img10(toy, tmp_path):
+    recipe = toy()
+    for name in ("img10", "img2"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{name}.png")
+    assert bench_of(recipe).names == ["ash", "birch", "cedar", "img2", "img10"]
+
+
+def given(toy: Any, path: Path, **data: Any) -> Bench:
+    section = {"use": "measurement", "path": str(path), "image_shape": [3, 16, 16]} | data
+    return bench_of(toy(data=section, operator={"use": "gaussian_blur", "kernel_size": 5}))
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pt", "pth", "safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_every_format_with_and_without_a_batch_dimension(toy, tmp_path, kind, dtype, batch):
+    array = torch.stack([Y, -Y])[:batch] if batch else Y
+    bench = given(toy, written(tmp_path, kind, array.to(dtype)))
+    assert bench.names == (["mine-000", "mine-001"] if batch == 2 else ["mine"])
+    items = [bench.measure(index) for index in range(len(bench.names))]
+    assert items[0].truth is None
+    assert items[0].y.dtype == torch.float32
+    for item, expected in zip(items, (Y, -Y), strict=False):
+        torch.testing.assert_close(item.y, expected.to(dtype).float(), atol=0, rtol=0)
+
+
+def test_an_image_is_a_measurement(toy, tmp_path):
+    levels = np.arange(768, dtype=np.uint16).reshape(16, 16, 3).astype(np.uint8)
+    Image.fromarray(levels).save(tmp_path / "mine.png")
+    item = given(toy, tmp_path / "mine.png").measure(0)
+    assert torch.equal(item.y, load_image(tmp_path / "mine.png"))
+
+
+def test_a_folder_of_measurements(toy, tmp_path):
+    folder = tmp_path / "all"
+    folder.mkdir()
+    np.save(folder / "b10.npy", -Y.numpy())
+    np.save(folder / "b2.npy", Y.numpy())
+    bench = given(toy, folder)
+    assert bench.names == ["b2", "b10"]
+    assert torch.equal(bench.measure(1).y, -Y)
+
+
+def test_the_truth_may_be_known(toy, tmp_path):
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / "truth.png")
+    truth = given(toy, written(tmp_path, "npy", Y), truth=str(tmp_path / "truth.png")).measure(0).truth
+    assert truth is not None
+    assert truth[:, 0, 0].tolist() == [1, -1, -1]
+    with pytest.raises(UserError, match=r"1 images for 2 measurements"):
+        given(toy, written(tmp_path, "npy", torch.stack([Y, Y])), truth=str(tmp_path / "truth.png"))
+
+
+def test_what_is_not_observed_is_set_to_zero(toy, tmp_path):
+    path = written(tmp_path, "npy", Y + 5)
+    data = {"use": "measurement", "path": str(path), "image_shape": [3, 16, 16]}
+    item = bench_of(toy(data=data, operator={"use": "inpainting", "mask": "random"})).measure(0)
+    mask = item.operator.observed
+    assert mask is not None
+    assert torch.equal(item.y, (Y + 5) * mask.expand(1, 3, 16, 16)[0])
+    assert 0 < mask.float().mean().item() < 1
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (Y[:, :8], r"shape \[3, 8, 16\] does not fit; the measurement of this operator has \[3, 16, 16\]"),
+        (Y[None, None], r"shape \[1, 1, 3, 16, 16\] does not fit"),
+        (torch.zeros(0, 3, 16, 16), r"does not fit"),
+        (torch.where(Y > 0.99, torch.nan, Y), r"\d+ of 768 values are infinite or not a number"),
+        (torch.complex(Y, Y), "expected .*real numbers, got torch.complex64|complex64"),
+    ],
+)
+def test_wrong_arrays_are_refused(toy, tmp_path, array, message):
+    for kind in ("npy", "pt"):
+        with pytest.raises(UserError, match=message) as caught:
+            given(toy, written(tmp_path, kind, array))
+        assert "\n" not in str(caught.value)
+
+
+def test_without_a_shape_the_user_is_asked(toy, tmp_path):
+    with pytest.raises(UserError, match=r"data.image_shape: needed as \[C, H, W\]"):
+        given(toy, written(tmp_path, "npy", Y), image_shape=None)
+
+
+def test_the_shape_must_be_the_priors(toy, tmp_path):
+    mean = npy(tmp_path / "mean.npy", np.zeros((3, 8, 8), dtype=np.float32))
+    data = {"use": "measurement", "path": str(written(tmp_path, "npy", Y)), "image_shape": [3, 16, 16]}
+    with pytest.raises(UserError, match=r"\[3, 16, 16\] does not fit the prior, which knows \[3, 8, 8\]"):
+        bench_of(toy(data=data, prior={"use": "gaussian", "mean": mean, "std": 0.4}))

@@ -1,0 +1,51 @@
+"""Covariances: the cosine transform against scipy's, products against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.fft import dctn, idctn
+
+from daps_kit.contracts import Covariance, RandomStreams
+from daps_kit.covariance import Isotropic, cosine_inverse, cosine_matrix, cosine_transform
+from tests.falling_spectrum import SHAPE, falling
+
+
+def test_the_basis_is_that_of_the_cosine_transform():
+    v = RandomStreams([0, 1]).normal(SHAPE)
+    c = falling()
+    rotated = np.einsum("bchw,cd->bdhw", v.numpy(), c.colours.numpy())
+    expected = idctn(dctn(rotated, axes=(2, 3), norm="ortho") * c.power.numpy(), axes=(2, 3), norm="ortho")
+    expected = np.einsum("bdhw,cd->bchw", expected, c.colours.numpy())
+    torch.testing.assert_close(c.multiply(v), torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(c.scale(c.scale(v)), c.multiply(v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(Covariance.multiply(c, v), c.multiply(v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(c.precision(c.multiply(v)), v, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        cosine_matrix(12) @ cosine_matrix(12).T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-12
+    )
+
+
+def test_isotropic_products():
+    v = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    for variance in (torch.tensor(0.25), torch.tensor([0.25, 4.0])):
+        covariance = Isotropic(variance)
+        torch.testing.assert_close(covariance.precision(covariance.scale(covariance.scale(v))), v)
+        assert covariance.isotropic is variance
+
+
+@pytest.mark.parametrize("size", [(257, 300), (8, 301), (258, 5)])
+def test_the_transform_of_long_axes_is_scipys(size):
+    x = torch.randn(
+        2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
+    z = cosine_transform(x)
+    wanted = torch.from_numpy(dctn(x.detach().numpy(), axes=(1, 2), norm="ortho"))
+    torch.testing.assert_close(z, wanted, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(cosine_inverse(wanted), x, rtol=1e-11, atol=1e-11)
+    # The transform is orthonormal: its derivative applied to a dual vector is the inverse.
+    (gradient,) = torch.autograd.grad(z, x, wanted.flip(0))
+    torch.testing.assert_close(gradient, x.flip(0), rtol=1e-11, atol=1e-11)
+    single = cosine_inverse(cosine_transform(x.detach().float()))
+    torch.testing.assert_close(single, x.detach().float(), rtol=1e-5, atol=1e-5)

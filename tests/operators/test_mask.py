@@ -1,0 +1,84 @@
+"""Masks: where they hide, how they are drawn, and what they leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from daps_kit.errors import UserError
+from daps_kit.random import RandomStreams
+from daps_operators import Inpainting
+from tests.operators.inputs import build
+
+
+def hidden_box(operator):
+    """(height, width) of the hidden box and its least distances from the four borders."""
+    rows, columns = np.nonzero(operator.state()["mask"][0, 0].numpy() == 0)
+    mask_height, mask_width = operator.state()["mask"].shape[-2:]
+    box = (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1)
+    assert rows.size == box[0] * box[1]
+    return box, (rows.min(), mask_height - 1 - rows.max()), (columns.min(), mask_width - 1 - columns.max())
+
+
+def test_box_masks_stay_in_their_ranges():
+    settings = Inpainting(mask="box", mask_len_range=(5, 12), margin=3)
+    boxes = [hidden_box(build(settings, seed=seed)) for seed in range(60)]
+    for box, vertical, horizontal in boxes:
+        assert 5 <= min(box) <= max(box) < 12
+        assert min(*vertical, *horizontal) >= 3
+    assert {side for box, *_ in boxes for side in box} == set(range(5, 12))
+    assert len({vertical for _, vertical, _ in boxes}) > 20
+
+
+@pytest.mark.parametrize("size", [(256, 256), (64, 64), (33, 50), (8, 8), (2, 3)])
+def test_box_defaults_fit_any_image(size):
+    box, vertical, horizontal = hidden_box(build(Inpainting(), (1, *size)))
+    assert box == (size[0] // 2, size[1] // 2)
+    assert min(vertical) >= size[0] // 8
+    assert min(horizontal) >= size[1] // 8
+
+
+def test_random_masks_hide_the_stated_share():
+    settings = Inpainting(mask="random", mask_prob_range=(0.2, 0.5))
+    shares = [1 - build(settings, seed=seed).state()["mask"].mean().item() for seed in range(50)]
+    assert min(shares) > 0.2 - 1 / 1536
+    assert max(shares) < 0.5
+    assert np.ptp(shares) > 0.2
+
+
+def test_hidden_pixels_are_zero_unobserved_and_without_weight():
+    operator = build(Inpainting(mask="random"), (3, 16, 16))
+    mask = operator.state()["mask"]
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    y = operator.measure(x, RandomStreams([1, 2]))
+    assert operator.observed.shape == mask.shape == (1, 1, 16, 16)
+    assert (y[(mask == 0).expand_as(y)] == 0).all()
+    seen = (mask == 1).expand_as(y)
+    assert 0.04 < (y - x)[seen].std() < 0.06
+    noise = torch.distributions.Normal(x.double(), 0.05)
+    expected = (noise.log_prob(y.double()) * mask).flatten(1).sum(1)
+    torch.testing.assert_close(operator.log_likelihood(x, y).double(), expected, rtol=1e-5, atol=0)
+    residual = ((y - x)[seen].reshape(2, -1).square().mean(1)).sqrt() / 0.05
+    torch.testing.assert_close(operator.residual(x, y), residual, rtol=1e-4, atol=0)
+
+
+def test_a_mask_for_each_channel(tmp_path):
+    mask = np.random.default_rng(0).random((3, 32, 48)) < 0.5
+    np.save(tmp_path / "bayer.npy", mask)
+    operator = build(Inpainting(mask=tmp_path / "bayer.npy"))
+    np.testing.assert_array_equal(operator.forward(torch.ones(1, 3, 32, 48))[0], mask)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"mask_len_range": (40, 41), "margin": 0}, "a box of 40 to 40 pixels with a margin of 0 does not fit"),
+    ({"mask_len_range": (16, 17), "margin": 9}, "does not fit into an image of 32 x 48"),
+])  # fmt: skip
+def test_boxes_that_do_not_fit(options, message):
+    with pytest.raises(UserError, match=message):
+        build(Inpainting(**options))
+
+
+def test_a_box_that_just_fits():
+    box, vertical, _ = hidden_box(build(Inpainting(mask_len_range=(16, 17), margin=8)))
+    assert (box, vertical) == ((16, 16), (8, 8))

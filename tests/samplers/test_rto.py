@@ -1,0 +1,54 @@
+"""Randomise, then optimise: what it reports and what it finds."""
+
+from __future__ import annotations
+
+import torch
+
+from daps_kit.contracts import RandomStreams
+from daps_samplers import (
+    AnnealingSettings,
+    Daps,
+    Exact,
+)
+from daps_samplers.target import GaussianTarget
+from daps_samplers.whitened import Linearised, Whitened
+from tests.samplers.closed_form import SHAPE, SIZE, make, smooth_prior
+
+
+def test_the_residual_bounds_the_error():
+    prior, operator = smooth_prior(), make("gaussian_blur")
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
+    target = GaussianTarget(
+        prior.denoise(y, 1.0),
+        prior.denoising_covariance(1.0),
+        operator,
+        y,
+        sigma=1.0,
+        likelihood_variance=0.02**2,
+    )
+    here = Linearised(Whitened(target), target.centre, 1 / 0.02**2)
+    matrix = here.multiply(torch.eye(SIZE).reshape(SIZE, *SHAPE)).flatten(1).double()
+    torch.testing.assert_close(matrix, matrix.T, rtol=1e-4, atol=1e-3)
+    b = 100 * RandomStreams([1, 2]).normal(SHAPE)
+    exact = torch.linalg.solve(matrix, b.flatten(1).double().T).T
+    for accuracy in (1.0, 0.1, 0.01):
+        w, bound = here.solve(b, accuracy=accuracy, max_steps=200)
+        error = w.flatten(1).double() - exact
+        size = ((error @ matrix * error).sum(1) / SIZE).sqrt()
+        assert bool((size <= bound.double() * 1.01).all())
+        assert bool((bound <= accuracy * 1.01).all())
+    _, bound = here.solve(b, accuracy=1e-6, max_steps=2)
+    assert bool((bound > 1e-3).all()), "two steps cannot do, and the bound has to say so"
+    largest = torch.linalg.eigvalsh(matrix)[-1]
+    found = here.stiffness(RandomStreams([1, 2]).normal(SHAPE), steps=60)
+    assert bool(((found / largest - 1).abs() < 0.02).all())
+
+
+def test_too_few_steps_of_conjugate_gradients_are_told_once():
+    prior, operator = smooth_prior(), make("gaussian_blur")
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([6]))
+    sampler = Daps(
+        annealing=AnnealingSettings(levels=3), kernel=Exact(cg_steps=1, tau=0.001), spread="calibrated"
+    ).build()
+    steps = list(sampler.sample(prior, operator, y, RandomStreams([0])))
+    assert sum("cg_steps" in text for step in steps for text in step.messages) >= 1
