@@ -10,9 +10,9 @@ import pytest
 from click import Context
 
 from daps_kit.command.main import main
-from daps_kit.published import METRICS, NUMBERS, TASKS
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import Registry
+from daps_kit.runs.published import published
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -55,12 +55,12 @@ def test_the_numbers_are_those_that_the_table_puts_beside_results():
     rows = {
         cells[1].strip(): cells
         for line in PAGE.partition("## What the paper reports")[2].partition("## How long")[0].splitlines()
-        if len(cells := line.split("|")) == 6 and cells[1].strip() in TASKS
+        if len(cells := line.split("|")) == 6 and cells[1].strip() in published().tasks
     }
-    assert list(rows) == list(TASKS)
+    assert list(rows) == list(published().tasks)
     for task, cells in rows.items():
         values = [[float(value) for value in cell.split("/")] for cell in cells[2:5]]
         models = ("ffhq256ddpm", "imagenet256ddpm", "ffhq256ldm")
-        wanted = [list(NUMBERS[model, task].values()) for model in models]
+        wanted = [list(published().means(model, task).values()) for model in models]
         assert values == wanted
-        assert len(values[0]) == len(METRICS)
+        assert len(values[0]) == len(published().metrics)

@@ -9,8 +9,9 @@ from pathlib import Path
 from daps_kit.errors import ComponentError, Problem, RecipeError, UserError, did_you_mean
 from daps_kit.recipe import load_recipe
 from daps_kit.recipe.data import DataSettings, ImagesData
-from daps_kit.recipe.document import SUFFIXES, Node, find, installed_recipes, parse_overrides
-from daps_kit.recipe.load import apply_changes
+from daps_kit.recipe.document import Node
+from daps_kit.recipe.installed import SUFFIXES, find_recipe, installed_recipes
+from daps_kit.recipe.layers import apply_changes, parse_overrides
 from daps_kit.recipe.sections import SectionReader
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import PriorSettings
@@ -83,7 +84,7 @@ def _from_section(overrides: Sequence[str], registry: Registry) -> PriorChoice:
 
 def _require_recipe(word: str, registry: Registry) -> None:
     """Refuse what is neither a prior nor a recipe, with the words of either."""
-    found = find(word, Path.cwd())
+    found = find_recipe(word, Path.cwd())
     priors = list(dict.fromkeys(c.name for c in registry.components("prior")))
     if isinstance(found, Path) and found.suffix not in SUFFIXES:
         raise UserError(f"{word} is no recipe; to check weights write '{{use: trained, path: {word}}}'")

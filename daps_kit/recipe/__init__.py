@@ -1,6 +1,7 @@
 """From the text of a recipe to the settings it stands for, and back to text with every default written out.
 
-    document    YAML with the place of every node; `extends` and overrides
+    document    YAML with the place of every node                 installed   names of recipes -> files
+    layers      `extends` and overrides
     sections    nodes -> settings of the components, every error with file:line:column
     load        a file -> one `Recipe` a task                     training    the same for a training
     resolved    settings -> text                                  copy        an installed recipe -> a user's own
@@ -10,7 +11,7 @@
 Nothing here imports torch.
 """
 
-from .document import installed_recipes
+from .installed import installed_recipes
 from .load import Recipe, load_recipe
 from .resolved import plain, resolved_yaml, to_yaml
 from .training import TrainingRecipe, is_training, load_training

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from daps_kit.errors import Problem, RecipeError, UserError
 
-from .document import Node, compose, find, read_text
+from .document import Node
+from .installed import find_recipe, read_text
+from .layers import compose
 from .resolved import to_yaml
 
 __all__ = ["copy_recipe", "headline"]
@@ -38,7 +40,7 @@ def copy_recipe(name: str, target: Path) -> Path:
     Raises:
         UserError: there is no such recipe, it cannot be read, or the target exists.
     """
-    found = find(name, Path.cwd())
+    found = find_recipe(name, Path.cwd())
     if isinstance(found, str):
         raise UserError(found)
     if target.is_dir():

@@ -1,25 +1,24 @@
-"""The text of a recipe: strict YAML that remembers where everything is written, `extends`, and overrides.
+"""The text of a recipe: strict YAML that remembers where everything is written.
 
 The rules are those of YAML 1.2's core schema, in which `5e-5` is a number and `on`, `yes` and `no` are text; PyYAML
-alone follows YAML 1.1. Beyond that: no key twice, no tags, no merge keys (`extends` does that work), keys are text.
+alone follows YAML 1.1, and ruamel.yaml goes beyond 1.2 (`1_000` is a number there, `2001-01-01` a date). Beyond the
+schema: no key twice, no tags, no merge keys (`extends` does that work), keys are text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from daps_kit.errors import Location, Problem, UserError, did_you_mean
+from daps_kit.errors import Location, Problem
 from daps_kit.settings import RecipeText
 
-__all__ = ["Node", "compose", "from_python", "installed_recipes", "merge", "override", "shown"]
-
-SUFFIXES = (".yaml", ".yml")
+__all__ = ["Node", "add_resolvers", "from_python", "read_yaml"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,6 @@ class Node:
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         return self.value
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
 
 
 class _Loader(yaml.SafeLoader):
@@ -97,6 +93,21 @@ def _scalar(tag: str, text: str) -> Any:
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+def read_yaml(
+    text: str, file: Path | str, folder: Path, problems: list[Problem], *, lines: bool = True
+) -> Node | None:
+    """Return YAML text as nodes, or None where it cannot be read at all.
+
+    Args:
+        text: one document.
+        file: what to call it in messages.
+        folder: where relative paths in it start.
+        problems: what is wrong is added to them.
+        lines: whether to say lines and columns.
+    """
+    return _Reader(file, folder, problems, lines=lines).read(text)
 
 
 class _Reader:
@@ -176,184 +187,3 @@ def from_python(value: Any) -> Node:
     if isinstance(value, list | tuple):
         return Node([from_python(item) for item in value])
     return Node(value)
-
-
-# --- joining -----------------------------------------------------------------------------------------------------
-
-
-def merge(base: Node, over: Node) -> Node:
-    """Return `over` laid over `base`: mappings are joined key by key, other values of `over` win.
-
-    A section that says `use:` something else than the inherited one replaces it.
-    """
-    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
-        return over
-    used, now = base.value.get("use"), over.value.get("use")
-    if now is not None and used is not None and now.value != used.value:
-        return over
-    joined = dict(base.value)
-    for key, node in over.value.items():
-        joined[key] = merge(joined[key], node) if key in joined else node
-    return replace(over, value=joined)
-
-
-def shown(path: Path) -> Path:
-    """Return a path as messages show it: relative to the working folder where it lies inside."""
-    try:
-        return path.absolute().relative_to(Path.cwd())
-    except ValueError:
-        return path
-
-
-PARTS = "parts"
-"""Folder of recipes that are not whole and are there to be extended."""
-
-
-def installed_recipes(*, parts: bool = False) -> dict[str, Path]:
-    """Return the recipes installed with the package by name, such as `quickstart`, sorted; the parts if asked."""
-    from importlib.util import find_spec
-
-    spec = find_spec("daps_recipes")
-    found: dict[str, Path] = {}
-    for folder in map(Path, (spec.submodule_search_locations or []) if spec else []):
-        for file in sorted(folder.rglob("*.yaml")):
-            name = file.relative_to(folder).with_suffix("")
-            if parts or PARTS not in name.parts:
-                found.setdefault(name.as_posix(), file)
-    return dict(sorted(found.items()))
-
-
-def find(name: str | Path, folder: Path) -> Path | str:
-    """Return the file of a recipe given by path (relative to `folder`) or installed name, or what is wrong."""
-    path = Path(name).expanduser()
-    file = path if path.is_absolute() else folder / path
-    if file.is_file():
-        return file
-    if file.is_dir():
-        return f"{name} is a folder, not a recipe"
-    installed = installed_recipes(parts=True)
-    if str(name) in installed:
-        return installed[str(name)]
-    if path.suffix in SUFFIXES:
-        near = [p.name for p in file.parent.glob("*") if p.suffix in SUFFIXES] if file.parent.is_dir() else []
-        return f"no such file: {shown(file)}{did_you_mean(file.name, near)}"
-    installed = installed_recipes()
-    hint = did_you_mean(str(name), installed)
-    return (
-        f"no recipe '{name}': no file, and not one of the installed: {', '.join(installed) or 'none'}{hint}"
-    )
-
-
-def read_text(file: Path) -> str:
-    """Return the text of a recipe.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError("not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from None
-
-
-def compose(file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node | None:
-    """Return the recipe in `file` laid over those it extends; None where nothing could be read."""
-    label = shown(file)
-    try:
-        text = read_text(file)
-    except UserError as error:
-        problems.append(Problem(str(error), location=Location(label)))
-        return None
-    before = len(problems)
-    node = _Reader(label, file.absolute().parent, problems).read(text)
-    if node is None or not isinstance(node.value, dict):
-        if len(problems) == before:
-            what = "the file is empty" if node is None or node.value is None else "the file is not a mapping"
-            problems.append(
-                Problem(
-                    f"{what}; a recipe has keys such as format, data, prior", location=Location(label, 1, 1)
-                )
-            )
-        return None
-    chain = (*chain, file.resolve())
-    tasks = node.value.get("tasks")
-    if tasks is not None and isinstance(tasks.value, dict):
-        for task, overlay in tasks.value.items():
-            if isinstance(overlay.value, dict) and "extends" in overlay.value:
-                layers = overlay.value.pop("extends")
-                tasks.value[task] = replace(_extend(overlay, layers, problems, chain), key=overlay.key)
-    extends = node.value.pop("extends", None)
-    return node if extends is None else _extend(node, extends, problems, chain)
-
-
-def _extend(node: Node, extends: Node, problems: list[Problem], chain: tuple[Path, ...]) -> Node:
-    base: Node | None = None
-    for entry in extends.value if isinstance(extends.value, list) else [extends]:
-        if not isinstance(entry.value, RecipeText):
-            problems.append(Problem("expected a file or a list of files", "extends", entry.location))
-            continue
-        found = find(entry.value, entry.value.folder)
-        if isinstance(found, str):
-            problems.append(Problem(found, "extends", entry.location))
-        elif found.resolve() in chain:
-            problems.append(Problem(f"{entry.value} extends itself, in a circle", "extends", entry.location))
-        else:
-            layer = compose(found, problems, chain)
-            if layer is not None:
-                base = layer if base is None else merge(base, layer)
-    return node if base is None else merge(base, node)
-
-
-# --- overrides ---------------------------------------------------------------------------------------------------
-
-
-def override(root: Node, keys: Sequence[str], value: Node) -> Node | str:
-    """Return `root` with the value at the path `keys` replaced, or what is wrong.
-
-    Setting `use` to something else empties the section, as `merge` does.
-    """
-    if not keys:
-        return value
-    key, rest = keys[0], keys[1:]
-    if isinstance(root.value, list):
-        if not (key.isdecimal() and int(key) < len(root.value)):
-            return f"'{key}' is not an index of a list of {len(root.value)}, counted from 0"
-        items = list(root.value)
-        inner = override(items[int(key)], rest, value)
-        if isinstance(inner, str):
-            return inner
-        items[int(key)] = inner
-        return replace(root, value=items)
-    if not isinstance(root.value, dict | None):
-        return f"there is no '{key}' inside {root.value!r}, which is not a section"
-    section = dict(root.value or {})
-    if key == "use" and not rest and "use" in section and section["use"].value != value.value:
-        section = {}
-    inner = override(section.get(key, Node(None, value.location, value.key)), rest, value)
-    if isinstance(inner, str):
-        return inner
-    section[key] = inner
-    return replace(root, value=section)
-
-
-def parse_overrides(texts: Iterable[str], problems: list[Problem]) -> list[tuple[list[str], Node]]:
-    """Return the path and the value of each `a.b.c=value`; the value follows the rules of recipes."""
-    parsed: list[tuple[list[str], Node]] = []
-    for text in texts:
-        place = Location(f"override '{text}'")
-        path, equals, value = text.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            problems.append(
-                Problem("expected KEY=VALUE with a key such as sampler.kernel.steps", location=place)
-            )
-        elif keys[0] == "extends":
-            problems.append(Problem("extends belongs in a file", "extends", place))
-        else:
-            before = len(problems)
-            node = _Reader(place.file, Path.cwd(), problems, lines=False).read(value) or Node(None)
-            if len(problems) == before:
-                parsed.append((keys, replace(node, location=node.location or place, key=place)))
-    return parsed

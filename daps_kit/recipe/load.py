@@ -22,10 +22,12 @@ from daps_kit.settings import (
 )
 
 from .data import DataSettings
-from .document import Node, compose, find, merge, override, parse_overrides, shown
+from .document import Node
+from .installed import find_recipe, shown
+from .layers import apply_changes, compose, merge, parse_overrides
 from .sections import SectionReader
 
-__all__ = ["Recipe", "apply_changes", "load_recipe", "read_document"]
+__all__ = ["Recipe", "load_recipe", "read_document"]
 
 
 Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
@@ -118,7 +120,7 @@ def read_document(
     Raises:
         RecipeError: there is nothing to be read; what is wrong beyond that is added to `problems`.
     """
-    found = find(recipe, Path.cwd())
+    found = find_recipe(recipe, Path.cwd())
     if isinstance(found, str):
         raise RecipeError([Problem(found)])
     changes = parse_overrides(overrides, problems)
@@ -126,17 +128,6 @@ def read_document(
     if root is None:
         raise RecipeError(problems)
     return found, root, changes
-
-
-def apply_changes(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:
-    """Return a document with overrides (see `parse_overrides`) made to it."""
-    for keys, value in changes:
-        changed = override(root, keys, value)
-        if isinstance(changed, str):
-            problems.append(Problem(changed, ".".join(keys), value.location))
-        else:
-            root = changed
-    return root
 
 
 def _change_tasks(root: Node, changes: Sequence[tuple[list[str], Node]], problems: list[Problem]) -> Node:

@@ -17,8 +17,10 @@ from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import Settings, TrainerSettings, resolve_path
 
-from .document import Node, compose, find, shown
-from .load import apply_changes, read_document
+from .document import Node
+from .installed import find_recipe, shown
+from .layers import apply_changes, compose
+from .load import read_document
 from .sections import SectionReader
 
 __all__ = ["TrainingRecipe", "is_training", "load_training"]
@@ -34,7 +36,7 @@ class TrainingRecipe(Settings):
 
 def is_training(recipe: str | Path) -> bool:
     """Return whether a recipe that can be read has a `trainer`."""
-    found = find(recipe, Path.cwd())
+    found = find_recipe(recipe, Path.cwd())
     root = None if isinstance(found, str) else compose(found, [])
     return root is not None and "trainer" in root.value
 

@@ -28,7 +28,8 @@ from typing import Any
 import yaml
 
 from daps_kit.errors import UserError
-from daps_kit.published import METRICS, MODELS, NUMBERS, TASKS
+
+from .published import published
 
 __all__ = ["Line", "Result", "csv_text", "find_results", "lines", "markdown", "read_result"]
 
@@ -45,7 +46,6 @@ _HEADINGS = {
 _CHOICES = {"sample_mean": "mean over {} runs", "reported": "smallest residual", "oracle": "oracle"}
 _SINGLE = {"sample_mean": "one run"}
 _OTHER = "(other settings)"
-_KERNELS = {"underdamped": "underdamped (published as hmc)"}
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,14 @@ def read_result(folder: Path) -> Result:
     recipe, metrics = _load(folder / "recipe.yaml"), _load(folder / "metrics.json")
     try:
         prior, operator, sampler = (dict(recipe[key]) for key in ("prior", "operator", "sampler"))
-        model = MODELS.get((prior["use"], str(prior.get("model"))), str(prior["use"]))
-        task, exact = _task(operator)
+        model, (task, exact) = published().model(prior), published().task(operator)
         return Result(
             folder=folder,
             model=model,
             task=task if exact else f"{task} {_OTHER}",
             kernel=_kernel(sampler),
             calls=_calls(sampler),
-            as_published=exact and (model, task) in NUMBERS,
+            as_published=exact and bool(published().means(model, task)),
             images=len(metrics["images"]),
             runs=int(recipe["runs"]),
             lost=len(metrics["lost"]),
@@ -157,23 +156,9 @@ def _load(path: Path) -> Any:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
-def _task(operator: dict[str, Any]) -> tuple[str, bool]:
-    """Return the name of an operator's task, and whether it is the published problem."""
-    use = str(operator["use"])
-    known = [
-        task
-        for task, wanted in TASKS.items()
-        if wanted["use"] == use and wanted.get("mask") == operator.get("mask")
-    ]
-    if not known:
-        return use, True  # its own name says all: nobody published it
-    wanted = TASKS[known[0]]
-    return known[0], all(operator.get(key) == value for key, value in wanted.items())
-
-
 def _kernel(sampler: dict[str, Any]) -> str:
     kernel = (sampler.get("kernel") or {}).get("use") or f"{sampler['use']}'s own"
-    return _KERNELS.get(kernel, str(kernel))
+    return published().kernels.get(kernel, str(kernel))
 
 
 def _calls(sampler: dict[str, Any]) -> str:
@@ -191,7 +176,7 @@ def _calls(sampler: dict[str, Any]) -> str:
 
 def lines(results: Iterable[Result]) -> list[Line]:
     """Return the rows of the table: by model, then by task in the paper's order."""
-    models, tasks = list(MODELS.values()), list(TASKS)
+    models, tasks = list(published().models), list(published().tasks)
 
     def place(result: Result) -> tuple[Any, ...]:
         task = result.task.partition(" ")[0]
@@ -206,7 +191,7 @@ def lines(results: Iterable[Result]) -> list[Line]:
 
     found: list[Line] = []
     for result in sorted(results, key=place):
-        numbers = NUMBERS[result.model, result.task] if result.as_published else {}
+        numbers = published().means(result.model, result.task) if result.as_published else {}
         choices = _CHOICES if result.runs > 1 else _SINGLE
         for key, choice in choices.items():
             known = {metric: value for metric, value in result.summary[key].items() if value}
@@ -247,7 +232,7 @@ def csv_text(rows: Sequence[Line]) -> str:
     metrics = _metrics(rows)
     head = ["model", "task", "kernel", "calls", "images", "runs", "lost", "samples"]
     for key in metrics:
-        head += [key, f"{key}_standard_error", *([f"{key}_published"] if key in METRICS else [])]
+        head += [key, f"{key}_standard_error", *([f"{key}_published"] if key in published().metrics else [])]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*head, "folder"])
@@ -257,7 +242,7 @@ def csv_text(rows: Sequence[Line]) -> str:
         for key in metrics:
             found = row.found.get(key) or {}
             cells += [found.get("mean"), found.get("standard_error")]
-            cells += [row.published.get(key)] if key in METRICS else []
+            cells += [row.published.get(key)] if key in published().metrics else []
         writer.writerow(["" if cell is None else cell for cell in [*cells, r.folder]])
     return out.getvalue()
 
@@ -297,11 +282,11 @@ def _notes(rows: Sequence[Line]) -> list[str]:
         ),
         (
             any(row.published for row in rows),
-            "published: the DAPS paper (arXiv 2407.01521), 100 images; of several runs it counts the oracle's choice.",
+            published().note,
         ),
-        (
-            any(row.published and row.result.task == "phase_retrieval" for row in rows),
-            "The published phase retrieval is the oracle's choice of 4 runs, of 4000 network calls each.",
+        *(
+            (any(row.published and row.result.task == task for row in rows), note)
+            for task, note in published().notes.items()
         ),
         (
             any(row.choice == "oracle" for row in rows),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daps_kit.recipe import load_recipe, resolved_yaml
-from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe import installed_recipes, load_recipe, resolved_yaml
 from tests.recipe_text import write
 
 RECIPES = installed_recipes()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daps_kit.recipe import Recipe, load_recipe
-from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe import Recipe, installed_recipes, load_recipe
 
 TASKS = (
     "down_sampling", "gaussian_blur", "motion_blur", "inpainting_box", "inpainting_random", "phase_retrieval",

@@ -14,8 +14,7 @@ import pytest
 import daps_kit
 from daps_kit import registry as registry_module
 from daps_kit.errors import UserError
-from daps_kit.recipe import load_recipe
-from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe import installed_recipes, load_recipe
 from daps_kit.registry import default_registry
 from tests.host.command_line import call, ok
 

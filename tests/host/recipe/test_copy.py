@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daps_kit.recipe import load_recipe
-from daps_kit.recipe.document import installed_recipes
+from daps_kit.recipe import installed_recipes, load_recipe
 from tests.host.command_line import ok
 
 RUNS = [name for name in installed_recipes() if not name.startswith("train/")]

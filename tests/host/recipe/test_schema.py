@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from daps_kit.recipe import Recipe
-from daps_kit.recipe.document import compose, installed_recipes
+from daps_kit.recipe.installed import installed_recipes
+from daps_kit.recipe.layers import compose
 from daps_kit.recipe.schema import component_schema, recipe_schema
 from daps_kit.registry import Registry
 from daps_kit.settings import KINDS
