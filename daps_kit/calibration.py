@@ -15,7 +15,6 @@ The covariance is diagonal in the cosine basis (`daps_kit.covariance`), which do
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from daps_kit import tensor_file
 from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
-from daps_kit.files import write_atomic
 
 __all__ = [
     "SIGMAS",
@@ -44,7 +44,7 @@ __all__ = [
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 AnyPrior = TypeVar("AnyPrior", bound=Prior)
 
-KIND, FORMAT = "daps-kit calibration", 1
+TENSORS = ("sigma", "mse", "spectrum", "colours")
 SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 FLOOR = 1e-12  # of an error power, far below any that is measured
 
@@ -66,6 +66,19 @@ class Calibration:
     spectrum: Tensor
     colours: Tensor
     images: int
+
+    def problem(self) -> str | None:
+        """Return what makes these numbers no calibration, if anything."""
+        shapes = [tuple(tensor.shape) for tensor in (self.sigma, self.mse, self.spectrum, self.colours)]
+        levels, channels = len(self.spectrum), self.spectrum.shape[1] if self.spectrum.ndim == 3 else 0
+        if channels < 1 or shapes != [(levels,), (levels,), shapes[2], (channels, channels)] or levels < 2:
+            return f"sigma, mse, spectrum and colours do not fit each other (shapes {shapes})"
+        tables = (self.sigma, self.mse, self.spectrum)
+        if not all(bool(torch.isfinite(table).all() and (table > 0).all()) for table in tables):
+            return "noise levels and errors must be positive and finite"
+        if not bool(torch.isfinite(self.colours).all()) or not bool((self.sigma.diff() > 0).all()):
+            return "noise levels must rise, and the rotation of colours be finite"
+        return None
 
     def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
         """Return C_sigma for images of this size; beyond the table P ~ sigma^2 below and constant above."""
@@ -165,19 +178,28 @@ def calibrate(
     )
 
 
+class CalibrationDescription(tensor_file.Description):
+    """What the file of a calibration says beside its tensors."""
+
+    WHAT = "a calibration, which `daps-kit calibrate` writes"
+    KIND = "daps-kit calibration"
+
+    images: int = Field(ge=1)
+
+
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write a calibration as a .safetensors file.
 
     Raises:
         UserError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    tensors = {
-        name: getattr(calibration, name).contiguous() for name in ("sigma", "mse", "spectrum", "colours")
+    tensors = {name: getattr(calibration, name) for name in TENSORS}
+    description = {
+        "kind": CalibrationDescription.KIND,
+        "format": CalibrationDescription.FORMAT,
+        "images": calibration.images,
     }
-    description = {"kind": KIND, "format": FORMAT, "images": calibration.images}
-    write_atomic(path, save(tensors, {"daps_kit": json.dumps(description)}))
+    tensor_file.write(path, tensors, description)
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -186,19 +208,14 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         UserError: the file is missing, damaged or another one.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("daps_kit", "{}"))
-            if description.get("kind") != KIND or description.get("format") != FORMAT:
-                raise UserError(
-                    f"{path} is not a calibration of this version; `daps-kit calibrate` writes one"
-                )
-            tensors = {name: file.get_tensor(name) for name in ("sigma", "mse", "spectrum", "colours")}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: not a file of a calibration ({error})") from error
-    return Calibration(**tensors, images=int(description["images"]))
+    tensors, found = tensor_file.read(path)
+    images = CalibrationDescription.of(found, path).images
+    if missing := [name for name in TENSORS if name not in tensors]:
+        raise tensor_file.DamagedFile(f"{path} is damaged: a calibration has {missing[0]}, this file has not")
+    calibration = Calibration(**{name: tensors[name].float() for name in TENSORS}, images=images)
+    if problem := calibration.problem():
+        raise tensor_file.DamagedFile(f"{path} is damaged: {problem}")
+    return calibration
 
 
 def calibrated(prior: AnyPrior, path: Path | None) -> AnyPrior:

@@ -19,7 +19,6 @@ from daps_kit.recipe.training import load_training
 from daps_kit.trainer import TrainingProgress
 from daps_operators.nonlinear_blur.pairs import load_tiles, split
 from daps_operators.nonlinear_blur.settings import TrainBlur
-from daps_operators.nonlinear_blur.training import BlurTrainer
 from daps_operators.nonlinear_blur.weights import load_shake_network
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +50,7 @@ def settings(images: Path, output: Path, **changes: Any) -> TrainBlur:
 
 def test_training_learns_the_code_of_a_pair(images, tmp_path):
     reports: list[TrainingProgress] = []
-    trainer = BlurTrainer(settings(images, tmp_path, pairs_seen=3200, batch_size=16, shakes=7, epoch=1600))
+    trainer = settings(images, tmp_path, pairs_seen=3200, batch_size=16, shakes=7, epoch=1600).build()
     weights = trainer.run(reports.append)
     epochs = [report for report in reports if report.measured]
     assert [report.images for report in epochs] == [1600, 3200]
@@ -70,7 +69,7 @@ def test_training_learns_the_code_of_a_pair(images, tmp_path):
 
 
 def test_a_resumed_run_equals_the_unbroken_one(images, tmp_path):
-    whole = BlurTrainer(settings(images, tmp_path / "whole")).run()
+    whole = settings(images, tmp_path / "whole").build().run()
 
     def stop(progress: TrainingProgress) -> None:
         if progress.images == 64:
@@ -78,9 +77,9 @@ def test_a_resumed_run_equals_the_unbroken_one(images, tmp_path):
 
     broken = settings(images, tmp_path / "broken", checkpoint_seconds=1e-9)
     with pytest.raises(KeyboardInterrupt):
-        BlurTrainer(broken).run(stop)  # killed after an epoch was reported and before its checkpoint
+        broken.build().run(stop)  # killed after an epoch was reported and before its checkpoint
     resumed: list[TrainingProgress] = []
-    again = BlurTrainer(broken).run(resumed.append)
+    again = broken.build().run(resumed.append)
     assert resumed[0].images == 64
     first, second = load_file(whole), load_file(again)
     assert first.keys() == second.keys()
@@ -94,8 +93,7 @@ def test_a_resumed_run_equals_the_unbroken_one(images, tmp_path):
 
 
 def test_held_out_images_are_never_trained_on(images, tmp_path):
-    trainer = BlurTrainer(settings(images, tmp_path, pictures=images, validation_pictures=3))
-    train, held_out = trainer._tiles()
+    train, held_out = settings(images, tmp_path, pictures=images, validation_pictures=3).build().tiles()
     assert len(train) == 20 + 21
     assert len(held_out) == 4 + 3
     rows = split(24, 4, 0)[1]
@@ -116,25 +114,25 @@ def test_the_held_out_rows_are_those_of_the_prior():
 
 def test_what_is_wrong_is_said_and_the_checkpoint_stays(images, tmp_path):
     run = settings(images, tmp_path / "run")
-    BlurTrainer(run).run()
+    run.build().run()
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"
     before = checkpoint.read_bytes()
     other = settings(images, tmp_path / "run", network=NETWORK | {"hidden": 16})
     with pytest.raises(UserError, match="run with other network"):
-        BlurTrainer(other).run()
+        other.build().run()
     with pytest.raises(UserError, match="run with other images"):
-        BlurTrainer(settings(images, tmp_path / "run", validation=5)).run()
+        settings(images, tmp_path / "run", validation=5).build().run()
     with pytest.raises(UserError, match="smaller learning_rate"):
-        BlurTrainer(settings(images, tmp_path / "run", pairs_seen=800, learning_rate=1e30)).run()
+        settings(images, tmp_path / "run", pairs_seen=800, learning_rate=1e30).build().run()
     assert checkpoint.read_bytes() == before
     checkpoint.write_bytes(before[:5000])
-    with pytest.raises(UserError, match=r"cannot read .*checkpoint\.safetensors"):
-        BlurTrainer(run).run()
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is not a whole"):
+        run.build().run()
 
 
 def test_pictures_that_cannot_be_used_are_named(images, tmp_path):
     def attempt(source: Path, **changes: Any) -> None:
-        BlurTrainer(settings(source, tmp_path / "run", **changes)).run()
+        settings(source, tmp_path / "run", **changes).build().run()
 
     with pytest.raises(UserError, match="no pictures at"):
         attempt(tmp_path / "none")

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from daps_kit.recipe.training import load_training
+from daps_kit.tensor_file import read
 from daps_priors.trained.prior import WEIGHTS
-from daps_priors.trained.tensor_file import read
 from daps_priors.training.settings import TrainDenoiser
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "model_card.py"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from daps_priors.training.muon import Muon, is_matrix, orthogonalised
+from daps_priors.training.trainer import OUTER
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (24, 24)])
@@ -22,10 +23,10 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(shape: tuple[in
 
 def test_inner_matrices_are_told_from_the_rest() -> None:
     matrix, vector = torch.zeros(4, 4), torch.zeros(4)
-    assert is_matrix("unet.middle.0.conv1.weight", matrix)
-    assert not is_matrix("unet.middle.0.conv1.bias", vector)
+    assert is_matrix("unet.middle.0.conv1.weight", matrix, OUTER)
+    assert not is_matrix("unet.middle.0.conv1.bias", vector, OUTER)
     for outer in ("stem.weight", "out.weight", "maps.0", "embed.0.weight"):
-        assert not is_matrix(f"unet.{outer}", matrix)
+        assert not is_matrix(f"unet.{outer}", matrix, OUTER)
 
 
 def test_the_rest_moves_as_by_adamw_and_a_matrix_by_a_step_of_the_stated_size() -> None:
@@ -39,7 +40,7 @@ def test_the_rest_moves_as_by_adamw_and_a_matrix_by_a_step_of_the_stated_size() 
         }
 
     ours, theirs = parameters(), parameters()
-    muon = Muon(ours.items(), 0.01, (0.9, 0.99), 0.1)
+    muon = Muon(ours.items(), 0.01, (0.9, 0.99), 0.1, ("unet.stem.",))
     adamw = torch.optim.AdamW(
         [
             {"params": [theirs["unet.stem.weight"]], "weight_decay": 0.1},

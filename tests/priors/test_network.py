@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from daps_kit import build
+from daps_kit import build, tensor_file
 from daps_kit.calibration import Calibration, calibrate, rings
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
-from daps_priors.trained import tensor_file, weights
+from daps_priors.trained import weights
 from daps_priors.trained.network import Denoiser, blank
 from daps_priors.trained.prior import WEIGHTS, TrainedPrior, load_embedded, load_trained
 from daps_priors.trained.unet import UNet

@@ -18,17 +18,16 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from daps_kit import files
+from daps_kit import files, tensor_file
 from daps_kit.errors import UserError
 from daps_kit.trainer import TrainingProgress
-from daps_priors.trained import tensor_file, weights
-from daps_priors.training.augment import augment, centre
+from daps_priors.trained import weights
+from daps_priors.training.augment import Augmentation, augment, centre
+from daps_priors.training.batches import NoiseLevels
 from daps_priors.training.dataset import load_images, split
-from daps_priors.training.settings import AugmentSettings, SigmaSettings, TrainDenoiser
-from daps_priors.training.state import ema_power, learning_rate
-from daps_priors.training.step import draw_sigma
+from daps_priors.training.settings import TrainDenoiser
+from daps_priors.training.state import Optimisation, ema_power
 from daps_priors.training.teacher import Teacher
-from daps_priors.training.trainer import DenoiserTrainer as Trainer
 
 NETWORK = {"components": 8, "channels": (8, 16), "blocks": (1, 1), "embedding": 16, "attention": 1}
 
@@ -94,7 +93,7 @@ def stop_after(images: int) -> Any:
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a short run."""
     output = tmp_path_factory.mktemp("run") / "output"
-    Trainer(recipe(data, output)).run()
+    recipe(data, output).build().run()
     return output
 
 
@@ -102,7 +101,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_what_a_gaussian_cannot(data: Path, tmp_path: Path, workers: int) -> None:
     reports: list[TrainingProgress] = []
     settings = recipe(data, tmp_path, images_seen=4800, epoch=2400, checkpoint_seconds=60, workers=workers)
-    path = Trainer(settings).run(reports.append)
+    path = settings.build().run(reports.append)
     model, calibration, description = weights.load(path)
     last = log(tmp_path)[-1]
     assert last["images"] == 4800
@@ -137,8 +136,8 @@ def test_a_stopped_run_goes_on_as_the_unbroken_one(data: Path, finished: Path, t
     settings = recipe(data, tmp_path)
     for images in (48, 112):
         with pytest.raises(Stop):
-            Trainer(settings.model_copy(update={"epoch": 16})).run(stop_after(images))
-    Trainer(settings).run()
+            settings.model_copy(update={"epoch": 16}).build().run(stop_after(images))
+    settings.build().run()
     unbroken = tensors(finished)
     resumed = tensors(tmp_path)
     assert unbroken.keys() == resumed.keys()
@@ -153,7 +152,7 @@ def test_a_finished_run_can_be_trained_further(data: Path, finished: Path, tmp_p
     for file in finished.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     reports: list[TrainingProgress] = []
-    Trainer(recipe(data, tmp_path, images_seen=320)).run(reports.append)
+    recipe(data, tmp_path, images_seen=320).build().run(reports.append)
     assert reports[0].images > 160
     assert reports[0].learning_rate > 5e-4
     assert reports[-1].images == 320
@@ -162,13 +161,11 @@ def test_a_finished_run_can_be_trained_further(data: Path, finished: Path, tmp_p
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
-from daps_priors.training.teacher import Teacher
 from daps_priors.training.settings import TrainDenoiser
-from daps_priors.training import DenoiserTrainer
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print("started", flush=True)
-    DenoiserTrainer(TrainDenoiser(**json.loads(Path(sys.argv[1]).read_text()))).run()
+    TrainDenoiser(**json.loads(Path(sys.argv[1]).read_text())).build().run()
 """
 
 
@@ -219,9 +216,9 @@ def test_kill_nine_loses_nothing(data: Path, tmp_path: Path) -> None:
         assert time.monotonic() < end, "a worker outlives its killed parent"
         time.sleep(0.05)
     assert tensor_file.read(output / "checkpoint.safetensors")[1]["step"] < 100
-    Trainer(settings).run()
+    settings.build().run()
     whole = tmp_path / "whole"
-    Trainer(settings.model_copy(update={"output": whole})).run()
+    settings.model_copy(update={"output": whole}).build().run()
     for name, value in tensors(whole).items():
         assert torch.equal(value, tensors(output)[name]), name
 
@@ -243,7 +240,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Path, finished: 
         (tmp_path / file.name).write_bytes(file.read_bytes())
     last = tmp_path / "checkpoint.safetensors"
     last.write_bytes(last.read_bytes()[:5000])
-    Trainer(recipe(data, tmp_path)).run()
+    recipe(data, tmp_path).build().run()
     assert (tmp_path / "checkpoint.safetensors.damaged").stat().st_size == 5000
     for name, value in tensors(finished).items():
         assert torch.equal(value, tensors(tmp_path)[name]), name
@@ -253,7 +250,7 @@ def test_a_damaged_checkpoint_with_none_before_is_an_error(data: Path, tmp_path:
     damaged = tmp_path / "checkpoint.safetensors"
     damaged.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="not a whole"):
-        Trainer(recipe(data, tmp_path)).run()
+        recipe(data, tmp_path).build().run()
     assert damaged.read_bytes() == b"not a checkpoint"
 
 
@@ -269,12 +266,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        Trainer(recipe(data, tmp_path, images_seen=320)).run()
+        recipe(data, tmp_path, images_seen=320).build().run()
     monkeypatch.undo()
     assert {p.suffix for p in tmp_path.iterdir()} <= {".safetensors", ".previous", ".jsonl", ".png"}
     for name, value in before.items():
         assert torch.equal(value, tensors(tmp_path)[name])
-    Trainer(recipe(data, tmp_path, images_seen=320)).run()
+    recipe(data, tmp_path, images_seen=320).build().run()
 
 
 @pytest.mark.parametrize(
@@ -290,28 +287,19 @@ def test_a_checkpoint_of_another_run_is_refused(
 ) -> None:
     before = (finished / "checkpoint.safetensors").read_bytes()
     with pytest.raises(UserError, match=message):
-        Trainer(recipe(data, finished, images_seen=320, **changes)).run()
+        recipe(data, finished, images_seen=320, **changes).build().run()
     assert (finished / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="smaller learning_rate"):
-        Trainer(recipe(data, tmp_path, learning_rate=1e12, clip=1e12, images_seen=16 * 60, epoch=10**6)).run()
+        recipe(data, tmp_path, learning_rate=1e12, clip=1e12, images_seen=16 * 60, epoch=10**6).build().run()
     assert all(bool(torch.isfinite(v).all()) for v in tensors(tmp_path).values())
-
-
-def test_weights_can_be_exported_while_it_trains(data: Path, finished: Path, tmp_path: Path) -> None:
-    path = Trainer(recipe(data, finished)).export(tmp_path / "early.safetensors")
-    early, final = weights.load(path)[0], weights.load(finished / "weights.safetensors")[0]
-    for name, value in final.state_dict().items():
-        assert torch.equal(value, early.state_dict()[name]), name
-    with pytest.raises(UserError, match="train first"):
-        Trainer(recipe(data, tmp_path)).export()
 
 
 def test_the_global_random_state_is_left_alone(data: Path, tmp_path: Path) -> None:
     before, legacy = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    Trainer(recipe(data, tmp_path, images_seen=16)).run()
+    recipe(data, tmp_path, images_seen=16).build().run()
     assert torch.equal(torch.random.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
 
@@ -339,7 +327,7 @@ class TestImages:
         settings = recipe(
             tmp_path / "many.npz", tmp_path, validation=8, images_seen=32, augment={"strong": 0.5}
         )
-        model, _, _ = weights.load(Trainer(settings).run())
+        model, _, _ = weights.load(settings.build().run())
         assert model.shape == (channels, 16, 16)
         assert load_images(tmp_path / "many.npz", 10).shape == (40, 10, 10, channels)
 
@@ -405,13 +393,13 @@ class TestParts:
 
     def test_no_augmentation_is_the_frame_itself(self) -> None:
         images = torch.from_numpy(shapes(4, 20))
-        found = augment(images, 16, AugmentSettings(flip=False), torch.Generator().manual_seed(0))
+        found = augment(images, 16, Augmentation(flip=False), torch.Generator().manual_seed(0))
         assert torch.equal(found, centre(images, 16))
         assert torch.equal(centre(images, 16)[0, :, 0, 0], images[0, 2, 2].float() / 127.5 - 1)
 
     def test_jitter_shifts_by_whole_pixels_and_flip_mirrors(self) -> None:
         images = torch.from_numpy(shapes(200, 20))
-        found = augment(images, 16, AugmentSettings(jitter=1), torch.Generator().manual_seed(0))
+        found = augment(images, 16, Augmentation(jitter=1), torch.Generator().manual_seed(0))
         clean = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         kinds = set()
         for image, x in zip(clean, found, strict=True):
@@ -426,7 +414,7 @@ class TestParts:
 
     def test_a_warp_without_spread_is_the_frame(self) -> None:
         images = torch.from_numpy(shapes(4, 20))
-        still = AugmentSettings(flip=False, strong=1.0, shift=0.0, scale=0.0, rotation=0.0, colour=0.0)
+        still = Augmentation(flip=False, strong=1.0, shift=0.0, scale=0.0, rotation=0.0, colour=0.0)
         found = augment(images, 16, still, torch.Generator().manual_seed(0))
         torch.testing.assert_close(found, centre(images, 16), rtol=0, atol=4e-3)
 
@@ -434,7 +422,7 @@ class TestParts:
         grid = torch.arange(40, dtype=torch.float32)
         blob = 255 * torch.exp(-((grid[:, None] - 19.5) ** 2 + (grid - 19.5) ** 2) / (2 * 2.0**2))
         images = blob.to(torch.uint8)[None, :, :, None].expand(300, 40, 40, 1)
-        settings = AugmentSettings(flip=False, strong=1.0, shift=2.0, scale=0.1, rotation=10.0, colour=0.0)
+        settings = Augmentation(flip=False, strong=1.0, shift=2.0, scale=0.1, rotation=10.0, colour=0.0)
         found = (augment(images, 32, settings, torch.Generator().manual_seed(0))[:, 0] + 1).clamp_min(0)
         mass = found.sum((1, 2))
         row = (found.sum(2) * torch.arange(32)).sum(1) / mass - 15.5
@@ -445,7 +433,7 @@ class TestParts:
     def test_backgrounds_change_only_what_lies_outside(self) -> None:
         images = torch.full((50, 88, 88, 3), 128, dtype=torch.uint8)
         still = {"flip": False, "strong": 1.0, "shift": 0.0, "scale": 0.0, "rotation": 0.0, "colour": 0.0}
-        settings = AugmentSettings(**still, background=1.0)
+        settings = Augmentation(**still, background=1.0)
         found = augment(images, 64, settings, torch.Generator().manual_seed(0))
         inside = found[:, :, 20:40, 20:44]
         torch.testing.assert_close(inside, torch.full_like(inside, 128 / 127.5 - 1), rtol=0, atol=0.01)
@@ -454,19 +442,19 @@ class TestParts:
     def test_noise_levels_have_the_distribution_asked_for(self) -> None:
         generator = torch.Generator().manual_seed(0)
         uniform, mix = torch.rand(2, 40000, generator=generator)
-        plain = draw_sigma(SigmaSettings(log_mean=-0.6, log_std=1.4, uniform=0.0), uniform, mix).log()
+        plain = NoiseLevels(log_mean=-0.6, log_std=1.4, uniform=0.0).sigma(uniform, mix).log()
         assert float(plain.mean()) == pytest.approx(-0.6, abs=0.03)
         assert float(plain.std()) == pytest.approx(1.4, rel=0.02)
-        flat = draw_sigma(SigmaSettings(uniform=1.0), uniform, mix)
+        flat = NoiseLevels(uniform=1.0).sigma(uniform, mix)
         assert float(flat.min()) >= 0.005
         assert float((flat < 0.7071).float().mean()) == pytest.approx(0.5, abs=0.01)
 
-    def test_the_learning_rate_rises_and_ends_at_zero(self, data: Path, tmp_path: Path) -> None:
-        settings = recipe(data, tmp_path, images_seen=1000, warm_up=100, batch_size=10, learning_rate=1.0)
-        assert learning_rate(settings, 0) == pytest.approx(0.1)
-        assert learning_rate(settings, 90) == pytest.approx(0.980, abs=1e-3)
-        assert learning_rate(settings, 500) == pytest.approx(0.5)
-        assert learning_rate(settings, 1000) == 0
+    def test_the_learning_rate_rises_and_ends_at_zero(self) -> None:
+        rate = Optimisation(images_seen=1000, warm_up=100, batch_size=10, learning_rate=1.0).rate
+        assert rate(0) == pytest.approx(0.1)
+        assert rate(90) == pytest.approx(0.980, abs=1e-3)
+        assert rate(500) == pytest.approx(0.5)
+        assert rate(1000) == 0
 
     @pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
     def test_the_average_has_the_width_asked_for(self, width: float) -> None:
@@ -505,7 +493,7 @@ def test_it_starts_from_finished_weights(data: Path, finished: Path, tmp_path: P
         images_seen=8,
         learning_rate=1e-12,
     )
-    grown = weights.load(Trainer(settings).run())[0]
+    grown = weights.load(settings.build().run())[0]
     small = weights.load(finished / "weights.safetensors")[0]
     x, sigma = torch.randn((2, 3, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor(1.0)
     torch.testing.assert_close(grown(x, sigma), small(x, sigma), rtol=1e-2, atol=1e-2)
@@ -517,24 +505,23 @@ def test_weights_that_do_not_fit_to_start_from_are_an_error(
     narrower = NETWORK | {"channels": (8, 8)}
     settings = recipe(data, tmp_path, start=finished / "weights.safetensors", network=narrower)
     with pytest.raises(UserError, match=r"training cannot start from .* are wider"):
-        Trainer(settings).run()
+        settings.build().run()
     with pytest.raises(UserError, match="images of another shape"):
-        Trainer(recipe(data, tmp_path, start="embedded")).run()
+        recipe(data, tmp_path, start="embedded").build().run()
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_it_learns_the_guesses_of_a_teacher(data: Path, finished: Path, tmp_path: Path) -> None:
     teacher = finished / "weights.safetensors"
     settings = recipe(data, tmp_path, teacher=teacher, images_seen=3200, epoch=3200, checkpoint_seconds=60)
-    pupil, model = weights.load(Trainer(settings).run())[0], weights.load(teacher)[0]
+    pupil, model = weights.load(settings.build().run())[0], weights.load(teacher)[0]
     x0 = centre(torch.from_numpy(shapes()[:24]), 16)
     x = x0 + torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
     level = torch.ones(len(x))
     with torch.no_grad():
         taught = (model(x, level) + model(x.flip(-1), level).flip(-1)) / 2
         found, linear = pupil(x, level), model.gauss(x, level)
-    asked = Teacher.of(settings, model.shape)
-    assert asked is not None
+    asked = Teacher.load(teacher, model.shape, mirror=True)
     torch.testing.assert_close(asked.denoise(x, level), taught, rtol=1e-4, atol=1e-4)
     assert float((found - taught).square().mean()) < 0.3 * float((linear - taught).square().mean())
 
@@ -547,10 +534,10 @@ def test_a_pupil_that_starts_as_its_teacher_has_nothing_to_learn(
     settings = recipe(
         data, tmp_path, start=weights, teacher=weights, workers=workers, augment={"flip": False}
     )
-    Trainer(settings).run()
+    settings.build().run()
     assert max(line["loss"] for line in log(tmp_path)) < 1e-3  # without a teacher: some 0.5
 
 
 def test_a_teacher_of_other_images_is_an_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"teacher .* knows images of shape \[3, 64, 64\]"):
-        Trainer(recipe(data, tmp_path, teacher="embedded")).run()
+        recipe(data, tmp_path, teacher="embedded").build().run()

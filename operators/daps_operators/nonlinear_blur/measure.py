@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from .network import BlurEncoder, ShakeNetwork
+from .network import BlurEncoder, ShakeNetwork, path_kernel
 from .pairs import Pairs
 
-__all__ = ["fit_code", "linear_blur", "psnr", "table"]
+__all__ = ["fit_code", "linear_blur", "psnr", "sheet", "table"]
+
+SHOWN = 12
+"""Pairs in a picture."""
 
 
 def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
@@ -107,3 +112,21 @@ def table(
             "lowest tenth": float(values.quantile(0.1)),
         }
     return rows
+
+
+@torch.no_grad()
+def sheet(network: ShakeNetwork, encoder: BlurEncoder, pairs: Pairs) -> bytes:
+    """Return a .png of sharp pictures, their blurred twins, the reproductions, and true and found kernels."""
+    rows = slice(0, None, max(1, len(pairs.sharp) // SHOWN))
+    sharp, v, paths = pairs.sharp[rows][:SHOWN], pairs.blurred[rows][:SHOWN], pairs.paths[rows][:SHOWN]
+    m, size = network.margin, v.shape[-2:]
+    u = sharp[..., m : m + size[0], m : m + size[1]]
+    code, _ = encoder(u, v)
+    kernels = torch.stack([path_kernel(paths, m), network.adapter.kernel(code)])
+    kernels = kernels / kernels.amax((2, 3), keepdim=True)
+    shown = [F.interpolate(k[:, None], size).expand_as(v) for k in kernels]
+    lines = torch.stack([u, v, network(sharp, code).clamp(0, 1), *shown])  # row, column, C, H, W
+    pixels = lines.permute(0, 3, 1, 4, 2).reshape(len(lines) * size[0], -1, u.shape[1])
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels).round().byte().numpy()).save(file, "png")
+    return file.getvalue()

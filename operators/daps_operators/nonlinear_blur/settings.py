@@ -96,13 +96,36 @@ class TrainBlur(TrainerSettings):
     checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between two checkpoints")
     card: BlurCardSettings = Field(BlurCardSettings(), description="what is written into the file of weights")
 
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return -(-self.pairs_seen // self.batch_size)
-
     def build(self) -> Trainer:
         """Return the trainer."""
-        from .training import BlurTrainer
+        from .learner import BlurOptimisation, LossWeights
+        from .network import ShakeNetworkConfig
+        from .trainer import BlurTrainer
 
-        return BlurTrainer(self)
+        sources = [(self.images, self.validation)]
+        if self.pictures is not None:
+            sources.append((self.pictures, self.validation_pictures))
+        return BlurTrainer(
+            output=self.output,
+            sources=tuple(sources),
+            frame=self.frame,
+            network=ShakeNetworkConfig(**self.network.model_dump()),
+            optimisation=BlurOptimisation(
+                pairs_seen=self.pairs_seen,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                warm_up=self.warm_up,
+                weight_decay=self.weight_decay,
+                clip=self.clip,
+                seed=self.seed,
+            ),
+            loss_weights=LossWeights(self.kernel_loss, self.path_loss, self.prior_loss),
+            shakes=self.shakes,
+            shapes=self.shapes,
+            validation_pairs=self.validation_pairs,
+            epoch=self.epoch,
+            checkpoint_seconds=self.checkpoint_seconds,
+            seed=self.seed,
+            card=self.card.model_dump(mode="json"),
+            settings=self.model_dump(mode="json", exclude={"images", "pictures", "output", "card"}),
+        )

@@ -7,56 +7,38 @@ data, limits).
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import field_validator
 from torch import Tensor, nn
 
-from daps_kit.errors import UserError
-from daps_kit.files import write_atomic
+from daps_kit import tensor_file
 from daps_kit.weights.tensors import load_into
 
 from .bkse import load_blur_network
 from .coded_blur import CodedBlur
 from .network import BlurEncoder, ShakeNetwork, ShakeNetworkConfig
 
-__all__ = ["build", "half", "load_blur", "load_shake_network", "read", "save_weights", "write"]
-
-KEY = "daps-kit"
-KIND = "blur"
-FORMAT = 1
+__all__ = ["build", "half", "load_blur", "load_shake_network", "save_weights"]
 
 
-def write(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write tensors with a description.
+class BlurDescription(tensor_file.Description):
+    """What the file of a blur network says of it (see above)."""
 
-    Raises:
-        UserError: the disk refuses; what was at `path` before is untouched.
-    """
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(contiguous, metadata={KEY: json.dumps(description)}))
+    WHAT = "the weights of a blur network of daps-kit"
+    KIND = "blur"
 
+    network: ShakeNetworkConfig
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a .safetensors file, and its description where `write` made it, else nothing.
-
-    Raises:
-        UserError: there is no such file, or it is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        description: dict[str, Any] = json.loads(metadata.get(KEY, "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot read the weights {path}: {reason}") from error
-    return tensors, description
+    @field_validator("network")
+    @classmethod
+    def _sizes(cls, value: ShakeNetworkConfig) -> ShakeNetworkConfig:
+        if min(asdict(value).values()) < 1:
+            raise ValueError("sizes are positive")
+        return value
 
 
 def build(config: ShakeNetworkConfig) -> nn.ModuleDict:
@@ -77,8 +59,12 @@ def save_weights(path: Path, modules: nn.ModuleDict, description: dict[str, Any]
     """
     network = modules["network"]
     assert isinstance(network, ShakeNetwork)
-    basic = {"format": FORMAT, "kind": KIND, "network": asdict(network.config)}
-    write(path, half(modules), basic | description)
+    basic = {
+        "format": BlurDescription.FORMAT,
+        "kind": BlurDescription.KIND,
+        "network": asdict(network.config),
+    }
+    tensor_file.write(path, half(modules), basic | description)
 
 
 def load_shake_network(path: Path) -> tuple[ShakeNetwork, BlurEncoder, dict[str, Any]]:
@@ -87,16 +73,10 @@ def load_shake_network(path: Path) -> tuple[ShakeNetwork, BlurEncoder, dict[str,
     Raises:
         UserError: the file is missing, damaged, of another kind or a later format.
     """
-    tensors, description = read(path)
-    if description.get("kind") != KIND:
-        found = description.get("kind", "something else")
-        raise UserError(f"{path} holds the weights of a {found}, not of a blur network of daps-kit")
-    if description.get("format") != FORMAT:
-        raise UserError(
-            f"{path} has format {description.get('format')}; this version of daps-kit reads {FORMAT}"
-        )
+    tensors, description = tensor_file.read(path)
+    config = BlurDescription.of(description, path).network
     with torch.device("meta"):
-        modules = build(ShakeNetworkConfig(**description["network"]))
+        modules = build(config)
     load_into(modules, tensors, path)
     modules.requires_grad_(False).eval()
     network, encoder = modules["network"], modules["encoder"]
@@ -111,5 +91,5 @@ def load_blur(path: Path) -> CodedBlur:
     Raises:
         UserError: the file cannot be read, or its parameters are not those of a blur network.
     """
-    ours = path.suffix.lower() == ".safetensors" and "kind" in read(path)[1]
+    ours = path.suffix.lower() == ".safetensors" and tensor_file.KEY in tensor_file.read_plain(path)[1]
     return load_shake_network(path)[0] if ours else load_blur_network(path)

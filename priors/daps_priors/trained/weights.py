@@ -9,22 +9,66 @@ the training; the error's spectrum is among the tensors, see `daps_kit.calibrati
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, model_validator
 
+from daps_kit import tensor_file
 from daps_kit.calibration import Calibration
 from daps_kit.errors import UserError
 
-from . import tensor_file
 from .network import Denoiser, blank, channels_last
 
-FORMAT = 1
-KIND = "denoiser"
 CALIBRATION = "calibration."
 DATA_RANGE = (-1.0, 1.0)
 # A handful of numbers over many orders of magnitude, which half precision cannot hold.
 FULL_PRECISION = frozenset({"gauss.variances", "gauss.rest", "gauss.details", "gauss.colours"})
+
+
+Count = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class NetworkDescription(BaseModel, extra="forbid"):
+    """Arguments of `Denoiser` but its shape and range of sigma; what is not given is the default there."""
+
+    components: Count = 128
+    channels: tuple[Count, ...] = Field((32, 64, 128), min_length=1, max_length=12)
+    blocks: tuple[Count, ...] = Field((2, 2, 3), min_length=1, max_length=12)
+    embedding: Count = 128
+    attention: int = Field(2, ge=0)
+
+
+class MeasuredErrors(BaseModel):
+    """The part of the calibration that is not among the tensors."""
+
+    sigma: tuple[Positive, ...] = Field(min_length=2)
+    mse: tuple[Positive, ...]
+    images: Count
+
+    @model_validator(mode="after")
+    def _alike(self) -> MeasuredErrors:
+        if len(self.mse) != len(self.sigma) or list(self.sigma) != sorted(set(self.sigma)):
+            raise ValueError("sigma must rise, with one mse for each")
+        return self
+
+
+class DenoiserDescription(tensor_file.Description):
+    """What the file of a denoiser says of it (see above); facts of the training and the card are free."""
+
+    WHAT = "the weights of a denoiser"
+    KIND = "denoiser"
+
+    kind: Literal["denoiser"] = "denoiser"
+    format: Literal[1] = 1
+    shape: tuple[Count, Count, Count]
+    data_range: tuple[float, float] = DATA_RANGE
+    sigma_range: tuple[Positive, Positive]
+    network: NetworkDescription
+    calibration: MeasuredErrors
+    training: dict[str, Any] = Field({})
+    card: dict[str, str] = Field({})
 
 
 def half(model: Denoiser) -> dict[str, torch.Tensor]:
@@ -45,8 +89,8 @@ def save(
         UserError: the file cannot be written.
     """
     basic = {
-        "format": FORMAT,
-        "kind": KIND,
+        "format": DenoiserDescription.FORMAT,
+        "kind": DenoiserDescription.KIND,
         "shape": list(model.shape),
         "data_range": list(DATA_RANGE),
         "sigma_range": list(model.sigma_range),
@@ -68,31 +112,23 @@ def load(path: Path) -> tuple[Denoiser, Calibration, dict[str, Any]]:
         UserError: the file is missing, damaged, of another kind or a later format, or its tensors do not fit.
     """
     tensors, description = tensor_file.read(path)
-    if description.get("kind") != KIND:
-        raise UserError(
-            f"{path} holds a {description.get('kind', 'file of unknown kind')}, not the weights of a {KIND}"
-        )
-    if description.get("format") != FORMAT:
-        raise UserError(
-            f"{path} has format {description.get('format')}; this version of daps-kit reads {FORMAT}"
-        )
-    channels, height, width = description["shape"]
-    low, high = description["sigma_range"]
-    model = blank((channels, height, width), **description["network"], sigma_range=(low, high))
-    table = description["calibration"]
+    found = DenoiserDescription.of(description, path)
     try:
+        model = blank(found.shape, **found.network.model_dump(), sigma_range=found.sigma_range)
         calibration = Calibration(
-            torch.tensor(table["sigma"]),
-            torch.tensor(table["mse"]),
+            torch.tensor(found.calibration.sigma),
+            torch.tensor(found.calibration.mse),
             tensors.pop(f"{CALIBRATION}spectrum"),
             tensors.pop(f"{CALIBRATION}colours"),
-            table["images"],
+            found.calibration.images,
         )
         model.load_state_dict(tensors)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         raise UserError(
             f"{path}: the tensors do not fit the network it describes ({_first_line(error)})"
         ) from error
+    if problem := calibration.problem():
+        raise tensor_file.DamagedFile(f"{path} is damaged: {problem}")
     if not all(bool(torch.isfinite(v).all()) for v in model.state_dict().values()):
         raise UserError(f"{path} holds weights that are not finite numbers: it is damaged")
     return channels_last(model.eval().requires_grad_(False)), calibration, description

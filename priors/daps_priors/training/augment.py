@@ -8,28 +8,52 @@ prior knows pictures taken elsewhere.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .settings import AugmentSettings
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images are changed; the strong changes fall on a share of them only.
+
+    Attributes:
+        flip: whether half of the images are mirrored left to right.
+        jitter: largest whole-pixel shift of every image.
+        strong: share of the images that the changes below are made to.
+        shift: standard deviation of the shift, pixels.
+        scale: standard deviation of log scale.
+        rotation: standard deviation of the rotation, degrees.
+        colour: strength of brightness, contrast, gamma, tint and saturation.
+        background: share of the strong ones whose surroundings are replaced.
+    """
+
+    flip: bool = True
+    jitter: int = 0
+    strong: float = 0.0
+    shift: float = 2.5
+    scale: float = 0.08
+    rotation: float = 7.0
+    colour: float = 0.35
+    background: float = 0.0
 
 
-def augment(images: Tensor, frame: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, frame: int, changes: Augmentation, generator: torch.Generator) -> Tensor:
     """uint8 [B, H, W, C] with H, W >= frame -> float32 [B, C, frame, frame] in [-1, 1]."""
     batch = len(images)
     x = images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    if settings.flip:
+    if changes.flip:
         mirrored = torch.rand(batch, generator=generator) < 0.5
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-    out = _shifted_crops(x, frame, settings.jitter, generator)
-    strong = (torch.rand(batch, generator=generator) < settings.strong).nonzero()[:, 0]
+    out = _shifted_crops(x, frame, changes.jitter, generator)
+    strong = (torch.rand(batch, generator=generator) < changes.strong).nonzero()[:, 0]
     if len(strong):
-        warped, mask = _warp(x[strong], frame, settings, generator)
-        if settings.background:
-            warped = _background(warped, mask, settings.background, generator)
-        out[strong] = _colour(warped, settings.colour, generator)
+        warped, mask = _warp(x[strong], frame, changes, generator)
+        if changes.background:
+            warped = _background(warped, mask, changes.background, generator)
+        out[strong] = _colour(warped, changes.colour, generator)
     return out
 
 
@@ -50,15 +74,13 @@ def _shifted_crops(x: Tensor, frame: int, jitter: int, generator: torch.Generato
     return torch.stack(crops)
 
 
-def _warp(
-    x: Tensor, frame: int, settings: AugmentSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _warp(x: Tensor, frame: int, changes: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One affine map of each image, and of the portrait mask with it: [B, C, frame, frame], [B, 1, frame, frame]."""
     batch, _, height, width = x.shape
     normal = torch.randn(4, batch, generator=generator)
-    angle = normal[0] * math.radians(settings.rotation)
-    zoom = (normal[1] * settings.scale).exp()
-    dy, dx = normal[2] * settings.shift, normal[3] * settings.shift
+    angle = normal[0] * math.radians(changes.rotation)
+    zoom = (normal[1] * changes.scale).exp()
+    dy, dx = normal[2] * changes.shift, normal[3] * changes.shift
     steps = torch.arange(frame, dtype=torch.float32) - (frame - 1) / 2
     v, u = torch.meshgrid(steps, steps, indexing="ij")
     cos, sin = (torch.cos(angle) * zoom)[:, None, None], (torch.sin(angle) * zoom)[:, None, None]

@@ -5,16 +5,46 @@ from __future__ import annotations
 import glob
 import itertools
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from daps_kit.errors import UserError
 
 Images = NDArray[np.uint8]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Where the images of a training are, and which of them are held out.
+
+    Attributes:
+        source: a folder, a glob or a .npz file.
+        side: of the squares they become, pixels.
+        held_out: how many are never trained on.
+        seed: of the choice of those.
+    """
+
+    source: Path
+    side: int
+    held_out: int
+    seed: int
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Return the images to train on and those held out, uint8 [N, side, side, C].
+
+        Raises:
+            UserError: see `load_images` and `split`.
+        """
+        images = torch.from_numpy(load_images(self.source, self.side))
+        train, held_out = split(len(images), self.held_out, self.seed)
+        return images[torch.from_numpy(train)], images[torch.from_numpy(held_out)]
 
 
 def load_images(source: Path, side: int) -> Images:

@@ -24,12 +24,11 @@ from torch import Tensor, nn
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
-OUTER = ("unet.stem.", "unet.out.", "unet.maps.", "unet.embed.")
 
 
-def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is the matrix of an inner layer."""
-    return parameter.ndim > 1 and not name.startswith(OUTER)
+def is_matrix(name: str, parameter: Tensor, outer: tuple[str, ...]) -> bool:
+    """Whether a parameter is the matrix of an inner layer: its name does not begin as those of outer layers do."""
+    return parameter.ndim > 1 and not name.startswith(outer)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
@@ -53,6 +52,7 @@ class Muon(torch.optim.AdamW):
         lr: learning rate.
         betas: of AdamW.
         weight_decay: decoupled, of all that has more than one dimension.
+        outer: how the names of parameters of outer layers begin.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Muon(torch.optim.AdamW):
         lr: float,
         betas: tuple[float, float],
         weight_decay: float,
+        outer: tuple[str, ...] = (),
     ) -> None:
         named = list(named_parameters)
-        self.matrices = [p for name, p in named if is_matrix(name, p)]
-        others = [p for name, p in named if not is_matrix(name, p)]
+        self.matrices = [p for name, p in named if is_matrix(name, p, outer)]
+        others = [p for name, p in named if not is_matrix(name, p, outer)]
         groups = [
             {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},

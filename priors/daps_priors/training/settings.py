@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -169,13 +168,39 @@ class TrainDenoiser(TrainerSettings):
             raise ValueError(f"several workers compute on the cpu, not on '{self.device}'")
         return self
 
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return math.ceil(self.images_seen / self.batch_size)
-
     def build(self) -> Trainer:
         """Return the trainer."""
+        from .augment import Augmentation
+        from .batches import NoiseLevels
+        from .dataset import ImageSet
+        from .state import Optimisation
         from .trainer import DenoiserTrainer
 
-        return DenoiserTrainer(self)
+        written = self.model_dump(mode="json", exclude={"images", "output", "card", "start", "teacher"})
+        return DenoiserTrainer(
+            output=self.output,
+            images=ImageSet(self.images, self.frame + 2 * self.margin, self.validation, self.seed),
+            frame=self.frame,
+            network=self.network.model_dump(mode="json"),
+            levels=NoiseLevels(**self.sigma.model_dump()),
+            changes=Augmentation(**self.augment.model_dump()),
+            optimisation=Optimisation(
+                images_seen=self.images_seen,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                warm_up=self.warm_up,
+                weight_decay=self.weight_decay,
+                clip=self.clip,
+                ema=self.ema,
+            ),
+            start=self.start,
+            teacher=self.teacher,
+            workers=self.workers,
+            device=self.device,
+            bfloat16=self.bfloat16,
+            seed=self.seed,
+            epoch=self.epoch,
+            checkpoint_seconds=self.checkpoint_seconds,
+            card=self.card.model_dump(mode="json"),
+            settings=written,
+        )

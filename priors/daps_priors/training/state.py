@@ -1,40 +1,58 @@
-"""Everything that a checkpoint holds: weights, their running average, the optimiser's moments, the number of steps."""
+"""Everything that a checkpoint holds: weights, their running average, the optimiser's moments, the number of steps.
+
+None of it knows which network it is.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daps_kit.settings import Shape
-from daps_priors.trained import network
-from daps_priors.trained.network import Denoiser, channels_last
-
 from .muon import Muon
-from .settings import TrainDenoiser
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # what the optimiser keeps of a parameter
 
 
-def network_arguments(settings: TrainDenoiser) -> dict[str, Any]:
-    """Return the arguments of `Denoiser` that a recipe chooses."""
-    return settings.network.model_dump() | {"sigma_range": (settings.sigma.minimum, settings.sigma.maximum)}
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights are moved and averaged.
 
+    Attributes:
+        images_seen: to train on in all.
+        batch_size: images a step.
+        learning_rate: its peak.
+        warm_up: images over which it rises.
+        weight_decay: decoupled.
+        clip: largest norm of the gradient.
+        ema: width of the weights' average, relative to the time trained (see `ema_power`).
+    """
 
-def blank(shape: Shape, settings: TrainDenoiser, components: int) -> Denoiser:
-    """Return a denoiser whose weights are still to be restored."""
-    model = network.blank(shape, **network_arguments(settings) | {"components": components})
-    return model.to(settings.device)
+    images_seen: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    warm_up: int = 5000
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.05
 
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return math.ceil(self.images_seen / self.batch_size)
 
-def learning_rate(settings: TrainDenoiser, seen: int) -> float:
-    """Return the rate after so many images: linear warm-up times half a cosine that ends at zero."""
-    rise = min(1.0, (seen + settings.batch_size) / max(1, settings.warm_up))
-    return settings.learning_rate * rise * (1 + math.cos(math.pi * min(1.0, seen / settings.images_seen))) / 2
+    def rate(self, seen: int) -> float:
+        """Return the rate after so many images: linear warm-up times half a cosine that ends at zero."""
+        rise = min(1.0, (seen + self.batch_size) / max(1, self.warm_up))
+        return self.learning_rate * rise * (1 + math.cos(math.pi * min(1.0, seen / self.images_seen))) / 2
 
 
 def ema_power(width: float) -> float:
@@ -46,37 +64,46 @@ def ema_power(width: float) -> float:
     return float(max(roots.real))
 
 
-class State:
-    """A denoiser in training.
+class State(Generic[Network]):
+    """A network in training.
 
     Args:
-        model: the denoiser at the start (or a blank one, to be restored).
-        settings: the recipe.
+        model: any network, on its device, with its weights at the start (or blank, to be restored).
+        optimisation: how its weights are moved.
+        outer: how the names of parameters begin that AdamW moves and not Muon: those of first and last layers.
     """
 
-    def __init__(self, model: Denoiser, settings: TrainDenoiser) -> None:
-        self.model = channels_last(model.to(settings.device))
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.parameters = list(self.model.parameters())
+    def __init__(self, model: Network, optimisation: Optimisation, outer: tuple[str, ...] = ()) -> None:
+        self.model, self.optimisation = model, optimisation
+        self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.parameters = list(model.parameters())
         self.step = 0
-        self._power = ema_power(settings.ema)
+        self._power = ema_power(optimisation.ema)
         self.optimiser = Muon(
-            self.model.named_parameters(), settings.learning_rate, (0.9, 0.99), settings.weight_decay
+            model.named_parameters(),
+            optimisation.learning_rate,
+            (0.9, 0.99),
+            optimisation.weight_decay,
+            outer,
         )
 
-    def update(self, gradient: Tensor, rate: float, clip: float) -> bool:
-        """Make one optimiser step with a flat gradient; one that is not finite is left out (returns False)."""
+    def rate(self) -> float:
+        """Return the learning rate of the next step."""
+        return self.optimisation.rate(self.step * self.optimisation.batch_size)
+
+    def update(self, gradient: Tensor) -> bool:
+        """Make one step with a flat gradient; one that is not finite is left out (returns False)."""
         norm = float(gradient.norm())
         finite = math.isfinite(norm)
         if finite:
-            gradient = gradient * min(1.0, clip / (norm + 1e-12))
+            gradient = gradient * min(1.0, self.optimisation.clip / (norm + 1e-12))
             for p, part in zip(
                 self.parameters, torch.split(gradient, [p.numel() for p in self.parameters]), strict=True
             ):
                 assert p.grad is not None
                 p.grad.copy_(part.view(p.shape))
             for group in self.optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = self.rate()
             self.optimiser.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
@@ -91,18 +118,18 @@ class State:
             torch._foreach_lerp_(averages, latest, 1 - beta)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name."""
+        """Return all tensors by name; buffers, which are not trained, are the model's only."""
         found = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        found |= {f"ema.{k}": v for k, v in self.ema.unet.state_dict(prefix="unet.").items()}
+        found |= {f"ema.{k}": v.detach() for k, v in self.ema.named_parameters()}
         for name, parameter in self.model.named_parameters():
             for moment, value in self.optimiser.state.get(parameter, {}).items():
                 found[f"optimiser.{moment}.{name}"] = value
         return found
 
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Take over the tensors of a checkpoint made after `step` steps."""
         self.model.load_state_dict(_part(tensors, "model."))
-        self.ema.load_state_dict(averaged(tensors))
+        self.ema.load_state_dict(_part(tensors, "model.") | _part(tensors, "ema."))
         self.step = step
         for moment in MOMENTS:
             found = _part(tensors, f"optimiser.{moment}.")
@@ -111,12 +138,7 @@ class State:
                     self.optimiser.state[parameter][moment] = _like(found[name], parameter)
 
 
-def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the averaged weights in a checkpoint, the Gaussian denoiser (which is not trained) with them."""
-    return _part(tensors, "model.") | _part(tensors, "ema.")
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

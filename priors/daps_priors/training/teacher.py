@@ -11,6 +11,8 @@ an ensemble.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,6 @@ from daps_kit.errors import UserError
 from daps_kit.settings import Shape
 from daps_priors.trained import weights
 from daps_priors.trained.network import Denoiser, channels_last
-from daps_priors.trained.prior import weights_file
-
-from .settings import TrainDenoiser
 
 __all__ = ["Teacher"]
 
@@ -37,22 +36,19 @@ class Teacher:
         self._model, self._mirror = channels_last(model).requires_grad_(False), mirror
 
     @classmethod
-    def of(cls, settings: TrainDenoiser, shape: Shape) -> Teacher | None:
-        """Return the teacher of a recipe, if there is one.
+    def load(cls, path: Path, shape: Shape, *, mirror: bool, device: str = "cpu") -> Teacher:
+        """Return the teacher in a file of weights, for images of shape (C, H, W).
 
         Raises:
-            UserError: its file cannot be used, or is of images of another shape (C, H, W).
+            UserError: the file cannot be used, or is of images of another shape.
         """
-        if settings.teacher is None:
-            return None
-        path = weights_file(settings.teacher)
         model = weights.load(path)[0]
         if model.shape != tuple(shape):
             raise UserError(
                 f"the teacher {path} knows images of shape {list(model.shape)} (channels, height, width), but those of "
                 f"the training have {list(shape)}"
             )
-        return cls(model.to(settings.device), settings.augment.flip)
+        return cls(model.to(device), mirror)
 
     @torch.no_grad()
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:

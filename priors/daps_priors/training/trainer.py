@@ -1,57 +1,88 @@
-"""Training of a denoiser from a recipe: start or resume, report, checkpoint, and the finished weights."""
+"""Training of a denoiser: start or resume, measure, and the finished weights."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import math
-import os
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.multiprocessing import get_context
 
 from daps_kit.calibration import calibrate
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.settings import Shape
 from daps_kit.trainer import Trainer, TrainingProgress
-from daps_priors.trained import tensor_file, weights
-from daps_priors.trained.network import Denoiser
+from daps_kit.training import Pace, TrainingFolder, train
+from daps_priors.trained import network, weights
+from daps_priors.trained.network import Denoiser, channels_last
 from daps_priors.trained.prior import weights_file
 
-from .augment import centre
-from .dataset import load_images, split
+from .augment import Augmentation, centre
+from .batches import Batches, NoiseLevels
+from .dataset import ImageSet
 from .grow import grow
-from .meeting import Gone, Leader
-from .settings import TrainDenoiser
-from .state import State, averaged, blank, network_arguments
-from .step import Shared, share, train_step, work
+from .objective import DenoisingError, Objective
+from .state import Optimisation, State
+from .step import Mean, NetworkLearner
 from .teacher import Teacher
 from .validation import measure, pictures
+from .workers import workers
 
 FORMAT = 2
 FIT_IMAGES = 4096
-MAX_BAD_STEPS = 20
+OUTER = ("unet.stem.", "unet.out.", "unet.maps.", "unet.embed.")
+"""Parameters of the first and last layers of `Denoiser`, and of those that are told sigma and the place."""
+
+Weights = Path | Literal["embedded"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class DenoiserTrainer(Trainer):
-    """Trains a denoiser as a recipe says.
+    """Trains a `Denoiser` on images.
 
     The output folder gets `checkpoint.safetensors` (and the one before it), `log.jsonl` with one line an epoch,
     `samples-*.png` with denoised held-out images and samples of the prior, and at the end `weights.safetensors`.
+
+    Attributes:
+        output: the folder.
+        images: to train on, and held out; of `frame` and margins.
+        frame: side of the images of the prior, pixels.
+        network: arguments of `Denoiser` but its shape and range of sigma.
+        levels, changes, optimisation: how examples are drawn, and the weights moved.
+        start, teacher: finished weights to start from and to learn from, if any.
+        workers: processes that share a step.
+        device: where to compute; with several workers the CPU.
+        bfloat16: whether products are computed in bfloat16.
+        seed: of all that is drawn.
+        epoch: images between two reports; None for once over the training images.
+        checkpoint_seconds: seconds between two checkpoints.
+        card, settings: written into the file of weights.
     """
 
-    def __init__(self, settings: TrainDenoiser) -> None:
-        self.settings = settings
-        self.checkpoint = settings.output / "checkpoint.safetensors"
-        self.weights = settings.output / "weights.safetensors"
-        self.log = settings.output / "log.jsonl"
+    output: Path
+    images: ImageSet
+    frame: int
+    network: Mapping[str, Any]
+    levels: NoiseLevels
+    changes: Augmentation
+    optimisation: Optimisation
+    start: Weights | None
+    teacher: Weights | None
+    workers: int
+    device: str
+    bfloat16: bool
+    seed: int
+    epoch: int | None
+    checkpoint_seconds: float
+    card: Mapping[str, str]
+    settings: Mapping[str, Any]
 
     def run(self, progress: Callable[[TrainingProgress], None] | None = None) -> Path:
         """Train to the end, from the checkpoint in the output folder if there is one; return the file of weights.
@@ -60,262 +91,120 @@ class DenoiserTrainer(Trainer):
             UserError: images, checkpoint or output folder cannot be used, a worker process died, or the loss diverged.
                 The last checkpoint stays as it is.
         """
-        settings = self.settings
-        train, held_out = self._images()
-        validation = centre(held_out, settings.frame)
-        state = self._resume(train) or self._start(train)
-        self._trim_log(state.step * settings.batch_size)
-        with _single_thread(settings.workers > 1), self._workers(state, train) as (shared, meeting):
-            self._train(state, shared, meeting, validation, progress or (lambda _: None))
-        return self._export(state.ema, validation, state.step * settings.batch_size)
-
-    def export(self, path: Path | None = None) -> Path:
-        """Write the weights of the last checkpoint of a run that is going on or was stopped; return the file.
-
-        Raises:
-            UserError: there is no checkpoint that fits the recipe.
-        """
-        train, held_out = self._images()
-        if not self.checkpoint.exists():
-            raise UserError(f"no checkpoint at {self.checkpoint}: train first")
-        tensors, found = self._read(self.checkpoint, train)
-        model = blank(tuple(found["shape"]), self.settings, len(tensors["model.gauss.variances"]))
-        model.load_state_dict(averaged(tensors))
-        return self._export(model, centre(held_out, self.settings.frame), found["images_seen"], path)
-
-    def _images(self) -> tuple[Tensor, Tensor]:
-        settings = self.settings
-        images = torch.from_numpy(load_images(settings.images, settings.frame + 2 * settings.margin))
-        train, held_out = split(len(images), settings.validation, settings.seed)
-        return images[torch.from_numpy(train)], images[torch.from_numpy(held_out)]
-
-    def _start(self, images: Tensor) -> State:
-        settings = self.settings
-        shape = (images.shape[3], settings.frame, settings.frame)
-        frames = centre(images[:: math.ceil(len(images) / FIT_IMAGES)], settings.frame)
-        if settings.augment.flip:
-            frames = torch.cat((frames, frames.flip(-1)))
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(settings.seed)
-            model = Denoiser(shape, **network_arguments(settings))
-        if settings.start is None:
-            model.gauss = type(model.gauss).fit(frames, settings.network.components)
-        else:
-            _grow(settings.start, model)
-        return State(model, settings)
-
-    def _resume(self, images: Tensor) -> State | None:
-        """Return the state of the last whole checkpoint; a damaged one is put aside if the one before is whole."""
-        older = tensor_file.previous(self.checkpoint)
-        if not self.checkpoint.exists():
-            return self._restore(older, images) if older.exists() else None
-        try:
-            return self._restore(self.checkpoint, images)
-        except tensor_file.DamagedFile:
-            if not older.exists():
-                raise
-            state = self._restore(older, images)
-            self.checkpoint.replace(self.checkpoint.with_name(f"{self.checkpoint.name}.damaged"))
-            return state
-
-    def _restore(self, path: Path, images: Tensor) -> State:
-        tensors, found = self._read(path, images)
-        model = blank(tuple(found["shape"]), self.settings, len(tensors["model.gauss.variances"]))
-        state = State(model, self.settings)
-        state.restore(tensors, found["step"])
-        return state
-
-    def _read(self, path: Path, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and description of a checkpoint that belongs to this recipe."""
-        tensors, found = tensor_file.read(path)
-        if found.get("format") != FORMAT:
-            raise UserError(
-                f"{path} has format {found.get('format')}; this version of daps-kit reads {FORMAT}"
-            )
-        for what, ours in self._identity(images).items():
-            if found.get(what) != ours:
-                raise UserError(
-                    f"{path} belongs to a run with other {what} ({found.get(what)}, now {ours}): change it back in the "
-                    "recipe, or choose another output folder"
-                )
-        return tensors, found
-
-    def _identity(self, images: Tensor) -> dict[str, Any]:
-        """Return what may not change between a run and its continuation."""
-        settings = self.settings
-        return {
-            "shape": [images.shape[3], settings.frame, settings.frame],
-            "network": settings.network.model_dump(mode="json"),
-            "batch_size": settings.batch_size,
+        optimisation = self.optimisation
+        images, held_out = self.images.load()
+        validation = centre(held_out, self.frame)
+        shape = (images.shape[3], self.frame, self.frame)
+        identity = {
+            "shape": list(shape),
+            "network": dict(self.network),
+            "batch_size": optimisation.batch_size,
             "images": f"{len(images)} images, crc {zlib.crc32(images.numpy().tobytes()):08x}",
         }
-
-    @contextmanager
-    def _workers(self, state: State, images: Tensor) -> Iterator[tuple[Shared, Leader | None]]:
-        """Run the other worker processes beside this one."""
-        settings = self.settings
-        shared = Shared.create(images, sum(p.numel() for p in state.parameters), settings.workers)
-        if settings.workers == 1:
-            yield shared, None
-            return
-        context = get_context("spawn")
-        start = {k: share(v.detach().clone()) for k, v in state.tensors().items()}
-        pipes, workers = [], []
-        for rank in range(1, settings.workers):
-            ours, theirs = context.Pipe()
-            arguments = (settings, shared, start, state.step, rank, theirs)
-            worker = context.Process(target=work, args=arguments, daemon=True)
-            worker.start()
-            theirs.close()
-            pipes.append(ours)
-            workers.append(worker)
-        try:
-            yield shared, Leader(pipes)
-        except Gone:
-            for worker in workers:
-                worker.join(1)
-            codes = ", ".join(str(worker.exitcode) for worker in workers if worker.exitcode)
-            raise UserError(
-                f"a worker process ended early (exit code {codes}; -9: killed, often for want of memory); run the same "
-                f"command again to go on from {self.checkpoint}"
-            ) from None
-        finally:
-            for worker in workers:
-                worker.kill()
-                worker.join()
-            for pipe in pipes:
-                pipe.close()
-
-    def _train(
-        self,
-        state: State,
-        shared: Shared,
-        meeting: Leader | None,
-        validation: Tensor,
-        progress: Callable[[TrainingProgress], None],
-    ) -> None:
-        settings = self.settings
-        epoch = settings.epoch or len(shared.images)
-        stride = math.ceil(len(shared.images) / len(validation))
-        trained = centre(shared.images[::stride], settings.frame)
-        teacher = Teacher.of(settings, state.model.shape)
-        first, begun = state.step, time.monotonic()
-        saved = told = begun
-        losses: list[float] = []
-        while state.step < settings.steps:
-            before = state.step * settings.batch_size
-            losses.append(train_step(state, shared, 0, settings, meeting, teacher))
-            state.average()
-            if len(losses) >= MAX_BAD_STEPS and not any(map(math.isfinite, losses[-MAX_BAD_STEPS:])):
-                raise UserError(
-                    f"the loss was not a finite number {MAX_BAD_STEPS} times in a row: use a smaller learning_rate; "
-                    f"{self.checkpoint} is as it was"
-                )
-            now, done = time.monotonic(), state.step == settings.steps
-            seen = state.step * settings.batch_size
-            ended = done or seen // epoch > before // epoch
-            if ended or now - told > 1:
-                told = now
-                found = measure(state.ema, validation, trained) if ended else None
-                rate = (state.step - first) * settings.batch_size / (now - begun)
-                finite = [loss for loss in losses if math.isfinite(loss)]
-                report = TrainingProgress(
-                    images=seen,
-                    of=settings.images_seen,
-                    loss=sum(finite) / max(1, len(finite)),
-                    images_per_second=rate,
-                    learning_rate=float(state.optimiser.param_groups[0]["lr"]),
-                    measured=found,
-                )
-                if ended:
-                    self._record(report, state, validation)
-                    losses = []
-                progress(report)
-            if done or now - saved > settings.checkpoint_seconds:
-                self._save(state, shared.images)
-                saved = time.monotonic()
-
-    def _save(self, state: State, images: Tensor) -> None:
-        description = self._identity(images) | {
-            "format": FORMAT,
-            "step": state.step,
-            "images_seen": state.step * self.settings.batch_size,
-            "settings": self.settings.model_dump(mode="json", exclude={"images", "output"}),
-        }
-        tensor_file.write(self.checkpoint, state.tensors(), description, keep_previous=True)
-
-    def _record(self, report: TrainingProgress, state: State, validation: Tensor) -> None:
-        write_atomic(
-            self.settings.output / f"samples-{report.images:09d}.png", pictures(state.ema, validation)
+        folder = TrainingFolder(self.output, FORMAT, identity)
+        if found := folder.resume():
+            tensors, step = found
+            blank = self._blank(shape, len(tensors["model.gauss.variances"]))
+            state = blank()
+            state.restore(tensors, step)
+        else:
+            model = self._first(images, shape)
+            blank = self._blank(shape, len(model.gauss.variances))
+            state = State(channels_last(model.to(self.device)), optimisation, OUTER)
+        teacher = None
+        if self.teacher is not None:
+            path = weights_file(self.teacher)
+            teacher = Teacher.load(path, shape, mirror=self.changes.flip, device=self.device)
+        batches = Batches(
+            images, self.frame, self.changes, self.levels, optimisation.batch_size, self.workers, self.seed
         )
-        line = {k: v for k, v in vars(report).items() if k != "measured"} | (report.measured or {})
+        objective = DenoisingError(batches, teacher, self.device, self.bfloat16)
+        pace = Pace(
+            optimisation.images_seen,
+            optimisation.batch_size,
+            self.epoch or len(images),
+            self.checkpoint_seconds,
+        )
+        seen = images[:: math.ceil(len(images) / len(validation))]
+        with workers(self.workers, state, blank, objective) as mean:
+            learner = DenoiserLearner(state, objective, mean, validation, centre(seen, self.frame))
+            train(learner, folder, pace, progress or (lambda _: None))
+        self._write(folder.weights, state, blank().model, validation)
+        return folder.weights
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of `Denoiser` but its shape."""
+        return {**self.network, "sigma_range": (self.levels.minimum, self.levels.maximum)}
+
+    def _blank(self, shape: Shape, components: int) -> Callable[[], State[Denoiser]]:
+        """Return what makes a state to be restored; a Gaussian of few images has fewer components than asked for."""
+        arguments = self._arguments() | {"components": components}
+        return partial(_blank, shape, arguments, self.optimisation, self.device)
+
+    def _first(self, images: Tensor, shape: Shape) -> Denoiser:
+        """Return a denoiser at the start."""
+        frames = centre(images[:: math.ceil(len(images) / FIT_IMAGES)], self.frame)
+        if self.changes.flip:
+            frames = torch.cat((frames, frames.flip(-1)))
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(self.seed)
+            model = Denoiser(shape, **self._arguments())
+        if self.start is None:
+            model.gauss = type(model.gauss).fit(frames, self.network["components"])
+            return model
+        path = weights_file(self.start)
         try:
-            with self.log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                os.fsync(log.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.log}: {error.strerror or error}; the checkpoint is as it was"
-            ) from error
+            grow(weights.load(path)[0], model)
+        except ValueError as error:
+            raise UserError(f"training cannot start from {path}: {error}") from None
+        return model
 
-    def _trim_log(self, seen: int) -> None:
-        """Drop the lines of epochs that will be trained again."""
-        if self.log.exists():
-            lines = [
-                line for line in self.log.read_text(encoding="utf-8").splitlines() if _images_of(line) <= seen
-            ]
-            write_atomic(self.log, "".join(f"{line}\n" for line in lines).encode())
-
-    def _export(self, model: Denoiser, validation: Tensor, seen: int, path: Path | None = None) -> Path:
-        settings = self.settings
-        path = path or self.weights
-        stored = blank(model.shape, settings, len(model.gauss.variances))
-        stored.load_state_dict({k: v.float() for k, v in weights.half(model).items()})
+    def _write(self, path: Path, state: State[Denoiser], stored: Denoiser, validation: Tensor) -> None:
+        """Write the averaged weights, with the errors that they have as they are stored."""
+        stored.load_state_dict({k: v.float() for k, v in weights.half(state.ema).items()})
         description = {
-            "card": settings.card.model_dump(mode="json"),
+            "card": dict(self.card),
             "training": {
-                "images_seen": seen,
-                "settings": settings.model_dump(
-                    mode="json", exclude={"images", "output", "card", "start", "teacher"}
-                ),
-                "start": _name(settings.start),
-                "teacher": _name(settings.teacher),
+                "images_seen": state.step * self.optimisation.batch_size,
+                "settings": dict(self.settings),
+                "start": _name(self.start),
+                "teacher": _name(self.teacher),
                 "torch": torch.__version__,
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        calibration = calibrate(stored, validation.to(settings.device))
-        weights.save(path, model, settings.network.model_dump(mode="json"), calibration, description)
-        return path
+        calibration = calibrate(stored, validation.to(self.device))
+        weights.save(path, stored, dict(self.network), calibration, description)
 
 
-def _grow(start: Path | Literal["embedded"], model: Denoiser) -> None:
-    path = weights_file(start)
-    try:
-        grow(weights.load(path)[0], model)
-    except ValueError as error:
-        raise UserError(f"training cannot start from {path}: {error}") from None
+class DenoiserLearner(NetworkLearner[Denoiser]):
+    """A denoiser in training, with the images that it is measured on: held out, and trained on, [N, C, H, W]."""
+
+    def __init__(
+        self, state: State[Denoiser], objective: Objective, mean: Mean, validation: Tensor, trained: Tensor
+    ) -> None:
+        super().__init__(state, objective, mean)
+        self.validation, self.trained = validation, trained
+
+    def measure(self) -> dict[str, dict[str, float]]:
+        """Return squared errors by noise level (see `validation.measure`)."""
+        return measure(self.state.ema, self.validation, self.trained)
+
+    def record(self, report: TrainingProgress, folder: TrainingFolder) -> None:
+        """Keep pictures and a line of the log."""
+        write_atomic(
+            folder.path / f"samples-{report.images:09d}.png", pictures(self.state.ema, self.validation)
+        )
+        folder.record({k: v for k, v in vars(report).items() if k != "measured"} | (report.measured or {}))
 
 
-def _name(weights: Path | Literal["embedded"] | None) -> str | None:
+def _blank(
+    shape: Shape, arguments: Mapping[str, Any], optimisation: Optimisation, device: str
+) -> State[Denoiser]:
+    """Return a state to be restored."""
+    model = network.blank(shape, **arguments).to(device)
+    return State(channels_last(model), optimisation, OUTER)
+
+
+def _name(weights: Weights | None) -> str | None:
     return weights.name if isinstance(weights, Path) else weights
-
-
-def _images_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["images"])
-    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed while it wrote
-        return math.inf
-
-
-@contextmanager
-def _single_thread(wanted: bool) -> Iterator[None]:
-    """Compute with one thread, since every worker has its own; the number of threads before is restored."""
-    threads = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,0 +1,148 @@
+"""Tensors and what is known of them in one .safetensors file, which is whole whenever the program is killed.
+
+What is known is a JSON object in the file's metadata, under `daps-kit`. It comes from a file, so it is checked as a
+whole by a `Description` before any of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from daps_kit.errors import UserError
+from daps_kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DamagedFile", "Description", "previous", "read", "read_plain", "write", "write_plain"]
+
+KEY = "daps-kit"
+"""Where the description is."""
+OLD_KEY = "daps_kit"
+"""Where calibrations of earlier versions have it."""
+
+
+class DamagedFile(UserError):
+    """The file is not whole, or not one of ours."""
+
+
+class Description(BaseModel):
+    """What a file says of its tensors: of one kind, in one format, with whatever else a subclass asks for.
+
+    Attributes:
+        WHAT: such a file holds, for error messages.
+        KIND: the value of `kind`; None where files of this kind do not say it.
+        FORMAT: the value of `format`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    WHAT: ClassVar[str]
+    KIND: ClassVar[str | None] = None
+    FORMAT: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], path: Path) -> Self:
+        """Return the description that was found in a file.
+
+        Raises:
+            DamagedFile: it is of another kind or format, or something in it is missing or impossible.
+        """
+        if cls.KIND is not None and found.get("kind") != cls.KIND:
+            raise DamagedFile(f"{path} holds a {found.get('kind', 'thing of unknown kind')}, not {cls.WHAT}")
+        if found.get("format") != cls.FORMAT:
+            raise DamagedFile(
+                f"{path} has format {found.get('format')}; this version of daps-kit reads {cls.FORMAT}"
+            )
+        try:
+            return cls.model_validate(dict(found))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise DamagedFile(
+                f"{path} is damaged: what it says of {cls.WHAT} does not hold ({where}: {first['msg']})"
+            ) from error
+
+
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+    *,
+    keep_previous: bool = False,
+) -> None:
+    """Write tensors with a JSON description. With `keep_previous` the file before stays as `NAME.previous`.
+
+    Raises:
+        UserError: the disk refuses (full, read-only); what was at `path` before is untouched.
+    """
+    metadata = {KEY: json.dumps(description)}
+    if not (keep_previous and path.exists()):
+        write_plain(path, tensors, metadata)
+        return
+    # The new file is whole on the disk before the old one is moved: at every moment one of the two can be read.
+    new = path.with_name(f"{path.name}.new")
+    write_plain(new, tensors, metadata)
+    path.replace(previous(path))
+    new.replace(path)
+
+
+def write_plain(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors, wherever they are and even if they share memory, with metadata of any kind.
+
+    Raises:
+        UserError: see `write`.
+    """
+    storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if len(storages) < len(tensors):
+        plain = {name: tensor.clone() for name, tensor in plain.items()}
+    write_atomic(path, save(plain, dict(metadata) if metadata else None))
+
+
+def previous(path: Path) -> Path:
+    """Return where `write` keeps the file before the last."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and description of a file that `write` made; `Description.of` checks the latter.
+
+    Raises:
+        UserError: there is no such file.
+        DamagedFile: it is damaged, or was written by something else.
+    """
+    tensors, metadata = read_plain(path)
+    try:
+        description = json.loads(metadata[KEY] if KEY in metadata else metadata[OLD_KEY])
+    except (KeyError, ValueError, RecursionError):
+        description = None
+    if not isinstance(description, dict):
+        raise DamagedFile(f"{path} was not written by daps-kit: no description `{KEY}` in its metadata")
+    return tensors, description
+
+
+def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of any .safetensors file on the CPU, and its metadata.
+
+    Raises:
+        UserError: there is no such file.
+        DamagedFile: it is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DamagedFile(f"{path} is not a whole .safetensors file: {reason}") from error
