@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from daps_kit.contracts import Kernel, Operator, Prior, Sampler
+    from daps_kit.contracts import Kernel, Noise, Operator, Prior, Sampler
 
 __all__ = ["build", "sample"]
 
@@ -46,6 +46,8 @@ def build(
     device: torch.device | str = "cpu",
 ) -> Prior: ...
 @overload
+def build(kind: Literal["noise"], section: Section) -> Noise: ...
+@overload
 def build(kind: Literal["kernel"], section: Section) -> Kernel: ...
 @overload
 def build(kind: Literal["sampler"], section: Section) -> Sampler: ...
@@ -60,7 +62,7 @@ def build(
     """Build a component.
 
     Args:
-        kind: "operator", "prior", "kernel" or "sampler".
+        kind: "operator", "noise", "prior", "kernel" or "sampler".
         section: its section as in a recipe, `{"use": name, ...}` (paths start from the working folder), or settings.
         shape: (C, H, W) of the images; operators need it, priors may.
         seed: of what is random in an operator, such as its mask.

@@ -60,15 +60,18 @@ class Operator(ABC):
         shape: (C, H, W) of the images it takes.
         noise: the noise model of its measurements.
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
+        black: value of a measurement that means no light, which some noise depends on: -1, as in images, unless an
+            operator says another.
         many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
     """
 
     many_modes: bool = False
+    black: float = -1.0
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
         self.shape = shape
-        self.noise = noise
+        self.noise = noise.with_black(self.black)
         self.observed: Tensor | None = None
 
     @abstractmethod
@@ -120,10 +123,16 @@ class Operator(ABC):
         return self.project(self.noise.log_density(self.forward(x), y)).flatten(1).sum(1)
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the root mean square residual in standard deviations of the noise, [B]; about 1 for the true image."""
-        misfit = self.noise.misfit(self.forward(x), y)
-        count = self.project(torch.ones_like(misfit)).flatten(1).sum(1)
-        return (self.project(misfit).flatten(1).sum(1) / (count * self.noise.dispersion)).sqrt()
+        """Return the root mean square residual in standard deviations of the noise, [B]; about 1 for the true image.
+
+        For noise that is not Gaussian it is the root of the misfit in units of the misfit that is to be expected.
+        """
+        clean = self.forward(x)
+        expected, misfit = (
+            self.project(t).flatten(1).sum(1)
+            for t in (self.noise.expected_misfit(clean), self.noise.misfit(clean, y))
+        )
+        return (misfit.clamp_min(0) / expected.clamp_min(torch.finfo(expected.dtype).tiny)).sqrt()
 
     def state(self) -> dict[str, Tensor]:
         """Return what was drawn or read when the operator was built (masks, kernels), to be saved with a run."""
@@ -392,6 +401,10 @@ class Target(ABC):
     @abstractmethod
     def has_density(self) -> bool:
         """Whether `log_density` is known; where it is not, only the gradient is."""
+
+    def likelihood_curvature(self, clean: Tensor) -> float | Tensor:
+        """Return the second derivative of -log p(y | x0) by the clean measurement there, or a bound on it."""
+        return self.operator.noise.curvature(clean, self.y) / self.likelihood_variance
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:

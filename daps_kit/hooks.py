@@ -11,6 +11,7 @@ import pluggy
 
 from daps_kit.settings import (
     KernelSettings,
+    NoiseSettings,
     OperatorSettings,
     PriorSettings,
     SamplerSettings,
@@ -30,6 +31,11 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 @hookspec
 def daps_operators() -> Iterable[type[OperatorSettings]]:  # type: ignore[empty-body]
     """Return settings classes of forward models."""
+
+
+@hookspec
+def daps_noises() -> Iterable[type[NoiseSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of noise models."""
 
 
 @hookspec

@@ -44,7 +44,6 @@ __all__ = [
     "Kind",
     "NoiseSettings",
     "OperatorSettings",
-    "PoissonNoiseSettings",
     "PriorSettings",
     "RecipeText",
     "SamplerSettings",
@@ -54,7 +53,7 @@ __all__ = [
     "resolve_path",
 ]
 
-Kind = Literal["operator", "prior", "kernel", "sampler", "trainer"]
+Kind = Literal["operator", "noise", "prior", "kernel", "sampler", "trainer"]
 Shape = tuple[int, int, int]
 
 IntRange = Annotated[tuple[int, int], Strict(False)]
@@ -124,10 +123,20 @@ class ComponentSettings(Settings):
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
 
-class GaussianNoiseSettings(Settings):
+class NoiseSettings(ComponentSettings):
+    """Base of the settings of noise models."""
+
+    kind = "noise"
+
+    @abstractmethod
+    def build(self) -> Noise:
+        """Return the noise model."""
+
+
+class GaussianNoiseSettings(NoiseSettings):
     """White Gaussian noise."""
 
-    use: Literal["gaussian"] = "gaussian"
+    name = "gaussian"
     sigma: float = Field(
         default=0.05, gt=0, description="standard deviation, in the units of the measurement"
     )
@@ -137,23 +146,6 @@ class GaussianNoiseSettings(Settings):
         from daps_kit.noise import GaussianNoise
 
         return GaussianNoise(self.sigma)
-
-
-class PoissonNoiseSettings(Settings):
-    """Photon (shot) noise."""
-
-    use: Literal["poisson"] = "poisson"
-    peak: float = Field(255.0, gt=0, description="expected photon count at white (the value 1)")
-    black: float = Field(-1.0, lt=1, description="value that means no light: -1 for images, 0 for magnitudes")
-
-    def build(self) -> Noise:
-        """Return the noise model."""
-        from daps_kit.noise import PoissonNoise
-
-        return PoissonNoise(self.peak, self.black)
-
-
-NoiseSettings = Annotated[GaussianNoiseSettings | PoissonNoiseSettings, Field(discriminator="use")]
 
 
 class OperatorSettings(ComponentSettings):
@@ -239,6 +231,7 @@ class TrainerSettings(ComponentSettings):
 
 KINDS: dict[Kind, type[ComponentSettings]] = {
     "operator": OperatorSettings,
+    "noise": NoiseSettings,
     "prior": PriorSettings,
     "kernel": KernelSettings,
     "sampler": SamplerSettings,

@@ -16,6 +16,7 @@ from click import Context
 from daps_kit.command.main import main
 from daps_kit.recipe import load_recipe
 from daps_kit.registry import default_registry
+from daps_kit.settings import GaussianNoiseSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -169,7 +170,7 @@ def test_the_tutorials_commands_exist():
 
 def test_the_tutorials_recipe_is_valid(demosaic):
     (recipe,) = load_recipe(PLUGIN / "demosaic.yaml")
-    assert recipe.operator == demosaic.Demosaic(noise={"use": "gaussian", "sigma": 0.05})
+    assert recipe.operator == demosaic.Demosaic(noise=GaussianNoiseSettings(sigma=0.05))
 
 
 @pytest.mark.parametrize("check", ["dot_test", "solve_normal", "same_seed_same_operator", "noise_moments"])

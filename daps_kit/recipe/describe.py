@@ -184,7 +184,9 @@ def snippet(component: Component, registry: Registry) -> str:
 
 
 def _placed(kind: Kind, section: dict[str, Any]) -> dict[str, Any]:
-    """Return a section under the keys where a recipe has it: a kernel lies in the sampler."""
+    """Return a section under the keys where a recipe has it: a kernel lies in the sampler, noise in the operator."""
+    if kind == "noise":
+        return {"operator": {"use": "...", kind: section}}
     return {"sampler": {kind: section}} if kind == "kernel" else {kind: section}
 
 

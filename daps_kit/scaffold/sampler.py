@@ -53,7 +53,6 @@ from torch import Tensor
 
 from daps_kit.contracts import (
     Covariance,
-    GaussianNoise,
     KernelInfo,
     LinearOperator,
     Operator,
@@ -104,7 +103,7 @@ class $Class(Sampler):
         Raises:
             UserError: the operator is not linear, its noise is not Gaussian, or the prior is latent.
         """
-        if not isinstance(operator, LinearOperator) or not isinstance(operator.noise, GaussianNoise):
+        if not isinstance(operator, LinearOperator) or not operator.noise.gaussian:
             raise UserError("sampler $name needs a linear operator and Gaussian noise")
         if prior.latent:
             raise UserError("sampler $name works on pixels: a decoder is not linear")
@@ -134,16 +133,16 @@ class $Class(Sampler):
     ) -> Tensor:
         """Return a sample of p(x0 | x_t, y), [B, C, H, W]."""
         covariance = prior.denoising_covariance(sigma) or _Isotropic(sigma)
-        v = operator.noise.dispersion
+        precision = operator.noise.curvature(y, y) / operator.noise.dispersion
 
         def normal(u: Tensor) -> Tensor:
-            image = operator.adjoint(operator.forward(covariance.scale(u)))
-            return u + covariance.scale(image) / v
+            image = operator.adjoint(precision * operator.forward(covariance.scale(u)))
+            return u + covariance.scale(image)
 
         w = streams.normal(mean.shape[1:], mean.dtype)
-        e = operator.project(v**0.5 * streams.normal(y.shape[1:], y.dtype))
+        e = operator.project(precision**-0.5 * streams.normal(y.shape[1:], y.dtype))
         residual = y - operator.forward(mean + covariance.scale(w)) - e
-        u, _ = conjugate_gradients(normal, covariance.scale(operator.adjoint(residual)) / v)
+        u, _ = conjugate_gradients(normal, covariance.scale(operator.adjoint(precision * residual)))
         return mean + covariance.scale(w + u)
 ''',
     "tests/test_$name.py": """\

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, Shape
+from daps_kit.contracts import LinearOperator, Operator, Shape
 
 from .base import (
     Case,
@@ -309,7 +309,7 @@ def noise_moments(case: OperatorCase) -> None:
 def residual(case: OperatorCase) -> None:
     """The residual of the true image is one noise standard deviation (Gaussian noise; z-test)."""
     operator, count = case.operator, 64
-    if not isinstance(operator.noise, GaussianNoise):
+    if not operator.noise.gaussian:
         raise NotApplicable("the noise is not Gaussian")
     x = case.images(1).expand(count, *case.shape)
     y = operator.measure(x, streams(*range(count)))

@@ -16,7 +16,9 @@ from daps_kit.hooks import hookimpl
 from daps_kit.settings import (
     DrawnOperatorSettings,
     FloatRange,
+    GaussianNoiseSettings,
     IntRange,
+    NoiseSettings,
     OperatorSettings,
     Shape,
     TrainerSettings,
@@ -24,6 +26,7 @@ from daps_kit.settings import (
 )
 from daps_kit.sources import Source
 
+from .noises import Poisson
 from .nonlinear_blur.settings import TrainBlur
 from .nonlinear_blur.sources import PUBLISHED
 
@@ -244,6 +247,12 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
         PhaseRetrieval,
         NonlinearBlur,
     ]
+
+
+@hookimpl
+def daps_noises() -> Iterable[type[NoiseSettings]]:
+    """Return the settings of the noise models that ship."""
+    return [GaussianNoiseSettings, Poisson]
 
 
 @hookimpl

@@ -41,6 +41,7 @@ class PhaseRetrieval(Operator):
     """
 
     many_modes = True
+    black = 0.0
 
     def __init__(self, shape: Shape, noise: Noise, oversample: float = 2.0) -> None:
         super().__init__(shape, noise)

@@ -115,7 +115,7 @@ _TAU = Field(
 
 
 class Auto(KernelSettings):
-    """The kernel that suits the problem: exact, else rto, or hmc for noise that is neither Gaussian nor Poisson."""
+    """The kernel that suits the problem: exact for a linear operator with Gaussian noise, else rto."""
 
     name = "auto"
     tau: float | None = _TAU

@@ -1,29 +1,26 @@
-"""The kernel that suits the problem: exact draws where there are any, randomise-then-optimise or HMC elsewhere."""
+"""The kernel that suits the problem: exact draws where there are any, randomise-then-optimise elsewhere."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from daps_kit.contracts import (
-    GaussianNoise,
     Kernel,
     KernelInfo,
     LinearOperator,
     Operator,
-    PoissonNoise,
     RandomStreams,
     Target,
 )
 
 from . import exact
-from .hmc import HMC
 from .rto import RandomiseThenOptimise
 
 __all__ = ["Auto"]
 
 
 class Auto(Kernel):
-    """Takes `exact` for a linear operator with Gaussian noise, else `rto`, or `hmc` where the noise is of another kind.
+    """Takes `exact` for a linear operator with Gaussian noise, else `rto`.
 
     Args:
         tau: standard deviation of the likelihood; None is the noise model's own.
@@ -33,7 +30,7 @@ class Auto(Kernel):
 
     def __init__(self, *, tau: float | None = None) -> None:
         self.tau = tau
-        self._exact, self._hmc = exact.Exact(tau=tau), HMC(tau=tau)
+        self._exact = exact.Exact(tau=tau)
         self._rto = RandomiseThenOptimise(tau=tau)
         self._rto_convex = RandomiseThenOptimise(4, 50, tau=tau)
 
@@ -41,11 +38,9 @@ class Auto(Kernel):
         """Return the kernel for an operator, and why, in words."""
         if exact.applies(operator):
             return self._exact, "exact draws (the operator is linear, its noise Gaussian)"
-        if isinstance(operator.noise, GaussianNoise | PoissonNoise):
-            if isinstance(operator, LinearOperator):
-                return self._rto_convex, "randomise-then-optimise (the noise is not Gaussian)"
-            return self._rto, "randomise-then-optimise (the operator is not linear)"
-        return self._hmc, "Hamiltonian Monte Carlo (the noise is neither Gaussian nor Poisson)"
+        if isinstance(operator, LinearOperator):
+            return self._rto_convex, "randomise-then-optimise (the noise is not Gaussian)"
+        return self._rto, "randomise-then-optimise (the operator is not linear)"
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> object:
         """Return the state of the kernel that suits the target."""

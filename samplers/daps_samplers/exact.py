@@ -12,6 +12,9 @@ precision, that is in posterior standard deviations,
 
     |dx|^2 = (|r|^2 - v r^T S^{-1} r) / v <= |r|^2 / v.
 
+Where each element of y has a standard deviation of its own, y and A are scaled by the root of its weight first (see
+`daps_kit.noise`), so that one v is that of all.
+
 Sources: Journel and Huijbregts, "Mining Geostatistics" (1978), for conditioning a draw by its misfit; Orieux, Feron and
 Giovannelli, "Sampling high-dimensional Gaussian distributions for general linear inverse problems", IEEE Signal
 Processing Letters 19 (2012), for conjugate gradients that stop early.
@@ -26,7 +29,6 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import (
-    GaussianNoise,
     Kernel,
     KernelInfo,
     KernelState,
@@ -43,7 +45,7 @@ __all__ = ["Exact", "applies"]
 
 def applies(operator: Operator) -> bool:
     """Whether p(x0 | x_t, y) is a Gaussian for this operator: linear, with Gaussian noise."""
-    return isinstance(operator, LinearOperator) and isinstance(operator.noise, GaussianNoise)
+    return isinstance(operator, LinearOperator) and operator.noise.gaussian
 
 
 POOR = 0.3
@@ -92,26 +94,29 @@ class Exact(Kernel):
         operator, covariance, v = target.operator, target.covariance, target.likelihood_variance
         assert isinstance(operator, LinearOperator)
         centre = target.centre
+        weight = operator.noise.curvature(target.y, target.y)
+        root = weight**0.5
         x = centre + covariance.scale(streams.normal(centre.shape[1:], centre.dtype))
-        y = target.y - sqrt(v) * streams.normal(target.y.shape[1:], target.y.dtype)
-        misfit = operator.project(y - operator.forward(x))
-        variance = covariance.isotropic
-        if variance is not None:
+        y = target.y - sqrt(v) / root * streams.normal(target.y.shape[1:], target.y.dtype)
+        misfit = operator.project(root * (y - operator.forward(x)))
+        variance, mapped = covariance.isotropic, isinstance(weight, Tensor)
+        if variance is not None and not mapped:
+            pull = operator.adjoint(misfit) / root
             # Where an operator's inverse gives up, what follows judges the draw of each sample by itself.
             with suppress(ArithmeticError):
-                change = operator.solve_normal(operator.adjoint(misfit), v / variance.to(centre))
+                change = operator.solve_normal(pull, v / weight / variance.to(centre))
                 return KernelState(x + change), KernelInfo()
 
         def apply(z: Tensor) -> Tensor:
-            image = operator.forward(covariance.multiply(operator.adjoint(z)))
-            return torch.add(operator.project(image), z, alpha=v)
+            image = operator.forward(covariance.multiply(operator.adjoint(root * z)))
+            return torch.add(operator.project(root * image), z, alpha=v)
 
         norm = inner(misfit, misfit).sqrt().clamp_min(torch.finfo(misfit.dtype).tiny)
         unit = sqrt(v * x[0].numel())
         z, residual = conjugate_gradients(
             apply,
             misfit,
-            precondition=operator.preconditioner(covariance, v),
+            precondition=None if mapped else operator.preconditioner(covariance, v),
             tolerance=(self.accuracy * unit / norm).clamp_min(ROUNDING),
             max_steps=self.cg_steps,
         )
@@ -122,4 +127,4 @@ class Exact(Kernel):
                 f"conjugate gradients stopped after {self.cg_steps} steps with draws up to "
                 f"{float(error.nan_to_num(0).max()):.2g} posterior standard deviations off; sampler.kernel.cg_steps",
             )
-        return KernelState(x + covariance.multiply(operator.adjoint(z))), KernelInfo(extra=extra)
+        return KernelState(x + covariance.multiply(operator.adjoint(root * z))), KernelInfo(extra=extra)

@@ -34,7 +34,6 @@ from daps_kit.contracts import (
 )
 from daps_kit.linalg import inner, per_sample
 
-from .curvature import likelihood_curvature
 from .dual_averaging import DualAveraging
 from .whitened import Linearised, Whitened, random_signs
 
@@ -99,7 +98,7 @@ class HMC(Kernel):
         scale = torch.ones_like(w)
         if self.step_size is None:
             here = Linearised(space, x)
-            here.weight = likelihood_curvature(target, here.clean)
+            here.weight = target.likelihood_curvature(here.clean)
             scale = diagonal_scale(here)
             probe = streams.normal(w.shape[1:], w.dtype)
             stiffness = here.stiffness(probe, scale=scale)

@@ -22,7 +22,6 @@ from torch import Tensor
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
 from daps_kit.linalg import per_sample
 
-from .curvature import likelihood_curvature
 from .step_size import StepSize
 from .whitened import Linearised, Whitened
 
@@ -74,7 +73,7 @@ class Langevin(Kernel):
             return KernelState(x)
         space = Whitened(target)
         here = Linearised(space, x)
-        here.weight = likelihood_curvature(target, here.clean)
+        here.weight = target.likelihood_curvature(here.clean)
         eta = SAFETY / here.stiffness(streams.normal(x.shape[1:], x.dtype))
         return WhitenedState(x, w=space.coordinates(x), eta=eta)
 

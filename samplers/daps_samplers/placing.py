@@ -65,6 +65,7 @@ def place(
 def variance_left(prior: Prior, operator: Operator, y: Tensor, shape: tuple[int, ...], sigma: float) -> float:
     """Return V(sigma)."""
     covariance, v = prior.denoising_covariance(sigma), operator.noise.dispersion
+    weight = operator.noise.curvature(y[:1], y[:1]) / v
     assert covariance is not None
     origin = torch.zeros((1, *shape), dtype=y.dtype, device=y.device)
     target = GaussianTarget(
@@ -72,7 +73,7 @@ def variance_left(prior: Prior, operator: Operator, y: Tensor, shape: tuple[int,
     )
     probe = covariance.scale(random_signs(1, origin))
     accuracy = ACCURACY * float(probe.square().mean().sqrt())
-    space = Linearised(Whitened(target), origin, 1 / v)
+    space = Linearised(Whitened(target), origin, weight)
     solved, _ = space.solve(probe, accuracy=accuracy, max_steps=CG_STEPS)
     # An operator with parameters for each image makes more of the one probe: their mean is taken.
     return float(inner(probe, solved).mean()) / probe.numel()

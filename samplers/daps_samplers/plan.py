@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, PoissonNoise
+from daps_kit.contracts import LinearOperator, Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ def complete(
     if high is None:
         high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
     if low is None:
-        low = min(max(noise_level(operator, y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
+        low = min(max(operator.noise.level(y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
     many = restarts is None and annealing.levels is None and operator.many_modes
     if many and total >= 4 * RESTARTS * calls:
@@ -88,15 +88,3 @@ def search_levels(sigmas: list[float]) -> int:
 def _rounds(sigmas: list[float], starts: int) -> int:
     """Return how many levels are passed in all."""
     return len(sigmas) + (starts - 1) * search_levels(sigmas)
-
-
-def noise_level(operator: Operator, y: Tensor) -> float:
-    """Return the standard deviation of the noise, in the units of the measurement; that at mean counts for Poisson."""
-    noise = operator.noise
-    if isinstance(noise, GaussianNoise):
-        return noise.sigma
-    if isinstance(noise, PoissonNoise):
-        gain = noise.peak / (1 - noise.black)
-        counts = max(float(gain * (y.nanmean() - noise.black)), 1.0)
-        return math.sqrt(counts) / gain
-    return SIGMA_MIN[0]

@@ -1,6 +1,6 @@
 r"""Randomise-then-optimise: a sample is the minimiser of a randomly perturbed objective.
 
-In whitened coordinates x = centre + C^{1/2} w, with xi ~ N(0, I) and a perturbed likelihood f (see `perturbed`),
+In whitened coordinates x = centre + C^{1/2} w, with xi ~ N(0, I) and a perturbed likelihood f (see `daps_kit.noise`),
 
     w = argmin |w - xi|^2 / 2 + f(A(centre + C^{1/2} w)),      for Gaussian noise f(a) = |a - y - eps|^2 / (2 v),
 
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
 from daps_kit.linalg import inner, per_sample
+from daps_kit.noise import Perturbed
 
-from .perturbed import Perturbed, unperturbed
 from .whitened import Linearised, Whitened
 
 __all__ = ["RandomiseThenOptimise"]
@@ -61,15 +61,16 @@ class RandomiseThenOptimise(Kernel):
         """Draw one sample, minimising from the state's x; its info's `residual` is the bound on the error, [B].
 
         Raises:
-            daps_kit.errors.ComponentError: the target has no density, or its noise is neither Gaussian nor Poisson.
+            daps_kit.errors.ComponentError: the target has no density.
         """
-        space, likelihood = Whitened(target), unperturbed(target)
+        space, noise, v = Whitened(target), target.operator.noise, target.likelihood_variance
         w = space.coordinates(state.x)
         xi = streams.normal(w.shape[1:], w.dtype)
-        if likelihood.needs_mode:
-            w, _ = self._minimise(space, torch.zeros_like(w), likelihood, w)
-        mode = target.operator.forward(space.image(w)) if likelihood.needs_mode else target.y
-        w, error = self._minimise(space, xi, likelihood.perturbed(mode, streams), w)
+        mode = target.y
+        if not noise.gaussian:
+            w, _ = self._minimise(space, torch.zeros_like(w), noise.unperturbed(target.y, v), w)
+            mode = target.operator.forward(space.image(w))
+        w, error = self._minimise(space, xi, noise.perturbed(mode, target.y, v, streams), w)
         return KernelState(space.image(w)), KernelInfo(extra={"residual": error})
 
     def _minimise(

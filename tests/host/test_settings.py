@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+from daps_kit.recipe.sections import read_section
 from daps_kit.settings import (
     FilePath,
     FloatRange,
     GaussianNoiseSettings,
     KernelSettings,
     OperatorSettings,
-    PoissonNoiseSettings,
     RecipeText,
     Settings,
     members,
     resolve_path,
 )
+from daps_operators.noises import Poisson
 
 
 class Some(Settings):
@@ -82,8 +83,8 @@ def test_noise_is_chosen_by_use() -> None:
         def build(self, *, shape, seed, device): ...  # type: ignore[no-untyped-def, override]
 
     assert Plain().noise == GaussianNoiseSettings(sigma=0.05)
-    noise = Plain(noise={"use": "poisson", "peak": 20.0}).noise  # type: ignore[arg-type]
-    assert noise == PoissonNoiseSettings(peak=20.0)
+    noise = read_section("noise", {"use": "poisson", "peak": 20.0})
+    assert Plain(noise=noise).noise == Poisson(peak=20.0)  # type: ignore[arg-type]
     assert not Plain().per_image
     built = noise.build()
     assert (built.peak, built.black) == (20.0, -1.0)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from daps_kit.noise import GaussianNoise, PoissonNoise
 from daps_operators import PhaseRetrieval as PhaseRetrievalSettings
+from daps_operators.noises import Poisson
 from daps_operators.phase_retrieval import PhaseRetrieval
 
 SHAPES = [(3, 32, 32), (1, 17, 24), (2, 16, 9), (4, 5, 7), (1, 1, 1)]
@@ -149,9 +150,7 @@ def test_settings_build_the_operator():
         shape=(1, 16, 24), seed=0, device=torch.device("cpu")
     )
     assert built.forward(torch.zeros(1, 1, 16, 24)).shape == (1, 1, 32, 48)
-    settings = PhaseRetrievalSettings.model_validate(
-        {"noise": {"use": "poisson", "peak": 50.0, "black": 0.0}}
-    )
+    settings = PhaseRetrievalSettings(noise=Poisson(peak=50.0))
     noise = settings.build(shape=(1, 8, 8), seed=0, device=torch.device("cpu")).noise
     assert isinstance(noise, PoissonNoise)
     assert noise.black == 0

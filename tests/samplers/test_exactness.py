@@ -19,7 +19,8 @@ import daps_operators
 from daps_kit.contracts import RandomStreams
 from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
-from daps_kit.settings import GaussianNoiseSettings, PoissonNoiseSettings
+from daps_kit.settings import GaussianNoiseSettings
+from daps_operators.noises import Poisson
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import (
     HMC,
@@ -111,7 +112,7 @@ def test_adjusted_kernels_are_exact_for_clipped_measurements(kernel, y):
 @pytest.mark.parametrize("kernel", ADJUSTED)
 @pytest.mark.parametrize("y", COUNTS)
 def test_adjusted_kernels_are_exact_for_photon_noise(kernel, y):
-    settings = daps_operators.Identity(noise=PoissonNoiseSettings(peak=40.0))
+    settings = daps_operators.Identity(noise=Poisson(peak=40.0))
     x, (mean, variance) = elementwise(settings, ADJUSTED[kernel], COUNTS[y])
     assert abs(float(x.mean()) - mean) < Z * sqrt(variance / x.numel()) + 0.01 * sqrt(variance)
     assert float(x.var()) == pytest.approx(variance, rel=0.03 + Z * sqrt(2 / x.numel()))

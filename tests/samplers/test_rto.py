@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
+import pytest
 import torch
 
+import daps_operators
 from daps_kit.contracts import RandomStreams
+from daps_operators.noises import Poisson
 from daps_samplers import (
     AnnealingSettings,
     Daps,
     Exact,
+    RandomiseThenOptimise,
 )
 from daps_samplers.target import GaussianTarget
 from daps_samplers.whitened import Linearised, Whitened
-from tests.samplers.closed_form import SHAPE, SIZE, make, smooth_prior
+from tests.samplers.closed_form import COUNTS, SHAPE, SIZE, elementwise, make, smooth_prior
 
 
 def test_the_residual_bounds_the_error():
@@ -52,3 +58,15 @@ def test_too_few_steps_of_conjugate_gradients_are_told_once():
     ).build()
     steps = list(sampler.sample(prior, operator, y, RandomStreams([0])))
     assert sum("cg_steps" in text for step in steps for text in step.messages) >= 1
+
+
+@pytest.mark.parametrize(
+    ("y", "shift", "spread"), [("dark", 0.05, 0.3), ("dim", 0.05, 0.1), ("bright", 0.05, 0.05)]
+)
+def test_randomise_then_optimise_with_photon_noise(y, shift, spread):
+    """Counts of 4, 8 and 30: the mean within so many deviations, the variance within that share."""
+    settings = daps_operators.Identity(noise=Poisson(peak=40.0))
+    kernel = RandomiseThenOptimise(newton_steps=30, cg_steps=50, accuracy=1e-3)
+    x, (mean, variance) = elementwise(settings, kernel, COUNTS[y])
+    assert abs(float(x.mean()) - mean) < shift * sqrt(variance)
+    assert float(x.var()) == pytest.approx(variance, rel=spread)

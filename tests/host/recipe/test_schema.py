@@ -109,4 +109,4 @@ def test_the_schema_tells_trainings_from_runs() -> None:
 def test_a_component_alone() -> None:
     schema = component_schema(BUILT_IN.find("operator", "gaussian_blur"))
     assert schema["properties"]["intensity"]["exclusiveMinimum"] == 0
-    assert "GaussianNoiseSettings" in schema["$defs"]
+    assert "NoiseSettings" in schema["$defs"]

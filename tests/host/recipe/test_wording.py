@@ -80,7 +80,7 @@ ONE_PROBLEM = [
         (MINIMAL.replace("identity}", "inpainting, mask_len_range: [1]}"), "r.yaml:4:45: operator.mask_len_range: expected a longer list, got [1]"),
         (MINIMAL.replace("identity}", "inpainting, mask_len_range: 3}"), "r.yaml:4:45: operator.mask_len_range: expected a list, got 3"),
         (MINIMAL.replace("identity}", "identity, noise: {use: gauss, sigma: 1}}"),
-         "r.yaml:4:40: operator.noise.use: expected 'gaussian' or 'poisson', got 'gauss'; did you mean 'gaussian'?"),
+         "r.yaml:4:40: operator.noise.use: unknown noise 'gauss'; there are gaussian, poisson; did you mean 'gaussian'?"),
         (MINIMAL.replace("identity}", "identity, noise: {sigma: .inf}}"), "r.yaml:4:42: operator.noise.sigma: expected a finite number, got Infinity"),
         (MINIMAL.replace("{use: prior, count: 2}", "{use: images, path: no/*.png}"), "r.yaml:2:27: data.path: no image matches {cwd}/no/*.png"),
         (MINIMAL.replace("{use: prior, count: 2}", "{use: images, path: no.png}"), "r.yaml:2:27: data.path: no such file or folder: {cwd}/no.png"),
