@@ -280,12 +280,14 @@ class Prior(ABC):
     Attributes:
         shape: (C, H, W) of the images it knows; None where any size serves.
         channels: of those images where any size serves but not any number of channels; else None.
+        advice: what to do with images of another shape, for the error that says so.
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
         calibration: its measured errors; None where they are not known.
     """
 
     shape: Shape | None = None
     channels: int | None = None
+    advice: str = ""
     sigma_range: tuple[float, float] = (0.0, float("inf"))
     calibration: Calibration | None = None
 

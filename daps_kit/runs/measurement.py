@@ -73,13 +73,17 @@ def _image_shape(data: PriorData | MeasurementData, prior: Prior) -> Shape:
         raise UserError("data.image_shape: needed as [C, H, W], because this prior takes images of any size")
     if prior.shape and shape != prior.shape:
         raise UserError(
-            f"data.image_shape: {list(shape)} does not fit the prior, which knows {list(prior.shape)}"
+            f"data.image_shape: {list(shape)} does not fit the prior, which knows {list(prior.shape)}{_advice(prior)}"
         )
     if not prior.shape and prior.channels and shape[0] != prior.channels:
         raise UserError(
             f"data.image_shape: {list(shape)} does not fit the prior, whose images have {prior.channels} channel(s)"
         )
     return shape
+
+
+def _advice(prior: Prior) -> str:
+    return f": {prior.advice}" if prior.advice else ""
 
 
 class _Images(Source):
@@ -90,7 +94,9 @@ class _Images(Source):
         size = (data.size, data.size) if isinstance(data.size, int) else data.size
         if size and prior.shape and size != prior.shape[1:]:
             given, known = (" x ".join(map(str, side)) for side in (size, prior.shape[1:]))
-            raise UserError(f"data.size: {given} does not fit the prior, which knows images of {known}")
+            raise UserError(
+                f"data.size: {given} does not fit the prior, which knows images of {known}{_advice(prior)}"
+            )
         self.size = size or (prior.shape[1:] if prior.shape else None)
 
     def truth(self, index: int) -> Tensor:

@@ -16,6 +16,7 @@ from daps_kit.hooks import hookimpl
 from daps_kit.settings import FilePath, PriorSettings, Shape, TrainerSettings
 from daps_kit.sources import Source
 
+from .photos.settings import shipped
 from .published.latent_settings import LDM, Diffusers, StableDiffusion
 from .published.pixel_settings import DDPM
 from .published.sources import SOURCES
@@ -141,10 +142,19 @@ class Trained(_DenoiserSettings):
         Raises:
             daps_kit.errors.UserError: the file is damaged, or its images have another shape.
         """
+        from daps_kit import tensor_file
         from daps_kit.calibration import calibrated
 
+        from .photos.prior import load_photos
+        from .photos.weights import PhotoDescription
         from .trained.prior import load_trained
 
+        if tensor_file.read(self.path)[1].get("kind") == PhotoDescription.KIND:
+            if self.compile or self.calibration:
+                raise ComponentError(
+                    f"{self.path} is a prior of photographs: it takes no compile and no calibration"
+                )
+            return load_photos(self.path, shape=shape, device=device, dtype=self.dtype)
         prior = load_trained(self.path, shape=shape, device=device, dtype=self.dtype, compile=self.compile)
         return calibrated(prior, self.calibration)
 
@@ -193,7 +203,7 @@ def _check_shape(name: str, prior: Prior, shape: Shape | None) -> None:
 @hookimpl
 def daps_priors() -> Iterable[type[PriorSettings]]:
     """Return the settings of the priors of this package."""
-    return [Gaussian, Mixture, Trained, Embedded, DDPM, LDM, StableDiffusion, Diffusers]
+    return [Gaussian, Mixture, Trained, Embedded, *shipped(), DDPM, LDM, StableDiffusion, Diffusers]
 
 
 @hookimpl

@@ -17,6 +17,7 @@ from . import weights
 from .network import Denoiser
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+ANY_SIZE = "change their size, or use `prior: {use: photos}`, which takes pictures of any size"
 EMBEDDED = WEIGHTS / "portraits64.safetensors"
 
 
@@ -68,7 +69,13 @@ class TrainedPrior(Prior):
 
 
 def load_trained(
-    path: Path, *, shape: Shape | None, device: torch.device, dtype: str = "float32", compile: bool = False
+    path: Path,
+    *,
+    shape: Shape | None,
+    device: torch.device,
+    dtype: str = "float32",
+    compile: bool = False,
+    advice: str = "change their size, or train a prior for it",
 ) -> TrainedPrior:
     """Return the prior in a file of weights.
 
@@ -77,6 +84,7 @@ def load_trained(
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
         dtype, compile: see `TrainedPrior`.
+        advice: what to do with images of another shape.
 
     Raises:
         UserError: the file is missing or damaged, or its images have another shape.
@@ -85,12 +93,14 @@ def load_trained(
     if shape is not None and tuple(shape) != model.shape:
         raise UserError(
             f"the prior {path.name} knows images of shape {list(model.shape)} (channels, height, width), but those of "
-            f"the run have {list(shape)}: change their size, or train a prior for it"
+            f"the run have {list(shape)}: {advice}"
         )
     kind = getattr(torch, dtype)
-    return TrainedPrior(model.to(device), calibration, description, dtype=kind, compile=compile)
+    prior = TrainedPrior(model.to(device), calibration, description, dtype=kind, compile=compile)
+    prior.advice = advice
+    return prior
 
 
 def load_embedded(name: str, **arguments: Any) -> TrainedPrior:
     """Return the prior of this name that ships with the package (see `load_trained` for the arguments)."""
-    return load_trained(WEIGHTS / f"{name}.safetensors", **arguments)
+    return load_trained(WEIGHTS / f"{name}.safetensors", **arguments, advice=ANY_SIZE)

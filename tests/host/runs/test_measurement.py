@@ -106,6 +106,9 @@ def test_the_prior_decides_channels_and_size(toy, tmp_path):
     assert bench.measure(0).y.shape == (1, 8, 8)
     with pytest.raises(UserError, match=r"data.size: 16 x 16 does not fit the prior, .* 8 x 8"):
         bench_of(toy(prior=prior))
+    # A prior may say what to do then.
+    with pytest.raises(UserError, match=r"data.size: 16 x 16 .* 64 x 64: change their size, or use .*photos"):
+        bench_of(toy(prior={"use": "embedded"}))
 
 
 def test_a_damaged_image_names_itself(toy, tmp_path):

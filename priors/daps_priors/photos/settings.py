@@ -1,0 +1,59 @@
+"""What a recipe may say about the priors of photographs. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from daps_kit.settings import PriorSettings, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from daps_kit.contracts import Prior
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+class _OfPhotographs(PriorSettings):
+    """A prior of photographs, with weights that ship with the package."""
+
+    file: ClassVar[Path]
+
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="what convolutions compute in: bfloat16 is as exact, and faster where the processor has it, which "
+        "`auto` finds out",
+    )
+
+    def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
+        """Return the prior.
+
+        Raises:
+            daps_kit.errors.UserError: the images of the run are too small or have another number of channels.
+        """
+        from .prior import load_photos
+
+        return load_photos(self.file, shape=shape, device=device, dtype=self.dtype)
+
+
+class Photos(_OfPhotographs):
+    """Colour photographs of any kind and any size from 8 x 8 pixels up; it ships with the package."""
+
+    name = "photos"
+    file = WEIGHTS / "photos.safetensors"
+
+
+class PhotosGrey(_OfPhotographs):
+    """Grey photographs of any kind and any size from 8 x 8 pixels up; it ships with the package."""
+
+    name = "photos_grey"
+    file = WEIGHTS / "photos_grey.safetensors"
+
+
+def shipped() -> list[type[PriorSettings]]:
+    """Return those whose weights are there."""
+    kinds: tuple[type[_OfPhotographs], ...] = (Photos, PhotosGrey)
+    return [kind for kind in kinds if kind.file.exists()]
