@@ -1,85 +1,164 @@
-"""Read a user's arrays: numbers in a file become a float32 tensor, and nothing in the file is ever run.
+"""Numbers out of a user's file, for each purpose by the same readers; nothing in a file is ever run.
 
-.npy, .npz          arrays (never pickled objects)
-.pt, .pth           tensors only
-.safetensors        tensors
-images              scaled to [-1, 1]
+    measurements     real numbers of an array as they are; pictures, and whole numbers, on the scale of the operator
+    images, truths   likewise, on [-1, 1] (`daps_kit.images.load_image`)
+    masks, kernels   numbers as they are; a picture's grey values (BT.601) times its opacity
+
+A measurement that means light lies between black, -1 for images and 0 for magnitudes, and white, which is 1:
+
+    y = black + (1 - black) v / white,
+
+where v is the number in the file and white that of its depth (255, 65535; 1 for pictures of real numbers), or
+`white_level` where that is given: 4095 for 12 bits in a 16-bit file, the expected count at white for photons, 1 for an
+array on [0, 1].
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from daps_kit.errors import UserError, did_you_mean
-from daps_kit.images import load_image
+from daps_kit.errors import UserError
 
-__all__ = ["read_array"]
+from .reading import ARRAY_SUFFIXES, Numbers, naming, reading, suffix_of, unknown_format
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LUMA", "Numbers", "on_scale", "read_array", "read_map", "read_numbers"]
+
+LUMA = (0.299, 0.587, 0.114)
 
 
-def read_array(path: Path, key: str | None = None, channels: int | None = None) -> Tensor:
-    """Return the numbers of a file as a float32 tensor.
+def read_numbers(
+    path: Path,
+    key: str | None = None,
+    *,
+    usual: Iterable[str] = ("y",),
+    setting: str | None = "data.key",
+) -> Numbers:
+    """Return the numbers of a file as they are stored, in the byte order of this machine.
 
     Args:
-        path: .npy, .npz, .pt, .pth, .safetensors, or an image, which is scaled to [-1, 1].
+        path: a file of one of the formats in `daps_kit.reading`.
+        key: which array of a file that holds several; without it the only one, or the first of `usual` that is there.
+        usual: see `key`.
+        setting: how to call the setting that `key` comes from.
+
+    Raises:
+        UserError: its name tells no format, it cannot be read, holds something else than real numbers, or has no such
+            key; one line that names the file.
+    """
+    if problem := unknown_format(path):
+        raise UserError(problem)
+    suffix = suffix_of(path)
+    with reading(path):
+        from .array_formats import READERS, Choice
+        from .picture_formats import read_picture
+
+        choice = Choice(key, usual, setting)
+        if suffix not in ARRAY_SUFFIXES:
+            return read_picture(path, suffix, choice)
+        values = READERS[suffix](path, choice)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            kind = getattr(values, "dtype", type(values).__name__)
+            hint = "; give magnitudes, or real and imaginary parts" if "complex" in str(kind) else ""
+            raise UserError(f"expected an array of real numbers, got {kind}{hint}")
+        white = {"b": 1.0, "u": float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else None}
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return Numbers(native, white.get(values.dtype.kind))
+
+
+def on_scale(numbers: Numbers, black: float = -1.0, white_level: float | None = None) -> NDArray[np.float32]:
+    """Return the numbers of a measurement or an image, from black to white = 1; opacity is laid over white.
+
+    Args:
+        numbers: as they were read.
+        black: the value that means no light.
+        white_level: the number that means white, in place of the file's own.
+
+    Raises:
+        UserError: whole numbers whose white is not known.
+    """
+    values, white = numbers.values, white_level or numbers.white
+    whole = values.dtype.kind in "iub"
+    if white is None and not whole:
+        return values.astype(np.float32)
+    if white is None:
+        raise UserError(
+            f"{values.dtype} does not tell which number is white; give real numbers on the scale of the operator's "
+            "output, or white_level"
+        )
+    if whole and black != -1 and white_level is None:
+        raise UserError(
+            f"{values.dtype} has no scale as magnitudes; give real numbers, or white_level, the number that means 1"
+        )
+    precise = np.dtype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    unit = np.divide(values, white, dtype=precise, casting="unsafe").astype(np.float32)
+    if numbers.alpha is not None:
+        unit = unit * numbers.alpha + (1 - numbers.alpha)
+        if white == 255:
+            unit = np.rint(unit * np.float32(255)) / np.float32(255)
+    scaled: NDArray[np.float32] = unit * np.float32(1 - black) + np.float32(black)
+    return scaled
+
+
+def read_array(
+    path: Path,
+    key: str | None = None,
+    channels: int | None = None,
+    *,
+    black: float = -1.0,
+    white_level: float | None = None,
+    axes: Literal["CHW", "HWC"] = "CHW",
+) -> Tensor:
+    """Return the numbers of a file as a float32 tensor on the scale of an operator.
+
+    Args:
+        path: arrays of real numbers are taken as they are; pictures and whole numbers from black to white = 1.
         key: which array of a file that holds several; without it the only one, or the one called `y`.
-        channels: of an image; its own where not given.
+        channels: of a picture; its own where not given.
+        black: the value that means no light.
+        white_level: the number that means white, in place of the file's own.
+        axes: the order of an array's last three axes.
 
     Raises:
         UserError: the file is damaged, holds something else than real numbers, or does not have the key.
     """
-    suffix = path.suffix.lower()
-    try:
-        if suffix in (".npy", ".npz"):
-            with path.open("rb") as file:
-                found = np.load(file, allow_pickle=False)
-                content: Any = dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
-        elif suffix in (".pt", ".pth"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about files that are refused anyway
-                content = torch.load(path, weights_only=True, map_location="cpu")
-        elif suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            return load_image(path, channels)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"cannot read {path}: only tensors are read, it holds other objects") from error
-    except (OSError, ValueError, EOFError, RuntimeError, SafetensorError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"cannot read {path}: {str(error).splitlines()[0] if str(error) else 'it is damaged'}"
-        ) from error
-    if isinstance(content, Mapping):
-        content = _choose(content, key, path)
-    if not isinstance(content, Tensor | np.ndarray) or (
-        isinstance(content, np.ndarray) and content.dtype.kind not in "biuf"
-    ):
-        raise UserError(
-            f"{path}: expected an array of real numbers, got {getattr(content, 'dtype', type(content).__name__)}"
+    import torch
+
+    from .images import with_channels
+
+    numbers = read_numbers(path, key)
+    with naming(path):
+        tensor = torch.from_numpy(np.ascontiguousarray(on_scale(numbers, black, white_level)))
+        if axes == "HWC" and not numbers.picture and tensor.ndim >= 3:
+            tensor = tensor.movedim(-1, -3).contiguous()
+        return (
+            with_channels(tensor, channels) if numbers.picture and channels and tensor.ndim == 3 else tensor
         )
-    tensor = torch.as_tensor(np.ascontiguousarray(content) if isinstance(content, np.ndarray) else content)
-    if tensor.is_complex():
-        raise UserError(
-            f"{path}: expected real numbers, got {tensor.dtype}; give magnitudes, or real and imaginary parts"
-        )
-    return tensor.detach().to(torch.float32)
 
 
-def _choose(content: Mapping[str, Any], key: str | None, path: Path) -> Any:
-    names = list(map(str, content))
-    if key is None:
-        if len(content) != 1 and "y" not in content:
-            raise UserError(f"{path}: holds {', '.join(names) or 'nothing'}; say which as data.key")
-        return content["y"] if "y" in content else next(iter(content.values()))
-    if key not in content:
-        raise UserError(f"{path}: no array '{key}', it holds {', '.join(names)}{did_you_mean(key, names)}")
-    return content[key]
+def read_map(path: Path, *usual: str) -> NDArray[np.float64]:
+    """Return the numbers of a mask or a kernel as they are; those of a picture are [H, W], grey times opacity.
+
+    Args:
+        path: a file of one of the formats in `daps_kit.reading`.
+        usual: names of the array that is meant, in a file that holds several.
+
+    Raises:
+        UserError: the file cannot be read, or holds anything but finite real numbers.
+    """
+    numbers = read_numbers(path, usual=usual, setting=None)
+    values: NDArray[Any] = numbers.values
+    if numbers.picture:
+        values = values.astype(np.float64)
+        values = np.tensordot(LUMA, values, 1) if len(values) == 3 else values.squeeze()
+        values = values if numbers.alpha is None else values * numbers.alpha
+    if not values.size or not np.isfinite(values).all():
+        raise UserError(f"{path} is empty or has values that are not finite; allowed: finite numbers")
+    return values.astype(np.float64)

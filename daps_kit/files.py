@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from daps_kit.errors import UserError
 
-__all__ = ["natural_key", "remove_leftovers", "unique_names", "write_atomic"]
+from .reading import suffix_of
+
+__all__ = ["files_of", "natural_key", "remove_leftovers", "unique_names", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -58,3 +62,45 @@ def unique_names(names: Iterable[str]) -> list[str]:
         taken.add(candidate.casefold())
         unique.append(candidate)
     return unique
+
+
+def files_of(pattern: Path, suffixes: Collection[str]) -> tuple[list[Path], str]:
+    """Return the files that a file, a folder or a glob pattern stands for, in natural order, and a note.
+
+    Args:
+        pattern: a file stands for itself, whatever its name. Of a folder, or of what a pattern matches, hidden files
+            and those with other suffixes are passed over. Glob characters in the name of a folder that exists are text.
+        suffixes: of the files that are wanted.
+
+    Returns:
+        the files, and how many were passed over, in a sentence that is empty where none was.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    if pattern.is_file():
+        return [pattern], ""
+    there = pattern.iterdir() if pattern.is_dir() else map(Path, glob.glob(_literal(pattern), recursive=True))
+    found = [path for path in there if path.is_file()]
+    hidden = [path for path in found if path.name.startswith(".")]
+    seen = [path for path in found if not path.name.startswith(".")]
+    others = Counter(
+        suffix_of(path) or "without a suffix" for path in seen if suffix_of(path) not in suffixes
+    )
+    counts = [f"{count} {kind}" for kind, count in sorted(others.items())]
+    counts += [f"{len(hidden)} hidden"] if hidden else []
+    total = len(hidden) + others.total()
+    note = f"{pattern}: passed over {total} file{'s' * (total > 1)} ({', '.join(counts)})" if total else ""
+    wanted = (path for path in seen if suffix_of(path) in suffixes)
+    return sorted(wanted, key=lambda path: natural_key(str(path))), note
+
+
+def _literal(pattern: Path) -> str:
+    """Return a glob pattern with the glob characters of the folders that exist escaped."""
+    literal = Path(pattern.anchor)
+    parts = pattern.parts[1:] if pattern.anchor else pattern.parts
+    for index, part in enumerate(parts):
+        if not (literal / part).is_dir():
+            return os.path.join(glob.escape(str(literal)), *parts[index:])
+        literal /= part
+    return glob.escape(str(literal))

@@ -3,12 +3,13 @@
 What a file of any kind becomes, before it is scaled linearly to [-1, 1] (black is -1, white is 1):
 
     1-bit, grey, 16-bit grey   one channel, at full depth
-    floating point             one channel, values must lie in [0, 1]
+    floating point             values must lie in [0, 1]
     palette, CMYK, YCbCr       red, green and blue
-    16-bit colour              the 8 bits that Pillow reads
+    16-bit colour              full depth in TIFF (tifffile); of PNG the 8 bits that Pillow reads
     transparency               composited over white
     EXIF orientation           applied
     animations, multi-page     the first picture
+    an array                   [H, W] or [C, H, W]; whole numbers by their depth, real numbers must lie in [-1, 1]
 
 For a prior over colour images, grey is tripled; for one over grey images, colour becomes its luma (BT.601).
 """
@@ -16,19 +17,20 @@ For a prior over colour images, grey is tripled; for one over grey images, colou
 from __future__ import annotations
 
 import io
-import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+
+from .arrays import LUMA, on_scale, read_numbers
+from .reading import naming
 
 __all__ = [
     "encode_png",
@@ -40,63 +42,35 @@ __all__ = [
     "with_channels",
 ]
 
-_LUMA = (0.299, 0.587, 0.114)
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
-
-def load_image(path: Path, channels: int | None = None) -> Tensor:
+def load_image(path: Path, channels: int | None = None, white_level: float | None = None) -> Tensor:
     """Return the image of a file, [C, H, W] in [-1, 1].
 
     Args:
-        path: a file in any format that Pillow reads.
-        channels: 1 or 3; None keeps one channel for grey files and three for the others.
+        path: a picture or an array in one of the formats of `daps_kit.reading`.
+        channels: 1 or 3; None keeps the file's own.
+        white_level: the number that means white, where it is not the largest of the file's depth.
 
     Raises:
         UserError: the file is missing, is no image, is damaged, or has no meaning in [-1, 1].
     """
-    try:
-        with warnings.catch_warnings():
-            # A large photograph is no attack: Pillow refuses only what would not fit in memory.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                file.load()
-                picture = ImageOps.exif_transpose(file)
-        unit = _unit_array(picture)
-    except UserError as error:
-        raise UserError(f"cannot use {path}: {error}") from None
-    except _DAMAGED as error:
-        foreign = isinstance(error, UnidentifiedImageError)
-        raise UserError(
-            f"cannot read {path}: {'it is no known kind of image' if foreign else error}"
-        ) from error
-    image = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1))) * 2 - 1
-    return image if channels is None else with_channels(image, channels)
-
-
-def _unit_array(picture: Image.Image) -> npt.NDArray[np.float32]:
-    """Return the picture as [H, W, 1 or 3] in [0, 1]."""
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        values = np.asarray(picture).astype(np.float32) / np.float32(65535)
-    elif picture.mode == "F":
-        values = np.asarray(picture).astype(np.float32)
-    else:
-        grey = picture.mode in ("1", "L", "LA", "La")
-        if picture.has_transparency_data:
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        values = np.asarray(picture.convert("RGB")).astype(np.float32) / np.float32(255)
-        values = values[..., :1] if grey else values
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise UserError("values out of range (floating point: 0 to 1; whole numbers: 0 to 65535)")
-    return values if values.ndim == 3 else values[..., None]
+    numbers = read_numbers(path)
+    with naming(path):
+        values = on_scale(numbers, white_level=white_level)
+        values = values[None] if values.ndim == 2 else values
+        if values.ndim != 3 or not values.size:
+            raise UserError(f"an image has the shape [H, W] or [C, H, W], not {list(numbers.values.shape)}")
+        if not (np.isfinite(values).all() and abs(values).max() <= 1 + 1e-6):
+            low, high = numbers.values.min(), numbers.values.max()
+            white = white_level or numbers.white
+            allowed = (
+                "-1 to 1"
+                if white is None
+                else f"floating point: 0 to 1; white_level sets more than {white:g}"
+            )
+            raise UserError(f"values out of range, {low:g} to {high:g} ({allowed})")
+        image = torch.from_numpy(np.ascontiguousarray(values.clip(-1, 1)))
+        return image if channels is None else with_channels(image, channels)
 
 
 def with_channels(image: Tensor, channels: int) -> Tensor:
@@ -110,7 +84,7 @@ def with_channels(image: Tensor, channels: int) -> Tensor:
     if len(image) == 1:
         return image.expand(channels, -1, -1).clone()
     if len(image) == 3 and channels == 1:
-        return (image * image.new_tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)
+        return (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
     raise UserError(f"an image with {len(image)} channels cannot be given {channels}")
 
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from daps_kit.reading import unknown_format
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,7 +51,9 @@ __all__ = [
     "SamplerSettings",
     "Settings",
     "TrainerSettings",
+    "existing_file",
     "members",
+    "readable_file",
     "resolve_path",
 ]
 
@@ -77,21 +81,53 @@ class RecipeText(str):
 
 
 def resolve_path(value: Any) -> Any:
-    """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes."""
+    """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes.
+
+    Raises:
+        ValueError: it starts from a home or a working folder that is not there.
+    """
     if not isinstance(value, str | Path):
         return value
-    path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
+    try:
+        path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(value)[:80]!r}: there is no such home folder") from None
+    except OSError as error:
+        raise ValueError(f"the working folder cannot be used: {error.strerror}") from None
     return Path(os.path.normpath(path))
 
 
-def _existing_file(value: Any) -> Any:
+def existing_file(value: Any) -> Any:
+    """Return the path of an existing file or folder as an absolute one.
+
+    Raises:
+        ValueError: there is none.
+    """
     path = resolve_path(value)
-    if isinstance(path, Path) and not path.exists():
-        raise ValueError(f"no such file: {path}")
+    if isinstance(path, Path):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"no such file: {path}") from None
+        except OSError as error:
+            name = str(path) if len(str(path)) <= 300 else f"{str(path)[:150]}..."
+            raise ValueError(f"{name}: {error.strerror}") from None
     return path
 
 
-FilePath = Annotated[Path, BeforeValidator(_existing_file)]
+def readable_file(value: Any) -> Any:
+    """Return the path of an existing file whose name tells a format that is read, or of a folder.
+
+    Raises:
+        ValueError: there is none, or its name tells no format; the text lists the formats.
+    """
+    path = existing_file(value)
+    if isinstance(path, Path) and path.is_file() and (problem := unknown_format(path)):
+        raise ValueError(problem)
+    return path
+
+
+FilePath = Annotated[Path, BeforeValidator(existing_file)]
 """An existing file or folder; relative to the recipe it is written in."""
 
 

@@ -3,68 +3,44 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from daps_kit.files import natural_key
-from daps_kit.settings import FilePath, Settings, resolve_path
+from daps_kit.files import files_of
+from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
+from daps_kit.settings import Settings, existing_file, readable_file, resolve_path
 
 __all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "image_files"]
-
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jp2",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tga",
-    }
-)
-
-
-def _matches(pattern: Path) -> list[Path]:
-    """Return the image files that a file, a folder or a glob pattern stands for, in natural order."""
-    if pattern.is_dir():
-        return _ordered(file for file in pattern.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if pattern.is_file():
-        return [pattern]
-    found = map(Path, glob.glob(str(pattern), recursive=True)) if glob.has_magic(str(pattern)) else ()
-    return _ordered(file for file in found if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _ordered(files: Iterable[Path]) -> list[Path]:
-    """Return files in natural order: img2 before img10."""
-    return sorted(files, key=lambda file: natural_key(str(file)))
 
 
 def image_files(patterns: tuple[Path, ...]) -> list[Path]:
     """Return the image files that the patterns stand for, in their order, each once."""
-    return list(dict.fromkeys(file for pattern in patterns for file in _matches(pattern)))
+    return list(
+        dict.fromkeys(file for pattern in patterns for file in files_of(pattern, PICTURE_SUFFIXES)[0])
+    )
 
 
 def _patterns(value: Any) -> Any:
-    """Return the paths of a recipe as absolute ones, each of which stands for at least one file."""
+    """Return the paths of a recipe as absolute ones, each of which stands for at least one file that is read."""
     paths = [resolve_path(item) for item in (value if isinstance(value, list | tuple) else [value])]
     for path in paths:
-        if isinstance(path, Path) and not _matches(path):
-            if path.is_dir():
-                raise ValueError(
-                    f"no image in the folder {path}; images are {', '.join(sorted(IMAGE_SUFFIXES))}"
-                )
-            magic = glob.has_magic(str(path))
-            raise ValueError(f"no image matches {path}" if magic else f"no such file or folder: {path}")
+        if not isinstance(path, Path):
+            continue
+        try:
+            found, note = files_of(path, PICTURE_SUFFIXES)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{str(path)[:300]}: {getattr(error, 'strerror', None) or error}") from None
+        if not found and path.is_dir():
+            pictures = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise ValueError(f"no image in the folder {note or path}; images are {pictures}")
+        if not found and not glob.has_magic(str(path)):
+            existing_file(path)
+        if not found:
+            raise ValueError(f"no image matches {note or path}")
+        for file in found:
+            readable_file(file)
     return tuple(paths)
 
 
@@ -91,11 +67,22 @@ class ImagesData(Settings):
         description="one number or [height, width] to resize and crop to; the prior's size where not given",
     )
     limit: int | None = Field(None, ge=1, description="how many images to take at most")
+    white_level: float | None = Field(
+        None,
+        gt=0,
+        description="number that means white in the files, such as 4095 for 12 bits in a 16-bit file; the largest of "
+        "their depth where not given",
+    )
 
     @property
     def files(self) -> list[Path]:
         """The image files, in the order of the run."""
         return image_files(self.path)[: self.limit]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was passed over in folders."""
+        return [note for path in self.path if (note := files_of(path, PICTURE_SUFFIXES)[1])]
 
 
 class PriorData(Settings):
@@ -108,18 +95,45 @@ class PriorData(Settings):
     )
 
 
+def _readable(value: Any) -> Any:
+    path = readable_file(value)
+    suffixes = (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES)
+    if isinstance(path, Path) and path.is_dir() and not files_of(path, suffixes)[0]:
+        raise ValueError(f"nothing in the folder {path} is read; files are {' '.join(suffixes)}")
+    return path
+
+
+Readable = Annotated[Path, BeforeValidator(_readable)]
+"""A file of a known format, or a folder that holds one."""
+
+
 class MeasurementData(Settings):
     """A measurement of the user's own; the operator says how it came about."""
 
     use: Literal["measurement"] = "measurement"
-    path: FilePath = Field(
-        description="a .npy, .npz, .pt or .safetensors file or an image; relative to the recipe"
+    path: Readable = Field(
+        description="a file, or a folder of them, one measurement each or several: an array (.npy, .npz, .pt, "
+        ".safetensors, .mat; by the extra `formats` .h5, .nii, .nc) or a picture; relative to the recipe"
     )
     key: str | None = Field(None, description="name of the array in a file that holds several")
+    axes: Literal["CHW", "HWC"] = Field(
+        "CHW", description="order of the last axes of arrays: channels first, or last as in pictures"
+    )
+    white_level: float | None = Field(
+        None,
+        gt=0,
+        description="number that means white, the value 1; 0 means black: 4095 for 12 bits in a 16-bit file, the peak "
+        "of photon counts, 1 for an array on [0, 1]. Where not given, the largest of their depth for pictures and "
+        "whole numbers, and arrays of real numbers are taken as they are",
+    )
     image_shape: tuple[Side, Side, Side] | None = Field(
         None, description="[channels, height, width] of the images to find; the prior's where not given"
     )
-    truth: FilePath | None = Field(None, description="the true image, to compare with, where it is known")
+    truth: Readable | None = Field(
+        None,
+        description="the true image, to compare with, where it is known; of a folder of measurements a folder, "
+        "in which those with the same names belong together",
+    )
 
 
 DataSettings = Annotated[ImagesData | PriorData | MeasurementData, Field(discriminator="use")]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
 
 from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
 from daps_kit.registry import Registry, default_registry
@@ -67,7 +67,7 @@ class Recipe(Settings):
         "fid_torchvision) or as the standard tools have them; they need the extra `metrics`, and fetch weights",
     )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
-    output: Path = Field(
+    output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
         description="folder of the results, relative to the working folder; results/<name> if not given"
     )
 
@@ -183,7 +183,7 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
     output = Node(f"results/{name.value}") if given["output"].value is None else given["output"]
     if isinstance(output.value, str):
         # Not from the recipe's folder, as other paths: results belong where the user works.
-        output = replace(output, value=resolve_path(str(output.value)))
+        output = replace(output, value=RecipeText(output.value, Path.cwd()))
     sections |= {"name": name, "output": output}
     sampler = sections.setdefault("sampler", Node({}, node.location))
     if isinstance(sampler.value, dict) and "use" not in sampler.value:

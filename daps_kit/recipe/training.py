@@ -15,7 +15,7 @@ from pydantic import Field
 
 from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.registry import Registry, default_registry
-from daps_kit.settings import Settings, TrainerSettings, resolve_path
+from daps_kit.settings import RecipeText, Settings, TrainerSettings
 
 from .document import Node
 from .installed import find_recipe, shown
@@ -79,6 +79,6 @@ def _complete(root: Node, stem: str) -> Node:
     if isinstance(trainer.value, dict):
         given = trainer.value.get("output", Node(f"training/{name}"))
         if isinstance(given.value, str):
-            given = replace(given, value=resolve_path(str(given.value)))
+            given = replace(given, value=RecipeText(given.value, Path.cwd()))
         sections["trainer"] = replace(trainer, value={**trainer.value, "output": given})
     return replace(root, value=sections)

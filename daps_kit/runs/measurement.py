@@ -1,22 +1,18 @@
 """The items of a run: what is measured, and the measurement.
 
 Where nothing is measured yet, y = A(x0) + noise is drawn with one random stream an item, named after the item, so
-that it depends on no other. A measurement of the user's own is read from
-
-    .npy, .npz          arrays (never pickled objects)
-    .pt, .pth           tensors only
-    .safetensors        tensors
-    images              scaled to [-1, 1]
-
-with or without a batch dimension, and must have the shape that the operator gives.
+that it depends on no other. A measurement of the user's own is read from any of the formats of `daps_kit.reading`, with
+or without a batch dimension, and must have the shape that the operator gives; entries that the operator hides may be
+anything, also NaN.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +20,10 @@ from torch import Tensor
 from daps_kit.arrays import read_array
 from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.errors import UserError
-from daps_kit.files import natural_key, unique_names
-from daps_kit.images import fit, load_image
+from daps_kit.files import files_of, unique_names
+from daps_kit.images import fit, load_image, with_channels
 from daps_kit.random import stream_seed
+from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
 from daps_kit.recipe import Recipe
 from daps_kit.recipe.data import ImagesData, MeasurementData, PriorData
 from daps_kit.settings import OperatorSettings, Shape
@@ -52,16 +49,23 @@ class Measured:
 
 
 class Source(ABC):
-    """Where the items of a run come from."""
+    """Where the items of a run come from.
+
+    Attributes:
+        names: of the items.
+        notes: what a user may want to know of how they were found.
+        image_shape: of all images, where it is known.
+    """
 
     names: list[str]
+    notes: Sequence[str] = ()
     image_shape: Shape | None = None
 
     @abstractmethod
     def truth(self, index: int) -> Tensor | None:
         """Return an item's true image on the CPU, where it is known."""
 
-    def measurement(self, index: int) -> Tensor | None:
+    def measurement(self, index: int) -> _Item | None:
         """Return an item's measurement where the user has brought one."""
         return None
 
@@ -88,7 +92,7 @@ def _advice(prior: Prior) -> str:
 
 class _Images(Source):
     def __init__(self, data: ImagesData, prior: Prior) -> None:
-        self.files = data.files
+        self.files, self.white_level, self.notes = data.files, data.white_level, data.notes
         self.names = unique_names(file.stem for file in self.files)
         self.channels = prior.shape[0] if prior.shape else prior.channels
         size = (data.size, data.size) if isinstance(data.size, int) else data.size
@@ -100,7 +104,7 @@ class _Images(Source):
         self.size = size or (prior.shape[1:] if prior.shape else None)
 
     def truth(self, index: int) -> Tensor:
-        image = load_image(self.files[index], self.channels)
+        image = load_image(self.files[index], self.channels, self.white_level)
         return fit(image, self.size) if self.size else image
 
 
@@ -125,19 +129,21 @@ class _Given(Source):
         probe = operators.of("probe", shape)
         with torch.no_grad():
             measured = tuple(probe.forward(torch.zeros(1, *shape, device=operators.device)).shape[1:])
-        self.ys, stems = _read_items(data.path, data.key, measured, "the measurement of this operator")
-        self.names = unique_names(stems)
-        self.truths = None
+        scale = {"key": data.key, "black": probe.black, "white_level": data.white_level, "axes": data.axes}
+        notes: list[str] = []
+        self.items = _read_items(data.path, measured, "the measurement of this operator has", notes, **scale)
+        self.names = unique_names(item.name for item in self.items)
+        self.truths: list[Tensor | None] = [None] * len(self.items)
         if data.truth is not None:
-            self.truths, _ = _read_items(data.truth, None, shape, "the images of this run")
-            if len(self.truths) != len(self.ys):
-                raise UserError(f"data.truth: {len(self.truths)} images for {len(self.ys)} measurements")
+            truths = _read_items(data.truth, shape, "the images of this run have", notes)
+            self.truths = _pair(self.items, truths, data, notes)
+        self.notes = notes
 
     def truth(self, index: int) -> Tensor | None:
-        return self.truths[index] if self.truths else None
+        return self.truths[index]
 
-    def measurement(self, index: int) -> Tensor:
-        return self.ys[index]
+    def measurement(self, index: int) -> _Item:
+        return self.items[index]
 
 
 class _Operators:
@@ -184,6 +190,7 @@ class Bench:
         else:
             self.source = _Given(data, prior, self.operators)
         self.names = self.source.names
+        self.notes = list(self.source.notes)
         self.shapes: dict[int, Shape] = {}
 
     def operator(self, index: int) -> Operator:
@@ -210,12 +217,28 @@ class Bench:
             return Measured(name, truth, again[0], operator)
         given = self.source.measurement(index)
         if given is not None:
-            return Measured(name, truth, operator.project(given[None].to(self.device))[0].cpu(), operator)
+            return Measured(name, truth, self._visible(given, operator), operator)
         if truth is None:
             raise RuntimeError("an item needs an image or a measurement")
         streams = RandomStreams([stream_seed(self.seed, "measurement", name)], self.device)
         y = operator.measure(truth[None].to(self.device), streams)
         return Measured(name, truth, y[0].cpu(), operator)
+
+    def _visible(self, given: _Item, operator: Operator) -> Tensor:
+        """Return a measurement of the user's own with zeros where nothing is measured.
+
+        Raises:
+            UserError: an entry that is measured is not finite.
+        """
+        y = given.values[None].to(self.device)
+        hidden = operator.project(torch.ones_like(y)) == 0
+        wrong = int((~torch.isfinite(y) & ~hidden).sum())
+        if wrong:
+            raise UserError(
+                f"{given.file}: {wrong} of {y.numel()} values are infinite or not a number; only entries that a mask "
+                "hides may be"
+            )
+        return operator.project(y.masked_fill(hidden, 0))[0].cpu()
 
     @torch.no_grad()
     def picture(self, index: int, y: Tensor) -> Tensor:
@@ -236,29 +259,87 @@ class Bench:
 # --- reading the user's own files --------------------------------------------------------------------------------
 
 
-def _read_items(
-    path: Path, key: str | None, shape: tuple[int, ...], what: str
-) -> tuple[list[Tensor], list[str]]:
-    """Return the arrays of the given shape that a file or folder holds, batches taken apart, and their names."""
-    files = [path]
-    if path.is_dir():
-        visible = (file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        files = sorted(visible, key=lambda file: natural_key(file.name))
-        if not files:
-            raise UserError(f"nothing in the folder {path}")
-    items: list[Tensor] = []
-    names: list[str] = []
+@dataclass(frozen=True)
+class _Item:
+    """One of the arrays that a file holds."""
+
+    name: str
+    values: Tensor
+    file: Path
+
+
+def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str], **how: Any) -> list[_Item]:
+    """Return the arrays of the given shape that a file or folder holds, batches taken apart."""
+    files, note = files_of(path, (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES))
+    if note:
+        notes.append(note)
+    if not files:
+        raise UserError(f"nothing in the folder {path} can be read")
+    channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
+    items: list[_Item] = []
     for file in files:
-        array = read_array(file, key, channels=shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None)
+        array = read_array(file, channels=channels, **how)
+        if channels and tuple(array.shape) == shape[1:]:  # grey, like a picture
+            array = with_channels(array[None], channels)
         batch = array[None] if tuple(array.shape) == shape else array
         if tuple(batch.shape[1:]) != shape or not len(batch):
             raise UserError(
-                f"{file}: the shape {list(array.shape)} does not fit; {what} has {list(shape)}, "
-                "with or without a batch dimension before it"
+                f"{file}: the shape {list(array.shape)} does not fit; {what} {list(shape)}, with or without a batch "
+                f"dimension before it{_likely(tuple(array.shape), shape)}"
             )
-        if not bool(torch.isfinite(batch).all()):
-            count = int((~torch.isfinite(batch)).sum())
-            raise UserError(f"{file}: {count} of {batch.numel()} values are infinite or not a number")
-        items += list(batch)
-        names += [file.stem] if len(batch) == 1 else [f"{file.stem}-{i:03d}" for i in range(len(batch))]
-    return items, names
+        names = [file.stem] if len(batch) == 1 else [f"{file.stem}-{i:03d}" for i in range(len(batch))]
+        items += [_Item(name, values, file) for name, values in zip(names, batch, strict=True)]
+    return items
+
+
+def _likely(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return which mistake makes this shape out of that one, in words; empty where none is known."""
+    last = given[-3:]
+    if len(wanted) == 3 and len(last) == 3 and (last[2], last[0], last[1]) == wanted:
+        return "; the channels are last: data.axes: HWC"
+    if len(wanted) == 3 and last[-2:] == wanted[:0:-1] and wanted[1] != wanted[2]:
+        return "; height and width are the other way round"
+    return ""
+
+
+def _pair(
+    measured: list[_Item], truths: list[_Item], data: MeasurementData, notes: list[str]
+) -> list[Tensor | None]:
+    """Return the true image of each measurement: of two files in their order, else by name, None where there is none.
+
+    Raises:
+        UserError: nothing belongs together, or it is not clear what does.
+    """
+    for item in truths:
+        low, high = float(item.values.min()), float(item.values.max())
+        if not (low >= -1.5 and high <= 1.5):
+            raise UserError(
+                f"{item.file}: values from {low:g} to {high:g}; true images lie in [-1, 1] (pictures and whole numbers "
+                "are scaled by themselves)"
+            )
+    if not (data.path.is_dir() or (data.truth and data.truth.is_dir())) or len(measured) == len(truths) == 1:
+        if len(truths) != len(measured):
+            raise UserError(f"data.truth: {len(truths)} images for {len(measured)} measurements")
+        return [item.values for item in truths]
+    by_name: dict[str, _Item] = {}
+    for item in truths:
+        other = by_name.setdefault(item.name, item)
+        if other is not item:
+            raise UserError(f"data.truth: {other.file} and {item.file} are both called {item.name}")
+    names = {item.name for item in measured}
+    alone = [item.name for item in measured if item.name not in by_name]
+    if len(alone) == len(measured):
+        raise UserError(
+            f"data.truth: no image has the name of a measurement; images and measurements of the same name belong "
+            f"together, such as {measured[0].name} (there are {', '.join(list(by_name)[:3])}, ...)"
+        )
+    if alone:
+        notes.append(f"no true image for {_listed(alone)}")
+    if left := [name for name in by_name if name not in names]:
+        notes.append(f"no measurement for the true image{'s' * (len(left) > 1)} {_listed(left)}")
+    return [by_name[item.name].values if item.name in by_name else None for item in measured]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -167,6 +167,8 @@ class _Job:
         Raises:
             UserError: data cannot be read or do not fit, or have changed since the folder was begun.
         """
+        for note in self.bench.notes:
+            self.progress.note(note)
         for index, name in enumerate(self.bench.names):
             stored = self.folder.read_measurement(name)
             measured = self.bench.measure(index, stored)

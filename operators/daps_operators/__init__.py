@@ -22,6 +22,8 @@ from daps_kit.settings import (
     OperatorSettings,
     Shape,
     TrainerSettings,
+    existing_file,
+    readable_file,
     resolve_path,
 )
 from daps_kit.sources import Source
@@ -36,20 +38,22 @@ if TYPE_CHECKING:
     from daps_kit.contracts import Operator
 
 
-def _one_of_or_file(*names: str, suffixes: tuple[str, ...] = (".npy", ".png")) -> BeforeValidator:
-    """Accept one of the names, or the path of an existing file with one of the suffixes."""
+def _one_of_or_file(*names: str, suffixes: tuple[str, ...] = ()) -> BeforeValidator:
+    """Accept one of the names, or the path of a file: with one of the suffixes, or of any format that is read."""
 
     def validate(value: Any) -> Any:
         if isinstance(value, str) and value in names:
             return str(value)
         path = resolve_path(value)
-        if not isinstance(path, Path) or path.suffix.lower() not in suffixes:
-            allowed = ", ".join(repr(name) for name in names)
-            files = " or ".join(suffixes)
-            raise ValueError(f"{str(value)!r} is not {allowed} or a {files} file{did_you_mean(value, names)}")
-        if not path.is_file():
-            raise ValueError(f"no such file: {path}")
-        return path
+        allowed = ", ".join(repr(name) for name in names)
+        if (
+            not isinstance(path, Path)
+            or not path.suffix
+            or (suffixes and path.suffix.lower() not in suffixes)
+        ):
+            files = f"a {' or '.join(suffixes)} file" if suffixes else "a file, such as one.npy or one.png"
+            raise ValueError(f"{str(value)!r} is not {allowed} or {files}{did_you_mean(value, names)}")
+        return existing_file(value) if suffixes else readable_file(value)
 
     return BeforeValidator(validate)
 
@@ -77,7 +81,9 @@ class Inpainting(DrawnOperatorSettings):
 
     name = "inpainting"
     mask: Annotated[Literal["box", "random"] | Path, _one_of_or_file("box", "random")] = Field(
-        "box", description="'box', 'random', or a .npy or .png file of the images' size (0 or black: hidden)"
+        "box",
+        description="'box', 'random', or a file: an array or a picture of the images' size, [H, W] or [C, H, W] "
+        "(0, black or transparent: hidden)",
     )
     mask_len_range: IntRange | None = Field(
         None, description="side of the box in pixels, low <= side < high; half of the image where not given"
@@ -155,7 +161,8 @@ class MotionBlur(DrawnOperatorSettings):
 
     name = "motion_blur"
     kernel: Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
-        "random", description="'random', or a .npy or .png file with a kernel, which is scaled to sum 1"
+        "random",
+        description="'random', or a file with a kernel, an array or a picture, which is scaled to sum 1",
     )
     kernel_size: int = Field(61, ge=3, description="pixels along a side of a random kernel, odd")
     intensity: float = Field(0.5, ge=0, le=1, description="0: a smooth path, 1: a shaky one")

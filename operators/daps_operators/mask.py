@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from daps_kit.arrays import read_map
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample
-
-from .files import read_array
 
 if TYPE_CHECKING:
     from . import Inpainting as InpaintingSettings
@@ -141,12 +140,12 @@ def random_mask(rng: Random, size: tuple[int, int], share: tuple[float, float]) 
 
 
 def read_mask(path: Path, shape: Shape) -> Mask:
-    """Read a mask, [H, W] or (.npy only) one for each channel [C, H, W]: 0 or black hides a pixel.
+    """Read a mask, [H, W] or (arrays only) one for each channel [C, H, W]: 0, black or transparent hides a pixel.
 
     Raises:
         UserError: the file cannot be read, has another size, or holds anything but 0 and one other value.
     """
-    values = read_array(path)
+    values = read_map(path, "mask")
     while values.ndim > 2 and len(values) == 1:
         values = values[0]
     if values.shape not in (shape[1:], shape):
@@ -157,7 +156,7 @@ def read_mask(path: Path, shape: Shape) -> Mask:
     if len(levels) > 1 or (levels < 0).any():
         raise UserError(
             f"mask {path} has values from {values.min():g} to {values.max():g}; allowed: 0 (hidden) and 1 "
-            "(.png: black and white)"
+            "(pictures: black and white)"
         )
     return kept
 

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from daps_kit.arrays import read_map
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample, solve
 
-from .files import read_array
 from .reflection import Border, fold, reflect
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def read_kernel(path: Path) -> NDArray[np.float64]:
     Raises:
         UserError: the file cannot be read, is not one 2-D array, or its sum is not positive.
     """
-    kernel = read_array(path)
+    kernel = read_map(path, "kernel", "psf")
     while kernel.ndim > 2 and len(kernel) == 1:
         kernel = kernel[0]
     if kernel.ndim != 2:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 
+from daps_kit.arrays import read_array
+from daps_kit.errors import UserError
+
 Y = torch.linspace(-1, 1, 3 * 16 * 16).reshape(3, 16, 16)
+MADE = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 4, 4)
 
 
 def written(folder: Path, kind: str, array: torch.Tensor) -> Path:
@@ -24,3 +29,14 @@ def written(folder: Path, kind: str, array: torch.Tensor) -> Path:
     elif kind == "safetensors":
         save_file({"y": array.contiguous()}, path)
     return path
+
+
+def line(path: Path) -> str:
+    """Return the one line that a file ends in."""
+    with pytest.raises(UserError) as caught:
+        read_array(path)
+    text = str(caught.value)
+    assert path.name[:40] in text
+    assert text.isprintable()
+    assert len(text) < 700
+    return text

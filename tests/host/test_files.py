@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.files import natural_key, remove_leftovers, unique_names, write_atomic
+from daps_kit.files import files_of, natural_key, remove_leftovers, unique_names, write_atomic
+from daps_kit.reading import PICTURE_SUFFIXES
 
 
 def test_names():
@@ -28,3 +29,25 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     (path.parent / ".x.bin.7.tmp").write_bytes(b"")
     remove_leftovers(tmp_path)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_folders_are_read_for_what_they_are_for(tmp_path):
+    for name in ("img10.png", "img2.png", ".hidden.png", "._img2.png", "notes.txt", "Thumbs.db", "y.npy"):
+        (tmp_path / name).touch()
+    (tmp_path / "deeper.png").mkdir()
+    files, note = files_of(tmp_path, PICTURE_SUFFIXES)
+    assert [file.name for file in files] == ["img2.png", "img10.png"]
+    assert note == f"{tmp_path}: passed over 5 files (1 .db, 1 .npy, 1 .txt, 2 hidden)"
+    assert files_of(tmp_path / "notes.txt", PICTURE_SUFFIXES) == ([tmp_path / "notes.txt"], "")
+
+
+@pytest.mark.parametrize("name", ["dir[1]", "a*b", "what?", "[", "two [x] ([y])"])
+def test_glob_characters_in_the_name_of_a_folder_are_text(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "dir1").mkdir()
+    (tmp_path / "dir1" / "wrong.png").touch()
+    (folder / "a.png").touch()
+    for pattern in ("*.png", "a.png", "[ab].png", "**/*.png"):
+        assert files_of(folder / pattern, PICTURE_SUFFIXES)[0] == [folder / "a.png"]
+    assert files_of(folder, PICTURE_SUFFIXES)[0] == [folder / "a.png"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from daps_kit.recipe.sections import read_section
 from daps_kit.settings import (
@@ -109,3 +109,21 @@ def test_members_of_an_annotation() -> None:
     assert members(int | None) == [int, type(None)]
     assert members(FilePath) == [Path]
     assert members(FilePath | int) == [Path, int]
+
+
+def test_paths_that_cannot_be(tmp_path, monkeypatch):
+    adapter = TypeAdapter(FilePath)
+    for value, message in (
+        ("~nobody-at-all/y.npy", "no such home folder"),
+        ("x" * 5000, "File name too long"),
+        ("y\0.npy", "null"),
+        (str(tmp_path / "gone"), "no such file"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            adapter.validate_python(value)
+    gone = tmp_path / "working"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ValidationError, match="working folder cannot be used"):
+        adapter.validate_python("y.npy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from daps_kit.errors import UserError
 from daps_kit.random import RandomStreams
@@ -82,3 +83,51 @@ def test_boxes_that_do_not_fit(options, message):
 def test_a_box_that_just_fits():
     box, vertical, _ = hidden_box(build(Inpainting(mask_len_range=(16, 17), margin=8)))
     assert (box, vertical) == ((16, 16), (8, 8))
+
+
+@pytest.mark.parametrize("name", ["m.npy", "bool.npy", "m4.npy", "m.png", "rgba.png", "bits.png"])
+def test_mask_files(tmp_path, name):
+    mask = np.random.default_rng(0).random((32, 48)) < 0.5
+    path = tmp_path / name
+    if name == "m.npy":
+        np.save(path, mask.astype(np.uint8))
+    elif name == "bool.npy":
+        np.save(path, mask)
+    elif name == "m4.npy":
+        np.save(path, mask[None, None].astype(float))
+    elif name == "m.png":
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    elif name == "rgba.png":
+        Image.fromarray(mask.astype(np.uint8) * 255).convert("RGBA").save(path)
+    else:
+        Image.fromarray(mask).save(path)
+    settings = Inpainting(mask=str(path), draw="per_image")
+    assert not settings.per_image
+    np.testing.assert_array_equal(build(settings).state()["mask"][0, 0], mask)
+
+
+WRONG = [
+    (np.ones((32, 47)), "32 x 47 values; the images have 32 x 48 pixels"),
+    (np.full((32, 48), 0.5) + np.eye(32, 48), "values from 0.5 to 1.5"),
+    (-np.ones((32, 48)), "allowed: 0 .hidden. and 1"),
+    (np.full((32, 48), np.nan), "not finite"),
+    (np.zeros((32, 48)), "hides every pixel"),
+    (np.array([["a"]]), "real numbers"),
+    (np.array([{}], dtype=object), "cannot read"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG, ids=lambda v: str(v)[:12])
+def test_wrong_arrays(tmp_path, values, message):
+    np.save(tmp_path / "wrong.npy", values, allow_pickle=values.dtype == object)
+    with pytest.raises(UserError, match=message) as caught:
+        build(Inpainting(mask=tmp_path / "wrong.npy"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["wrong.npy", "wrong.png"])
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'"])
+def test_damaged_files(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="cannot read"):
+        build(Inpainting(mask=tmp_path / name))

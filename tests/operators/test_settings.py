@@ -29,7 +29,7 @@ def test_per_image_draws():
 
 
 @pytest.mark.parametrize(("settings", "options", "message"), [
-    (Inpainting, {"mask": "bix"}, "'bix' is not 'box', 'random' or a .npy or .png file; did you mean 'box'?"),
+    (Inpainting, {"mask": "bix"}, "'bix' is not 'box', 'random' or a file, such as one.npy or one.png; did you mean 'box'?"),
     (Inpainting, {"mask": "gone.npy"}, "no such file: "),
     (Inpainting, {"mask": 3}, "'3' is not 'box'"),
     (Inpainting, {"mask_len_range": (9, 9)}, "1 <= low < high"),
@@ -42,7 +42,7 @@ def test_per_image_draws():
     (GaussianBlur, {"intensity": 0.0}, "greater than 0"),
     (MotionBlur, {"kernel_size": 10}, "10 is even"),
     (MotionBlur, {"intensity": 1.5}, "less than or equal to 1"),
-    (MotionBlur, {"kernel": "drawn"}, "is not 'random' or a .npy or .png file"),
+    (MotionBlur, {"kernel": "drawn"}, "is not 'random' or a file"),
     (HighDynamicRange, {"scale": -1.0}, "greater than 0"),
     (Identity, {"sigma": 1.0}, "Extra inputs"),
 ])  # fmt: skip

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daps_kit.arrays import read_map
 from daps_kit.contracts import Noise, Operator, Shape
 from daps_kit.errors import UserError
 from daps_kit.weights.checkpoints import cache_folder
-from daps_operators.files import read_array
 from daps_operators.reflection import Border, reflect
 
 from .coded_blur import CodedBlur
@@ -128,7 +128,7 @@ def _network(path: Path, modified: int, device: str) -> CodedBlur:
 
 def _read_code(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
     """Read a code of the given dimensions, or one vector for the whole image."""
-    code = read_array(path)
+    code = read_map(path, "kernel", "code")
     code = code[0] if code.ndim == 4 and len(code) == 1 else code
     if code.shape not in (dimensions, (dimensions[0],), (dimensions[0], 1, 1)):
         raise UserError(

@@ -220,7 +220,7 @@ def test_what_is_not_observed_is_set_to_zero(toy, tmp_path):
 def test_wrong_arrays_are_refused(toy, tmp_path, array, message):
     for kind in ("npy", "pt"):
         with pytest.raises(UserError, match=message) as caught:
-            given(toy, written(tmp_path, kind, array))
+            given(toy, written(tmp_path, kind, array)).measure(0)
         assert "\n" not in str(caught.value)
 
 
@@ -234,3 +234,97 @@ def test_the_shape_must_be_the_priors(toy, tmp_path):
     data = {"use": "measurement", "path": str(written(tmp_path, "npy", Y)), "image_shape": [3, 16, 16]}
     with pytest.raises(UserError, match=r"\[3, 16, 16\] does not fit the prior, which knows \[3, 8, 8\]"):
         bench_of(toy(data=data, prior={"use": "gaussian", "mean": mean, "std": 0.4}))
+
+
+def test_a_grey_array_is_read_like_a_grey_picture(toy, tmp_path):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "mine.png")
+    np.save(tmp_path / "mine.npy", levels)
+    np.save(tmp_path / "real.npy", 2 * levels.astype(np.float32) / 255 - 1)
+    expected = given(toy, tmp_path / "mine.png").measure(0).y
+    for name in ("mine.npy", "real.npy"):
+        torch.testing.assert_close(given(toy, tmp_path / name).measure(0).y, expected)
+
+
+def test_channels_last_are_named_and_read(toy, tmp_path):
+    np.save(tmp_path / "mine.npy", Y.permute(1, 2, 0).numpy())
+    with pytest.raises(UserError, match=r"the channels are last: data.axes: HWC"):
+        given(toy, tmp_path / "mine.npy")
+    assert torch.equal(given(toy, tmp_path / "mine.npy", axes="HWC").measure(0).y, Y)
+
+
+def test_hidden_entries_may_be_anything(toy, tmp_path):
+    mask = np.ones((16, 16), dtype=np.uint8)
+    mask[4:9, 3:12] = 0
+    np.save(tmp_path / "mask.npy", mask)
+    operator = {"use": "inpainting", "mask": str(tmp_path / "mask.npy")}
+    data = {"use": "measurement", "path": str(tmp_path / "mine.npy"), "image_shape": [3, 16, 16]}
+    for filling in (torch.nan, torch.inf, 7.0, 0.0):
+        np.save(tmp_path / "mine.npy", Y.masked_fill(torch.from_numpy(mask == 0), filling).numpy())
+        item = bench_of(toy(data=data, operator=operator)).measure(0)
+        assert torch.equal(item.y, Y * torch.from_numpy(mask))
+    np.save(tmp_path / "mine.npy", Y.masked_fill(torch.from_numpy(mask == 1), torch.nan).numpy())
+    with pytest.raises(UserError, match=r"mine.npy: 633 of 768 values are infinite or not a number"):
+        bench_of(toy(data=data, operator=operator)).measure(0)
+
+
+def test_files_belong_together_by_their_names(toy, tmp_path):
+    ys, truths = tmp_path / "ys", tmp_path / "truths"
+    ys.mkdir()
+    truths.mkdir()
+    for index, name in enumerate(("a", "b", "c")):
+        np.save(ys / f"{name}.npy", np.full((3, 16, 16), index / 10, np.float32))
+    for index, name in ((2, "c"), (0, "a"), (9, "z")):
+        np.save(truths / f"{name}.npy", np.full((3, 16, 16), index / 10, np.float32))
+    (ys / "notes.txt").touch()
+    (ys / ".b.npy").touch()
+    bench = given(toy, ys, truth=str(truths))
+    known = [bench.measure(index).truth for index in range(3)]
+    assert [None if truth is None else round(float(truth.mean()), 3) for truth in known] == [0.0, None, 0.2]
+    assert bench.notes == [
+        f"{ys}: passed over 2 files (1 .txt, 1 hidden)",
+        "no true image for b",
+        "no measurement for the true image z",
+    ]
+    Image.new("RGB", (16, 16)).save(truths / "c.png")
+    with pytest.raises(UserError, match=r"c.npy and .*c.png are both called c"):
+        given(toy, ys, truth=str(truths))
+    for file in truths.iterdir():
+        file.rename(file.with_stem(f"truth-{file.stem}"))
+    (truths / "truth-c.png").unlink()
+    with pytest.raises(UserError, match="no image has the name of a measurement"):
+        given(toy, ys, truth=str(truths))
+
+
+def test_a_true_image_of_another_size_or_scale(toy, tmp_path):
+    path = written(tmp_path, "npy", Y)
+    Image.new("RGB", (32, 32)).save(tmp_path / "large.png")
+    with pytest.raises(
+        UserError, match=r"large.png: .*\[3, 32, 32\].*the images of this run have \[3, 16, 16\]"
+    ):
+        given(toy, path, truth=str(tmp_path / "large.png"))
+    np.save(tmp_path / "loud.npy", 255 * Y.abs().numpy())
+    with pytest.raises(UserError, match=r"loud.npy: values from .* to 255; true images lie in \[-1, 1\]"):
+        given(toy, path, truth=str(tmp_path / "loud.npy"))
+
+
+def test_a_folder_of_images_says_what_it_passed_over(toy, tmp_path):
+    path = toy()
+    for name in (".hidden.png", "._ash.png", "notes.txt"):
+        (tmp_path / "photos" / name).touch()
+    bench = bench_of(path)
+    assert bench.names == ["ash", "birch", "cedar"]
+    assert bench.notes == [f"{tmp_path / 'photos'}: passed over 3 files (1 .txt, 2 hidden)"]
+
+
+def test_the_white_level_of_images_and_measurements(toy, tmp_path):
+    values = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "g12.tif")
+    expected = torch.from_numpy(2 * values.astype(np.float32) / 4095 - 1)
+    images = {"use": "images", "path": str(tmp_path / "g12.tif"), "white_level": 4095}
+    truth = bench_of(toy(data=images)).measure(0).truth
+    assert truth is not None
+    torch.testing.assert_close(truth[0], expected)
+    torch.testing.assert_close(given(toy, tmp_path / "g12.tif", white_level=4095).measure(0).y[1], expected)
+    with pytest.raises(UserError, match=r"values out of range, 0 to 4095 .*white_level"):
+        bench_of(toy(data=images | {"white_level": 1023})).measure(0)

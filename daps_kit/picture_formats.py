@@ -1,0 +1,178 @@
+"""Pictures out of files, as they are stored: [C, H, W] of one or three channels, the number of white, the opacity.
+
+by Pillow      PNG, JPEG, TIFF, BMP, GIF, WebP, ...: grey and 16-bit grey at full depth, palette, CMYK and YCbCr as
+               red, green and blue, 16-bit colour as the 8 bits that Pillow reads, EXIF orientation applied, the
+               first picture of several
+by tifffile    TIFF of any other depth, or of real numbers in several channels
+by astropy     FITS: BZERO and BSCALE applied, the first row of the array is the first row of the picture
+by pydicom     DICOM: rescaled, where it says how; white is the largest number of its bits
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from daps_kit.errors import UserError
+
+from .array_formats import Choice, gunzip
+from .reading import Numbers, optional, require_size
+
+__all__ = ["read_picture"]
+
+PNG = b"\x89PNG\r\n\x1a\n"
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
+"""Tags of TIFF."""
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA")
+"""What Pillow may take a file for, whatever it is called; others run programs or have readers here."""
+
+
+def _open(source: Path | io.BytesIO) -> Image.Image:
+    Image.init()
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _pillow(path: Path, choice: Choice) -> Numbers:
+    """Read what Pillow reads."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head.startswith(PNG) and head[24:26] == b"\x10\x04":
+        return _deep_grey_with_alpha(path)
+    with _open(path) as file:
+        require_size(path, math.prod(file.size) * 4)
+        bits = tuple(getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
+        file.load()
+        return _stored(ImageOps.exif_transpose(file), bits[0])
+
+
+def _stored(picture: Image.Image, bits: int = 8) -> Numbers:
+    mode, alpha = picture.mode, None
+    if mode.startswith("I;16") or mode == "I":
+        return Numbers(_native(np.asarray(picture))[None], 4095.0 if bits == 12 else 65535.0, picture=True)
+    if mode == "F":
+        return Numbers(_native(np.asarray(picture))[None], 1.0, picture=True)
+    grey = mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = np.asarray(picture.getchannel("A")).astype(np.float32) / np.float32(255)
+    values = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+    return Numbers(values[:1] if grey else values, 255.0, alpha, picture=True)
+
+
+def _deep_grey_with_alpha(path: Path) -> Numbers:
+    """Read a PNG of 16-bit grey and alpha, of which Pillow gives 8 bits: its four bytes a pixel are read as RGBA's."""
+    data = bytearray(path.read_bytes())
+    data[24:26] = b"\x08\x06"
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with _open(io.BytesIO(data)) as file:
+        require_size(path, math.prod(file.size) * 4)
+        file.load()
+        high_low = np.asarray(ImageOps.exif_transpose(file)).astype(np.uint16)
+    grey, alpha = (high_low[..., i] * np.uint16(256) + high_low[..., i + 1] for i in (0, 2))
+    return Numbers(grey[None], 65535.0, (alpha / np.float32(65535)).astype(np.float32), picture=True)
+
+
+def _tiff(path: Path, choice: Choice) -> Numbers:
+    """Read a TIFF file by Pillow where that loses nothing, else by tifffile."""
+    try:
+        with _open(path) as file:
+            tags = getattr(file, "tag_v2", {})
+            bits, form = tuple(tags.get(BITS_PER_SAMPLE, (8,))), int(tags.get(SAMPLE_FORMAT, (1,))[0])
+            whole = max(bits) <= 8 or (len(bits) == 1 and bits[0] in (12, 16) and form == 1)
+            if whole or (bits, form) in (((32,), 2), ((32,), 3)):
+                return _pillow(path, choice)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                raise
+    with optional("tifffile").TiffFile(path) as tiff:
+        page = tiff.pages.first
+        require_size(path, math.prod(page.shape) * page.dtype.itemsize)
+        values, axes = _native(page.asarray()), str(page.axes)
+        inverted, depth = int(page.photometric) == 0, int(page.bitspersample)
+    if "S" in axes:
+        values = np.moveaxis(values, axes.index("S"), 0)
+    values = values if values.ndim == 3 else values[None]
+    white = float(2**depth - 1) if values.dtype.kind in "ub" else 1.0 if values.dtype.kind == "f" else None
+    if inverted and white is not None:
+        values = (white - values).astype(values.dtype)
+    if len(values) in (2, 4) and white is not None:
+        alpha = (values[-1] / white).astype(np.float32)
+        return Numbers(values[:-1], white, None if (alpha == 1).all() else alpha, picture=True)
+    return Numbers(values, white, picture=True)
+
+
+def _fits(path: Path, choice: Choice) -> Numbers:
+    fits = optional("astropy.io.fits")
+    source: Any = io.BytesIO(gunzip(path)) if path.name.lower().endswith(".gz") else path
+    with fits.open(source, memmap=False) as file:
+        images = {
+            str(unit.name) if unit.name and index else str(index): unit
+            for index, unit in enumerate(file)
+            if getattr(unit, "is_image", False) and unit.header.get("NAXIS", 0) > 0
+        }
+        if not images:
+            raise UserError("it holds no picture")
+        unit = images[choice.of(images) if choice.key is not None else next(iter(images))]
+        require_size(path, math.prod(unit.shape) * abs(int(unit.header["BITPIX"])) // 8)
+        values = _native(np.asarray(unit.data))
+    while values.ndim > 3 and len(values) == 1:
+        values = values[0]
+    return _scaled(values if values.ndim > 2 else values[None])
+
+
+def _dicom(path: Path, choice: Choice) -> Numbers:
+    dicom = optional("pydicom")
+    data = dicom.dcmread(path)
+    frames = int(data.get("NumberOfFrames", 1) or 1)
+    samples = int(data.get("SamplesPerPixel", 1) or 1)
+    size = frames * samples * int(data.Rows) * int(data.Columns)
+    require_size(path, size * int(data.get("BitsAllocated", 8)) // 8)
+    stored = _native(data.pixel_array)
+    values = np.moveaxis(stored, -1, -3) if samples > 1 else np.expand_dims(stored, -3)
+    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+    if (slope, intercept) != (1, 0):
+        return Numbers(values * slope + intercept, None, picture=True)
+    if values.dtype.kind == "f":
+        return Numbers(values, 1.0, picture=True)
+    white = float(2 ** int(data.BitsStored) - 1) if values.dtype.kind == "u" else None
+    if white is not None and data.get("PhotometricInterpretation") == "MONOCHROME1":
+        values = (white - values).astype(values.dtype)
+    return Numbers(values, white, picture=True)
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in the byte order of this machine."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _scaled(values: NDArray[Any]) -> Numbers:
+    """Return a picture whose white is the largest number of its type, 1 for real numbers; none for signed ones."""
+    kind = values.dtype.kind
+    white = float(np.iinfo(values.dtype).max) if kind == "u" else 1.0 if kind == "f" else None
+    return Numbers(values, white, picture=True)
+
+
+READERS: dict[str, Callable[[Path, Choice], Numbers]] = {
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".fits": _fits,
+    ".fit": _fits,
+    ".fts": _fits,
+    ".fits.gz": _fits,
+    ".dcm": _dicom,
+}
+"""The reader of each format that Pillow does not read by itself."""
+
+
+def read_picture(path: Path, suffix: str, choice: Choice) -> Numbers:
+    """Return a picture as it is stored."""
+    return READERS.get(suffix, _pillow)(path, choice)

@@ -1,0 +1,173 @@
+"""Whatever a file is, its reader gives its numbers or one line with its name, and never unpacks a bomb."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from daps_kit.arrays import read_array
+from daps_kit.errors import UserError
+from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES, reading, suffix_of
+from tests.host.array_files import MADE, line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IndexError("x"), TypeError(), AssertionError(), zlib.error("x"), struct.error("x"), MemoryError(),
+        NotImplementedError("x"), Image.DecompressionBombError("x"), PermissionError(13, "Permission denied"),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "x"), RecursionError("x"), KeyError("x"), SyntaxError("x"),
+        RuntimeError("two\nlines \x1b[31m"),
+    ],
+    ids=lambda e: type(e).__name__,
+)  # fmt: skip
+def test_every_exception_becomes_a_line(tmp_path, error):
+    path = tmp_path / "mine.npy"
+    path.touch()
+    with pytest.raises(UserError, match="mine.npy") as caught, reading(path):
+        raise error
+    assert str(caught.value).isprintable()
+    assert caught.value.__cause__ is error
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npy")
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(line(tmp_path / "pipe.npy")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found
+    assert "no regular file" in found[0]
+    (tmp_path / "folder.npy").mkdir()
+    assert "it is a folder" in line(tmp_path / "folder.npy")
+    assert "No such file" in line(tmp_path / "gone.npy")
+    assert "File name too long" in line(tmp_path / f"{'long' * 1250}.npy")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    np.save(tmp_path / "mine.npy", MADE)
+    (tmp_path / "mine.npy").chmod(0)
+    assert "Permission denied" in line(tmp_path / "mine.npy")
+
+
+def test_an_unknown_suffix_lists_the_formats(tmp_path):
+    for name in ("y.xyz", "y", "y.npy.bak", "y.txt"):
+        (tmp_path / name).write_bytes(b"")
+        text = line(tmp_path / name)
+        assert all(suffix in text for suffix in (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES))
+    assert suffix_of(Path("A.NII.GZ")) == ".nii.gz"
+    assert suffix_of(Path("x.tar.gz")) == ".gz"
+
+
+def content(kind: str, folder: Path) -> Path:
+    path = folder / f"good.{kind}"
+    if kind in ("npy", "npz"):
+        np.save(path, MADE) if kind == "npy" else np.savez_compressed(path, y=MADE)
+    elif kind in ("pt", "pth"):
+        torch.save({"y": torch.from_numpy(MADE)}, path, _use_new_zipfile_serialization=kind == "pt")
+    elif kind == "safetensors":
+        save_file({"y": torch.from_numpy(MADE)}, path)
+    elif kind == "mat":
+        scipy_io = pytest.importorskip("scipy.io")
+        scipy_io.savemat(path, {"y": MADE}, do_compression=True)
+    else:
+        Image.fromarray(((MADE.transpose(1, 2, 0) + 1) * 127).astype(np.uint8)).save(path)
+    return path
+
+
+KINDS = ["npy", "npz", "pt", "pth", "safetensors", "mat", "png", "jpg", "tif", "gif", "bmp", "ppm", "webp"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_bytes_give_numbers_or_a_line(tmp_path, kind):
+    """Forty files of each kind with bytes changed, cut off, repeated or put in."""
+    good = content(kind, tmp_path).read_bytes()
+    rng = np.random.default_rng(len(kind) + ord(kind[0]))
+    refused = 0
+    for index in range(40):
+        data = bytearray(good)
+        place = int(rng.integers(0, min(len(data), 400 if index % 2 else len(data))))
+        if index % 4 == 0:
+            del data[place:]
+        elif index % 4 == 3:
+            data[place:place] = data[: int(rng.integers(1, 40))]
+        else:
+            for step in range(int(rng.integers(1, 6))):
+                data[(place + step) % len(data)] = int(rng.integers(0, 256))
+        path = tmp_path / f"bad-{index}.{kind}"
+        path.write_bytes(bytes(data))
+        try:
+            read_array(path)
+        except UserError as error:
+            refused += 1
+            assert path.name in str(error)  # noqa: PT017
+            assert str(error).isprintable()  # noqa: PT017
+    assert refused >= 5
+
+
+# --- sizes
+
+
+def test_an_array_larger_than_its_file_is_cut_short(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+    )
+    (tmp_path / "huge.npy").write_bytes(header.getvalue())
+    assert "cut short" in line(tmp_path / "huge.npy")
+
+
+def zipped(path: Path, name: str, size: int) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as file:
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    return path
+
+
+def test_archives_that_unpack_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAPS_KIT_UNPACK_MIB", "8")
+    for path in (
+        zipped(tmp_path / "b.npz", "y.npy", 16 << 20),
+        zipped(tmp_path / "b.pt", "b/data/0", 16 << 20),
+    ):
+        assert "would become 16 MiB, which is more than 64 times the file and 8 MiB" in line(path)
+    np.savez_compressed(tmp_path / "meant.npz", y=np.zeros((4, 1 << 20), np.float32))
+    assert "DAPS_KIT_UNPACK_MIB" in line(tmp_path / "meant.npz")
+    monkeypatch.setenv("DAPS_KIT_UNPACK_MIB", "32")
+    assert read_array(tmp_path / "meant.npz").shape == (4, 1 << 20)
+    monkeypatch.setenv("DAPS_KIT_UNPACK_MIB", "much")
+    assert "must be a number" in line(tmp_path / "meant.npz")
+
+
+def test_a_picture_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    Image.new("L", (4000, 4000)).save(tmp_path / "flat.png")
+    assert read_array(tmp_path / "flat.png").shape == (1, 4000, 4000)
+    monkeypatch.setenv("DAPS_KIT_UNPACK_MIB", "1")
+    assert "would become" in line(tmp_path / "flat.png")
+
+
+def test_a_tensor_that_repeats_one_number_is_no_measurement(tmp_path):
+    torch.save(torch.zeros(1).expand(10**10), tmp_path / "wide.pt")
+    assert "would become" in line(tmp_path / "wide.pt")
+
+
+def test_headers_of_many_tensors(tmp_path):
+    header = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(200_000)}
+    text = json.dumps(header).encode()
+    (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    assert "its header has" in line(tmp_path / "many.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 2**62))
+    assert "does not fit into the file" in line(tmp_path / "cut.safetensors")
