@@ -97,7 +97,7 @@ def resolve_path(value: Any) -> Any:
     return Path(os.path.normpath(path))
 
 
-def existing_file(value: Any) -> Any:
+def existing_file(value: Any, what: str = "file") -> Any:
     """Return the path of an existing file or folder as an absolute one.
 
     Raises:
@@ -108,7 +108,7 @@ def existing_file(value: Any) -> Any:
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"no such file: {path}") from None
+            raise ValueError(f"no such {what}: {path}") from None
         except OSError as error:
             name = str(path) if len(str(path)) <= 300 else f"{str(path)[:150]}..."
             raise ValueError(f"{name}: {error.strerror}") from None

@@ -36,7 +36,7 @@ def _patterns(value: Any) -> Any:
             pictures = ", ".join(sorted(PICTURE_SUFFIXES))
             raise ValueError(f"no image in the folder {note or path}; images are {pictures}")
         if not found and not glob.has_magic(str(path)):
-            existing_file(path)
+            existing_file(path, "file or folder")
         if not found:
             raise ValueError(f"no image matches {note or path}")
         for file in found:
