@@ -29,16 +29,16 @@ def _patterns(value: Any) -> Any:
         if not isinstance(path, Path):
             continue
         try:
-            found, note = files_of(path, PICTURE_SUFFIXES)
+            found, _ = files_of(path, PICTURE_SUFFIXES)
         except (OSError, ValueError) as error:
             raise ValueError(f"{str(path)[:300]}: {getattr(error, 'strerror', None) or error}") from None
         if not found and path.is_dir():
             pictures = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise ValueError(f"no image in the folder {note or path}; images are {pictures}")
+            raise ValueError(f"no image in the folder {path}; images are {pictures}")
         if not found and not glob.has_magic(str(path)):
             existing_file(path, "file or folder")
         if not found:
-            raise ValueError(f"no image matches {note or path}")
+            raise ValueError(f"no image matches {path}")
         for file in found:
             readable_file(file)
     return tuple(paths)
