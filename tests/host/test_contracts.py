@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import log2, sqrt
+
 import pytest
 import torch
 from torch import Tensor
@@ -154,3 +157,38 @@ def test_a_prior_of_any_size_knows_its_error_for_the_size_that_it_is_told() -> N
     for covariance in (told.denoising_covariance(1.0), prior.conditional_covariance(x, 1.0)):
         assert covariance is not None
         torch.testing.assert_close(covariance.multiply(x + 1), 0.1 * (x + 1))
+
+
+class Normal(Prior):
+    """Every number is N(0.3, 0.5^2), known by the denoiser alone."""
+
+    def __init__(self, low: float = 0.0, high: float = float("inf")) -> None:
+        self.sigma_range = (low, high)
+        self.asked: list[float] = []
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        assert isinstance(sigma, float)
+        self.asked.append(sigma)
+        return 0.3 + 0.25 / (0.25 + sigma**2) * (x - 0.3)
+
+
+def test_draws_from_a_prior_follow_its_flow_to_second_order() -> None:
+    """The flow of N(m, s^2) keeps (x - m) / sqrt(s^2 + sigma^2); halving the steps leaves a quarter of the error."""
+    streams = [RandomStreams([0, 1]) for _ in range(3)]
+    start = 80.0 * RandomStreams([0, 1]).normal((1, 4, 4)).double()
+    low = 0.25 + 0.002**2
+    expected = 0.3 + 0.25 / low * sqrt(low / (0.25 + 80.0**2)) * (start - 0.3)
+    errors = [
+        float((Normal().sample((1, 4, 4), each, steps=steps).double() - expected).abs().max())
+        for each, steps in zip(streams, (20, 40, 80), strict=True)
+    ]
+    for coarse, fine in pairwise(errors):
+        assert log2(coarse / fine) == pytest.approx(2, abs=0.25)
+    assert errors[-1] < 0.003
+
+
+def test_draws_from_a_prior_stay_where_it_is_valid() -> None:
+    prior = Normal(0.01, 50.0)
+    prior.sample((1, 4, 4), RandomStreams([0]), steps=12)
+    assert (max(prior.asked), min(prior.asked)) == (pytest.approx(50.0), pytest.approx(0.01))
+    assert len(prior.asked) == 2 * 11 + 1

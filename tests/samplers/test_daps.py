@@ -367,6 +367,19 @@ def test_metropolis_with_the_exact_score_is_refused_before_the_run():
         Daps(kernel=Metropolis(), prior_score="exact").build()
 
 
+@pytest.mark.parametrize(("known", "level"), [(True, S * 0.1 / sqrt(S**2 + 0.1**2)), (False, 0.1)])
+def test_the_result_is_denoised_at_the_deviation_of_what_the_prior_leaves_open(scaled_operator, known, level):
+    prior, operator, y = setting(scaled_operator)
+    denoise, asked = prior.denoise, []
+    prior.denoise = lambda x, sigma: asked.append(sigma) or denoise(x, sigma)
+    if not known:
+        prior.conditional_covariance = lambda x, sigma: None
+    sampler = Daps(annealing=AnnealingSettings(levels=3, sigma_max=10.0, sigma_min=0.1)).build()
+    run(sampler, prior, operator, y, range(4))
+    assert len(asked) == 4
+    torch.testing.assert_close(asked[-1], torch.full((4,), level), rtol=0.05, atol=0)
+
+
 def test_a_measurement_that_is_not_explained_is_named():
     prior, operator = closed_form.smooth_prior(), closed_form.make("identity")
     y = operator.measure(prior.sample(closed_form.SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import daps_operators
-from daps_kit.contracts import RandomStreams
+from daps_kit.contracts import Operator, RandomStreams
+from daps_kit.covariance import Isotropic
+from daps_kit.noise import GaussianNoise
 from daps_operators.noises import Poisson
 from daps_samplers import (
     AnnealingSettings,
@@ -70,3 +72,23 @@ def test_randomise_then_optimise_with_photon_noise(y, shift, spread):
     x, (mean, variance) = elementwise(settings, kernel, COUNTS[y])
     assert abs(float(x.mean()) - mean) < shift * sqrt(variance)
     assert float(x.var()) == pytest.approx(variance, rel=spread)
+
+
+class Saturating(Operator):
+    """y = atan(4 x): far from 0 a Gauss-Newton step goes many times too far."""
+
+    def forward(self, x):
+        return torch.atan(4 * x)
+
+
+def test_steps_are_halved_until_the_objective_falls():
+    operator = Saturating((1, 1, 1), GaussianNoise(0.1))
+    centre = torch.full((64, 1, 1, 1), 2.0)
+    target = GaussianTarget(
+        centre, Isotropic(torch.tensor(25.0)), operator, 0 * centre, sigma=5.0, likelihood_variance=0.01
+    )
+    kernel = RandomiseThenOptimise(newton_steps=30, cg_steps=5, accuracy=1e-3).build()
+    x, _ = kernel.run(target, centre, RandomStreams(range(64)))
+    # The likelihood is that sharp: with its noise the measurement says tan(0.1 n) / 4, near a line.
+    assert float(x.abs().max()) < 0.2
+    assert float(x.std()) == pytest.approx(0.1 / 4, rel=4.5 * sqrt(1 / 128))
