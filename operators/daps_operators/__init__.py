@@ -120,7 +120,16 @@ class Inpainting(DrawnOperatorSettings):
         """Return the operator with its mask."""
         from .mask import build_inpainting
 
-        return build_inpainting(self, shape, seed, device)
+        return build_inpainting(
+            shape,
+            self.noise.build(),
+            self.mask,
+            side=self.mask_len_range,
+            margin=self.margin,
+            share=self.mask_prob_range,
+            seed=seed,
+            device=device,
+        )
 
 
 class DownSampling(OperatorSettings):
@@ -178,7 +187,14 @@ class MotionBlur(DrawnOperatorSettings):
         """Return the operator with its kernel."""
         from .motion_blur import build_motion_blur
 
-        return build_motion_blur(self, shape, seed)
+        return build_motion_blur(
+            shape,
+            self.noise.build(),
+            self.kernel,
+            kernel_size=self.kernel_size,
+            intensity=self.intensity,
+            seed=seed,
+        )
 
 
 class HighDynamicRange(OperatorSettings):
@@ -238,7 +254,15 @@ class NonlinearBlur(DrawnOperatorSettings):
         """Return the operator with its network and its kernel code."""
         from .nonlinear_blur.operator import build_nonlinear_blur
 
-        return build_nonlinear_blur(self, shape, seed, device)
+        return build_nonlinear_blur(
+            shape,
+            self.noise.build(),
+            self.weights,
+            self.kernel,
+            kernel_scale=self.kernel_scale,
+            seed=seed,
+            device=device,
+        )
 
 
 @hookimpl

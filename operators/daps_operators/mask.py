@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shap
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample
-
-if TYPE_CHECKING:
-    from . import Inpainting as InpaintingSettings
 
 __all__ = ["Identity", "Inpainting", "box_mask", "build_inpainting", "random_mask", "read_mask"]
 
@@ -162,25 +159,42 @@ def read_mask(path: Path, shape: Shape) -> Mask:
 
 
 def build_inpainting(
-    settings: InpaintingSettings, shape: Shape, seed: int, device: torch.device
+    shape: Shape,
+    noise: Noise,
+    mask: Literal["box", "random"] | Path,
+    *,
+    side: tuple[int, int] | None,
+    margin: int | None,
+    share: tuple[float, float],
+    seed: int,
+    device: torch.device,
 ) -> Inpainting:
-    """Return the operator that the settings describe, its mask drawn from the seed or read from the file.
+    """Return the operator with its mask, drawn from the seed or read from a file.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise: the noise model.
+        mask: "box", "random", or a file.
+        side: of the box in pixels, from low to below high; half of the image where None.
+        margin: least distance of the box from the border; an eighth of the image where None.
+        share: of pixels hidden at random, from low to high.
+        seed: of the draw.
+        device: where the mask is.
 
     Raises:
         UserError: the mask does not fit the images, or hides all of them.
     """
     size = shape[1:]
     rng = np.random.default_rng(seed)
-    if settings.mask == "box":
+    if mask == "box":
         halves = [(max(n // 2, 1), max(n // 2, 1) + 1) for n in size]
-        sides = halves if settings.mask_len_range is None else [settings.mask_len_range] * 2
-        margins = [n // 8 if settings.margin is None else settings.margin for n in size]
-        mask = box_mask(rng, size, sides, margins)
-    elif settings.mask == "random":
-        mask = random_mask(rng, size, settings.mask_prob_range)
+        margins = [n // 8 if margin is None else margin for n in size]
+        kept = box_mask(rng, size, halves if side is None else [side] * 2, margins)
+    elif mask == "random":
+        kept = random_mask(rng, size, share)
     else:
-        mask = read_mask(Path(settings.mask), shape)
-    if not mask.any():
+        kept = read_mask(Path(mask), shape)
+    if not kept.any():
         raise UserError("inpainting: the mask hides every pixel; at least one must be kept")
-    tensor = torch.from_numpy(mask.astype(np.float32)).to(device)
-    return Inpainting(shape, settings.noise.build(), tensor.reshape(1, -1, *size))
+    tensor = torch.from_numpy(kept.astype(np.float32)).to(device)
+    return Inpainting(shape, noise, tensor.reshape(1, -1, *size))

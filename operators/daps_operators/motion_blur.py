@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,10 +31,8 @@ from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample, solve
 
+from .motion_kernel import motion_kernel
 from .reflection import Border, fold, reflect
-
-if TYPE_CHECKING:
-    from . import MotionBlur as MotionBlurSettings
 
 __all__ = ["MotionBlur", "build_motion_blur", "read_kernel"]
 
@@ -156,12 +154,22 @@ def read_kernel(path: Path) -> NDArray[np.float64]:
     return normalised
 
 
-def build_motion_blur(settings: MotionBlurSettings, shape: Shape, seed: int) -> MotionBlur:
-    """Return the operator of the settings, its kernel drawn from the seed or read from the file."""
-    if settings.kernel == "random":
-        from .motion_kernel import motion_kernel
+def build_motion_blur(
+    shape: Shape,
+    noise: Noise,
+    kernel: Literal["random"] | Path,
+    *,
+    kernel_size: int,
+    intensity: float,
+    seed: int,
+) -> MotionBlur:
+    """Return the operator with its kernel, drawn from the seed (see `motion_kernel`) or read from a file.
 
-        kernel = motion_kernel(settings.kernel_size, settings.intensity, np.random.default_rng(seed))
+    Raises:
+        UserError: the file holds no kernel.
+    """
+    if kernel == "random":
+        taps = motion_kernel(kernel_size, intensity, np.random.default_rng(seed))
     else:
-        kernel = read_kernel(Path(settings.kernel))
-    return MotionBlur(shape, settings.noise.build(), torch.from_numpy(kernel)[None, None])
+        taps = read_kernel(Path(kernel))
+    return MotionBlur(shape, noise, torch.from_numpy(taps)[None, None])

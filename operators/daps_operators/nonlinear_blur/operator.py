@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ from daps_operators.reflection import Border, reflect
 from .coded_blur import CodedBlur
 from .sources import PUBLISHED
 from .weights import load_blur
-
-if TYPE_CHECKING:
-    from daps_operators import NonlinearBlur as NonlinearBlurSettings
 
 __all__ = ["NonlinearBlur", "build_nonlinear_blur", "published_weights"]
 
@@ -88,15 +85,31 @@ def published_weights() -> Path:
 
 
 def build_nonlinear_blur(
-    settings: NonlinearBlurSettings, shape: Shape, seed: int, device: torch.device
+    shape: Shape,
+    noise: Noise,
+    weights: Literal["embedded", "published"] | Path,
+    kernel: Literal["published", "random"] | Path,
+    *,
+    kernel_scale: float,
+    seed: int,
+    device: torch.device,
 ) -> NonlinearBlur:
-    """Return the operator of the settings, its code drawn or read.
+    """Return the operator with its network and its code, drawn or read.
+
+    Args:
+        shape: (C, H, W) of the images.
+        noise: the noise model.
+        weights: of the network: a file, or which of the known ones.
+        kernel: the code: a file, "random", or "published", which is the same for every seed.
+        kernel_scale: standard deviation of a drawn code.
+        seed: of a random code.
+        device: where to compute.
 
     Raises:
         UserError: the weights are missing or damaged, or the code or the images do not fit them.
     """
-    path = EMBEDDED if settings.weights == "embedded" else Path(settings.weights)
-    if settings.weights == "published":
+    path = EMBEDDED if weights == "embedded" else Path(weights)
+    if weights == "published":
         path = published_weights()
         if not path.is_file():
             raise UserError(
@@ -109,15 +122,13 @@ def build_nonlinear_blur(
             f"the blur network {path} takes images of {network.channels} channels, got {shape[0]}"
         )
     dimensions = (network.kernel_dim, *code_size(network, shape))
-    if isinstance(settings.kernel, Path):
-        code = _read_code(settings.kernel, dimensions)
-    elif settings.kernel == "random":
-        code = settings.kernel_scale * np.random.default_rng(seed).standard_normal(dimensions)
+    if isinstance(kernel, Path):
+        code = _read_code(kernel, dimensions)
+    elif kernel == "random":
+        code = kernel_scale * np.random.default_rng(seed).standard_normal(dimensions)
     else:  # the published code, drawn alike for images of any size
-        code = settings.kernel_scale * np.random.RandomState(0).standard_normal(dimensions)
-    return NonlinearBlur(
-        shape, settings.noise.build(), network, torch.from_numpy(code)[None].to(device).float()
-    )
+        code = kernel_scale * np.random.RandomState(0).standard_normal(dimensions)
+    return NonlinearBlur(shape, noise, network, torch.from_numpy(code)[None].to(device).float())
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,10 +20,6 @@ from daps_kit.weights.tensors import load_into, read_tensors
 
 from .adm import ADM, Architecture
 from .preconditioning import Preconditioning, preconditioning
-
-if TYPE_CHECKING:
-    from .pixel_settings import DDPM
-
 
 ARCHITECTURES = {
     "ffhq256": Architecture(
@@ -85,28 +81,57 @@ class DDPMPrior(Prior):
         return out[:, : x.shape[1]].to(x.dtype)
 
 
-def build_ddpm(settings: DDPM, *, shape: Shape | None, device: torch.device) -> DDPMPrior:
-    """Return the prior that settings describe, with weights that were read, checked and frozen.
+def build_ddpm(
+    model: Literal["ffhq256", "imagenet256", "custom"],
+    checkpoint: Path | None,
+    *,
+    weights: Literal["auto", "ema", "raw"],
+    architecture: Mapping[str, Any],
+    label: int | None,
+    process: Literal["vp", "ddpm", "iddpm", "ve", "edm"],
+    sigma_data: float,
+    dtype: str,
+    channels_last: bool,
+    compile: bool,
+    shape: Shape | None,
+    device: torch.device,
+) -> DDPMPrior:
+    """Return the prior with weights that were read, checked and frozen.
+
+    Args:
+        model: which network.
+        checkpoint: the file of its weights; None for the one that was fetched for a published network.
+        weights: see `read_tensors`.
+        architecture: arguments of `Architecture` that are given; the others are known or inferred.
+        label: class, for a class-conditional network.
+        process: see `preconditioning`.
+        sigma_data: of the data, for edm.
+        dtype: what the network computes in.
+        channels_last: the memory layout.
+        compile: whether the network is compiled.
+        shape: (C, H, W) of the images of the run; None where any will do.
+        device: where to compute.
 
     Raises:
         UserError: weights are missing or damaged, or do not fit the network or the shape.
     """
-    path = settings.checkpoint or where(f"{BUILTIN}/{settings.model}ddpm")
-    tensors = read_tensors(path, weights=settings.weights)
-    given = settings.architecture.model_dump(exclude_none=True)
-    if settings.model != "custom":
-        arch = dataclasses.replace(ARCHITECTURES[settings.model], **given)
+    path = checkpoint or where(f"{BUILTIN}/{model}ddpm")
+    tensors = read_tensors(path, weights=weights)
+    if model != "custom":
+        arch = dataclasses.replace(ARCHITECTURES[model], **architecture)
     else:
-        arch = infer_architecture({name: tuple(t.shape) for name, t in tensors.items()}, given, path, shape)
-    network = load_adm(arch, tensors, path, channels_last=settings.channels_last)
-    network.compute_in(getattr(torch, settings.dtype)).to(device)
-    precondition = preconditioning(settings.preconditioning, sigma_data=settings.sigma_data)
-    prior = DDPMPrior(network, precondition, label=settings.label)
+        arch = infer_architecture(
+            {name: tuple(t.shape) for name, t in tensors.items()}, architecture, path, shape
+        )
+    network = load_adm(arch, tensors, path, channels_last=channels_last)
+    network.compute_in(getattr(torch, dtype)).to(device)
+    precondition = preconditioning(process, sigma_data=sigma_data)
+    prior = DDPMPrior(network, precondition, label=label)
     if shape is not None and tuple(shape) != prior.shape:
         raise ComponentError(
             f"prior ddpm is over images of shape {list(prior.shape or ())}, but those of the run have {list(shape)}"
         )
-    if settings.compile:
+    if compile:
         prior.call = torch.compile(network)
     return prior
 

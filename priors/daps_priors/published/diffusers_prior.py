@@ -8,7 +8,7 @@ Source: Ho et al., arXiv 2006.11239; Rombach et al., arXiv 2112.10752; Song et a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from daps_kit.errors import ComponentError
 
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
-
-if TYPE_CHECKING:
-    from .latent_settings import Diffusers
 
 __all__ = ["LatentPipelinePrior", "PixelPipelinePrior", "build_diffusers"]
 
@@ -88,13 +85,22 @@ class LatentPipelinePrior(PixelPipelinePrior):
         return cast(Tensor, images.to(z.dtype))
 
 
-def build_diffusers(settings: Diffusers, *, shape: Shape | None, device: torch.device) -> PixelPipelinePrior:
-    """Return the prior that settings describe.
+def build_diffusers(
+    model: str, *, quantize: bool, dtype: str, shape: Shape | None, device: torch.device
+) -> PixelPipelinePrior:
+    """Return the prior of a pipeline.
+
+    Args:
+        model: see `Pipeline`.
+        quantize: see `LatentPipelinePrior`.
+        dtype: what the network computes in.
+        shape: (C, H, W) of the images of the run; None where any will do.
+        device: where to compute.
 
     Raises:
         UserError: diffusers is not installed, or the pipeline is missing, damaged, conditional or of another shape.
     """
-    pipeline = Pipeline(settings.model)
+    pipeline = Pipeline(model)
     pipeline.require("unet", "UNet2DModel")
     precondition = schedule(pipeline.read("scheduler"))
     unet = pipeline.network("unet")
@@ -102,15 +108,12 @@ def build_diffusers(settings: Diffusers, *, shape: Shape | None, device: torch.d
         raise ComponentError(
             f"{pipeline.folder} ({pipeline.kind}) is class-conditional; this prior has no classes"
         )
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    unet = unet.to(device=device, dtype=dtype)
+    unet = unet.to(device=device, dtype=getattr(torch, dtype))
     stages = [part for part in ("vqvae", "vae") if part in pipeline.classes]
     if stages:
         pipeline.require(stages[0], "VQModel", "AutoencoderKL")
         first_stage = pipeline.network(stages[0]).to(device)
-        prior: PixelPipelinePrior = LatentPipelinePrior(
-            unet, first_stage, precondition, quantize=settings.quantize
-        )
+        prior: PixelPipelinePrior = LatentPipelinePrior(unet, first_stage, precondition, quantize=quantize)
     else:
         prior = PixelPipelinePrior(unet, precondition)
     if shape is not None and tuple(shape) != prior.shape:

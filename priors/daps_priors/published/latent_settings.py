@@ -97,7 +97,24 @@ class LDM(PriorSettings):
 
         from .ldm import build_ldm
 
-        return calibrated(build_ldm(self, shape=shape, device=device), self.calibration)
+        prior = build_ldm(
+            self.model,
+            self.checkpoint,
+            weights=self.weights,
+            architecture=self.architecture.model_dump(exclude_none=True),
+            schedule=self.schedule,
+            label=self.label,
+            guidance=self.guidance,
+            quantize=self.quantize,
+            scale_factor=self.scale_factor,
+            dtype=self.dtype,
+            half_decoder=self.half_decoder,
+            channels_last=self.channels_last,
+            compile=self.compile,
+            shape=shape,
+            device=device,
+        )
+        return calibrated(prior, self.calibration)
 
 
 def _folder_or_id(value: Any) -> Any:
@@ -148,7 +165,10 @@ class Diffusers(PriorSettings):
 
         from .diffusers_prior import build_diffusers
 
-        return calibrated(build_diffusers(self, shape=shape, device=device), self.calibration)
+        prior = build_diffusers(
+            self.model, quantize=self.quantize, dtype=self.dtype, shape=shape, device=device
+        )
+        return calibrated(prior, self.calibration)
 
 
 class StableDiffusion(PriorSettings):
@@ -204,4 +224,18 @@ class StableDiffusion(PriorSettings):
 
         from .stable_diffusion import build_stable_diffusion
 
-        return calibrated(build_stable_diffusion(self, shape=shape, device=device), self.calibration)
+        prior = build_stable_diffusion(
+            self.model,
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            guidance=self.guidance,
+            inner_resolution=self.inner_resolution,
+            resolution=self.resolution,
+            dtype=self.dtype,
+            half_decoder=self.half_decoder,
+            vae_slicing=self.vae_slicing,
+            vae_tiling=self.vae_tiling,
+            shape=shape,
+            device=device,
+        )
+        return calibrated(prior, self.calibration)

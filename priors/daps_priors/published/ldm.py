@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,6 @@ from .ddpm import infer_architecture
 from .latent_unet import LatentUNet
 from .preconditioning import VP, Discrete, Preconditioning
 from .vq import VQ, VQArchitecture, infer_vq
-
-if TYPE_CHECKING:
-    from .latent_settings import LDM
 
 __all__ = ["LATENT_ARCHITECTURES", "LDMPrior", "LatentDiffusion", "build_ldm", "scaled_linear_betas"]
 
@@ -209,54 +206,85 @@ class LDMPrior(Prior):
         return x.to(weight.dtype).contiguous(memory_format=layout)
 
 
-def build_ldm(settings: LDM, *, shape: Shape | None, device: torch.device) -> LDMPrior:
-    """Return the prior that settings describe, with weights that were read, checked and frozen.
+def build_ldm(
+    name: Literal["ffhq256", "imagenet256", "custom"],
+    checkpoint: Path | None,
+    *,
+    weights: Literal["auto", "ema", "raw"],
+    architecture: Mapping[str, Any],
+    schedule: Literal["model", "published"],
+    label: int | None,
+    guidance: float,
+    quantize: bool,
+    scale_factor: float | None,
+    dtype: str,
+    half_decoder: bool,
+    channels_last: bool,
+    compile: bool,
+    shape: Shape | None,
+    device: torch.device,
+) -> LDMPrior:
+    """Return the prior with weights that were read, checked and frozen.
+
+    Args:
+        name: which network.
+        checkpoint: the file of its weights; None for the one that was fetched for a published network.
+        weights: see `read_tensors`.
+        architecture: for a network of one's own, what its weights do not show.
+        schedule: of the noise: the model's, or the linear one of the published runs.
+        label, guidance, quantize: see `LDMPrior`.
+        scale_factor: of the latents; None for that of the checkpoint, or 1.
+        dtype: what the network computes in.
+        half_decoder: whether the first stage does so too, and not in float32, as its gradients drive the sampler.
+        channels_last: the memory layout.
+        compile: whether the network is compiled.
+        shape: (C, H, W) of the images of the run; None where any will do.
+        device: where to compute.
 
     Raises:
         UserError: weights are missing or damaged, or do not fit the network or the shape.
     """
-    path = settings.checkpoint or where(f"{BUILTIN}/{settings.model}ldm")
-    tensors = read_tensors(path, weights=settings.weights)
+    path = checkpoint or where(f"{BUILTIN}/{name}ldm")
+    tensors = read_tensors(path, weights=weights)
     betas, scale = tensors.get("betas"), tensors.get("scale_factor")
-    if settings.model == "custom":
-        architecture = _infer(settings, tensors, path, shape)
-    else:
-        architecture = LATENT_ARCHITECTURES[settings.model]
+    inferred = _infer(architecture, tensors, path, shape) if name == "custom" else None
     with torch.device("meta"):
-        model = LatentDiffusion(**architecture)
+        model = LatentDiffusion(**(inferred or LATENT_ARCHITECTURES[name]))
     used = {k: v for k, v in tensors.items() if k not in SCHEDULE and not k.startswith(NOT_USED)}
     load_into(model, used, path)
     if not bool(tensors[f"{UNET}out.2.weight"].any()):
         raise UserError(f"{path} was never trained: the weights of the network's last layer are all zero")
     model.requires_grad_(False).eval()
-    if settings.channels_last:
+    if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    model.network.compute_in(dtype)
-    model.first_stage_model.to(_first_stage_dtype(settings, dtype))
+    kind: torch.dtype = getattr(torch, dtype)
+    model.network.compute_in(kind)
+    model.first_stage_model.to(kind if half_decoder else torch.float32)
     model.to(device)
-    if settings.schedule == "published":
+    if schedule == "published":
         precondition: Preconditioning = VP()
     else:
         precondition = Discrete(scaled_linear_betas() if betas is None else betas)
     prior = LDMPrior(
         model,
         precondition,
-        label=settings.label,
-        guidance=settings.guidance,
-        quantize=settings.quantize,
-        scale_factor=settings.scale_factor or (1.0 if scale is None else float(scale)),
+        label=label,
+        guidance=guidance,
+        quantize=quantize,
+        scale_factor=scale_factor or (1.0 if scale is None else float(scale)),
     )
     if shape is not None and tuple(shape) != prior.shape:
         raise ComponentError(
             f"prior ldm is over images of shape {list(prior.shape or ())}, but those of the run have {list(shape)}"
         )
-    if settings.compile:
+    if compile:
         prior.call = torch.compile(model.network)
     return prior
 
 
-def _infer(settings: LDM, tensors: Mapping[str, Tensor], path: Path, shape: Shape | None) -> dict[str, Any]:
+def _infer(
+    given: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path, shape: Shape | None
+) -> dict[str, Any]:
     """Work out the arguments of `LatentDiffusion` from the shapes of weights.
 
     Raises:
@@ -275,13 +303,12 @@ def _infer(settings: LDM, tensors: Mapping[str, Tensor], path: Path, shape: Shap
     depth = max((int(name.split(".transformer_blocks.")[1].split(".")[0]) + 1 for name in keys), default=1)
     # A transformer has the place of plain attention, which is what the inference below knows.
     places = {name.split("transformer_blocks.")[0] + "qkv.weight": (0,) for name in keys}
-    given: dict[str, Any] = settings.architecture.model_dump(exclude_none=True)
-    side = given.pop("image_size", shape[1] if shape else 256)
+    side = given.get("image_size", shape[1] if shape else 256)
     if side % first_stage.factor or (shape and shape[1] != shape[2]):
         raise ComponentError(
             f"prior ldm: images must be square with a side divisible by {first_stage.factor}, got {side}"
         )
-    given["image_size"] = side // first_stage.factor
+    given = {**given, "image_size": side // first_stage.factor}
     return {
         "arch": infer_architecture({**places, **shapes}, given, path),
         "first_stage": first_stage,
@@ -289,8 +316,3 @@ def _infer(settings: LDM, tensors: Mapping[str, Tensor], path: Path, shape: Shap
         "context": shapes[keys[0]][1] if keys else 0,
         "depth": depth,
     }
-
-
-def _first_stage_dtype(settings: LDM, dtype: torch.dtype) -> torch.dtype:
-    """Return what the first stage computes in: float32 unless asked, as its gradients drive the sampler."""
-    return dtype if settings.half_decoder else torch.float32

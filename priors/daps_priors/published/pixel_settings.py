@@ -105,4 +105,18 @@ class DDPM(PriorSettings):
 
         from .ddpm import build_ddpm
 
-        return calibrated(build_ddpm(self, shape=shape, device=device), self.calibration)
+        prior = build_ddpm(
+            self.model,
+            self.checkpoint,
+            weights=self.weights,
+            architecture=self.architecture.model_dump(exclude_none=True),
+            label=self.label,
+            process=self.preconditioning,
+            sigma_data=self.sigma_data,
+            dtype=self.dtype,
+            channels_last=self.channels_last,
+            compile=self.compile,
+            shape=shape,
+            device=device,
+        )
+        return calibrated(prior, self.calibration)

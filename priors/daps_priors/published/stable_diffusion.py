@@ -14,7 +14,7 @@ Source: Rombach et al., arXiv 2112.10752; Ho and Salimans, arXiv 2207.12598; Sal
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,9 +25,6 @@ from daps_kit.errors import ComponentError, UserError
 
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
-
-if TYPE_CHECKING:
-    from .latent_settings import StableDiffusion
 
 __all__ = ["StableDiffusionPrior", "build_stable_diffusion", "encode_prompts"]
 
@@ -96,25 +93,48 @@ class StableDiffusionPrior(Prior):
 
 
 def build_stable_diffusion(
-    settings: StableDiffusion, *, shape: Shape | None, device: torch.device
+    model: str,
+    *,
+    prompt: str,
+    negative_prompt: str,
+    guidance: float,
+    inner_resolution: int | None,
+    resolution: int | None,
+    dtype: str,
+    half_decoder: bool,
+    vae_slicing: bool,
+    vae_tiling: bool,
+    shape: Shape | None,
+    device: torch.device,
 ) -> StableDiffusionPrior:
-    """Return the prior that settings describe.
+    """Return the prior of a pipeline.
+
+    Args:
+        model: see `Pipeline`; "v1.5" and "v2.1" are fetched checkpoints.
+        prompt, negative_prompt: what the images show, and what they do not.
+        guidance: towards the prompt; 1 for none.
+        inner_resolution: side of the images that the model makes; that of its training where None.
+        resolution: side of the images of the run; that of `shape`, or the inner one, where None.
+        dtype: what the network computes in.
+        half_decoder: whether the autoencoder does so too, and not in float32.
+        vae_slicing, vae_tiling: whether it decodes image by image, and in overlapping tiles.
+        shape: (C, H, W) of the images of the run; None where any will do.
+        device: where to compute.
 
     Raises:
         UserError: diffusers is not installed, or the pipeline is missing, damaged, of another kind, or cannot make
             images of this shape.
     """
-    named = settings.model in ("v1.5", "v2.1")
-    pipeline = Pipeline(f"stable-diffusion-{settings.model}" if named else settings.model)
+    pipeline = Pipeline(f"stable-diffusion-{model}" if model in ("v1.5", "v2.1") else model)
     pipeline.require("unet", "UNet2DConditionModel")
     pipeline.require("vae", "AutoencoderKL")
     pipeline.require("text_encoder", "CLIPTextModel")
     precondition = schedule(pipeline.read("scheduler"))
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    prompts = [settings.negative_prompt, settings.prompt]
-    if settings.guidance == 1:
+    kind: torch.dtype = getattr(torch, dtype)
+    prompts = [negative_prompt, prompt]
+    if guidance == 1:
         prompts = prompts[1:]
-    encoded = encode_prompts(pipeline, prompts).to(device=device, dtype=dtype)
+    encoded = encode_prompts(pipeline, prompts).to(device=device, dtype=kind)
     unet = pipeline.network("unet")
     vae = pipeline.network("vae")
     if unet.config.in_channels != vae.config.latent_channels or unet.config.addition_embed_type is not None:
@@ -127,18 +147,18 @@ def build_stable_diffusion(
             f"{pipeline.folder}: the text encoder gives {encoded.shape[2]} numbers a token, "
             f"the network takes {unet.config.cross_attention_dim}"
         )
-    if settings.vae_slicing:
+    if vae_slicing:
         vae.enable_slicing()
-    if settings.vae_tiling:
+    if vae_tiling:
         vae.enable_tiling()
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    inner = settings.inner_resolution or unet.config.sample_size * factor
+    inner = inner_resolution or unet.config.sample_size * factor
     step = factor * 2 ** (len(unet.config.block_out_channels) - 1)
     if inner % step:
         raise ComponentError(
             f"prior stable_diffusion: inner_resolution must be divisible by {step}, got {inner}"
         )
-    resolution = settings.resolution or (shape[1] if shape else inner)
+    resolution = resolution or (shape[1] if shape else inner)
     if shape is not None and tuple(shape) != (3, resolution, resolution):
         raise ComponentError(
             f"prior stable_diffusion is over images of shape {[3, resolution, resolution]}, "
@@ -150,11 +170,11 @@ def build_stable_diffusion(
             f"model, {inner} x {inner}; give a larger inner_resolution"
         )
     return StableDiffusionPrior(
-        unet.to(device=device, dtype=dtype),
-        vae.to(device=device, dtype=dtype if settings.half_decoder else torch.float32),
+        unet.to(device=device, dtype=kind),
+        vae.to(device=device, dtype=kind if half_decoder else torch.float32),
         precondition,
         encoded,
-        guidance=settings.guidance,
+        guidance=guidance,
         inner=inner,
         resolution=resolution,
     )

@@ -1,0 +1,46 @@
+"""Settings of the denoiser that ships with the package. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from daps_kit.settings import PriorSettings, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from daps_kit.contracts import Prior
+
+
+class DenoiserSettings(PriorSettings):
+    """How a trained denoiser computes."""
+
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="what convolutions compute in: bfloat16 is as exact, and up to twice as fast where the processor "
+        "has it",
+    )
+    compile: bool = Field(
+        False, description="compile the network (torch.compile): a slow start, then faster on GPUs"
+    )
+
+
+class Embedded(DenoiserSettings):
+    """The prior that ships with the package: portraits of 64 x 64 pixels."""
+
+    name = "embedded"
+    weights: Literal["portraits64"] = Field(
+        "portraits64", description="which of the priors that ship with the package"
+    )
+
+    def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
+        """Return the prior.
+
+        Raises:
+            daps_kit.errors.UserError: the images of the run have another shape.
+        """
+        from .prior import load_embedded
+
+        return load_embedded(self.weights, shape=shape, device=device, dtype=self.dtype, compile=self.compile)
