@@ -29,7 +29,7 @@ from .reading import ARRAY_SUFFIXES, Numbers, naming, reading, suffix_of, unknow
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LUMA", "Numbers", "on_scale", "read_array", "read_map", "read_numbers"]
+__all__ = ["LUMA", "Numbers", "on_scale", "read_array", "read_map", "read_numbers", "with_channels"]
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -131,8 +131,6 @@ def read_array(
     """
     import torch
 
-    from .images import with_channels
-
     numbers = read_numbers(path, key)
     with naming(path):
         tensor = torch.from_numpy(np.ascontiguousarray(on_scale(numbers, black, white_level)))
@@ -141,6 +139,21 @@ def read_array(
         return (
             with_channels(tensor, channels) if numbers.picture and channels and tensor.ndim == 3 else tensor
         )
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """Return an image [C, H, W] with 1 or 3 channels: grey is tripled, colour becomes its luma.
+
+    Raises:
+        UserError: there is no conversion to that many channels.
+    """
+    if len(image) == channels:
+        return image
+    if len(image) == 1:
+        return image.expand(channels, -1, -1).clone()
+    if len(image) == 3 and channels == 1:
+        return (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+    raise UserError(f"an image with {len(image)} channels cannot be given {channels}")
 
 
 def read_map(path: Path, *usual: str) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from torch.nn.functional import interpolate
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 
-from .arrays import LUMA, on_scale, read_numbers
+from .arrays import on_scale, read_numbers, with_channels
 from .reading import naming
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "png_is_whole",
     "save_png",
     "to_uint8",
-    "with_channels",
 ]
 
 
@@ -71,21 +70,6 @@ def load_image(path: Path, channels: int | None = None, white_level: float | Non
             raise UserError(f"values out of range, {low:g} to {high:g} ({allowed})")
         image = torch.from_numpy(np.ascontiguousarray(values.clip(-1, 1)))
         return image if channels is None else with_channels(image, channels)
-
-
-def with_channels(image: Tensor, channels: int) -> Tensor:
-    """Return an image [C, H, W] with 1 or 3 channels: grey is tripled, colour becomes its luma.
-
-    Raises:
-        UserError: there is no conversion to that many channels.
-    """
-    if len(image) == channels:
-        return image
-    if len(image) == 1:
-        return image.expand(channels, -1, -1).clone()
-    if len(image) == 3 and channels == 1:
-        return (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
-    raise UserError(f"an image with {len(image)} channels cannot be given {channels}")
 
 
 def fit(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daps_kit.arrays import read_array
+from daps_kit.arrays import read_array, with_channels
 from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.files import files_of, unique_names
-from daps_kit.images import fit, load_image, with_channels
+from daps_kit.images import fit, load_image
 from daps_kit.random import stream_seed
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
 from daps_kit.recipe import Recipe

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from daps_kit.arrays import with_channels
 from daps_kit.errors import UserError
 from daps_kit.images import (
     encode_png,
@@ -19,7 +20,6 @@ from daps_kit.images import (
     png_is_whole,
     save_png,
     to_uint8,
-    with_channels,
 )
 
 
