@@ -1,7 +1,7 @@
 """Noise: how a measurement scatters around the clean one. What a noise model must do, and the models that ship."""
 
 from .gaussian import GaussianNoise
-from .model import Noise, Perturbed, Quadratic
+from .model import Likelihood, Noise, Site
 from .poisson import PoissonNoise
 
-__all__ = ["GaussianNoise", "Noise", "Perturbed", "PoissonNoise", "Quadratic"]
+__all__ = ["GaussianNoise", "Likelihood", "Noise", "PoissonNoise", "Site"]

@@ -5,15 +5,17 @@ r"""What a noise model must do: it says how a measurement y scatters around the 
 Samplers descend the misfit. One that is told a tau sees exp(-misfit / (2 tau^2)): everywhere below v is what the misfit
 is divided by, the dispersion where the stated noise counts.
 
-Randomise-then-optimise perturbs the likelihood so that the minimiser of a perturbed objective is a draw. Around a clean
-measurement m, with the curvature W of misfit / (2 v) there and eps ~ N(0, I), that is
+Randomise-then-optimise draws by minimising quadratics. In the place of each element's likelihood L(a), which need be no
+Gaussian, it puts a Gaussian one, its site. Let N(m, c) be what all else (the prior, other elements) says of the clean
+measurement a, and mu, t the mean and the variance of the true law, proportional to N(a; m, c) L(a). With the site
 
-    f(a) = (a - m) f'(m) + W (a - m)^2 / 2 - (a - m) W^{1/2} eps,
+    exp(-f(a)),    f(a) = (a - mu) (m - mu) / c + W (a - mu)^2 / 2,    W = 1 / t - 1 / c,
 
-which for Gaussian noise is |a - y'|^2 W / 2 with y' = y + W^{-1/2} eps wherever m is. For other noise it is the Laplace
-approximation at the mode m, which a kernel has to correct.
+the law has that mean and that variance, too. With the slope of f perturbed by W^{1/2} eps, eps ~ N(0, I), its minimiser
+with a prior's, perturbed likewise, is a draw. For Gaussian noise the site is the likelihood, whatever m and c are.
 
-Source: Bardsley, Solonen, Haario and Laine, "Randomize-then-optimize", SIAM J. Sci. Comput. 36 (2014).
+Sources: Bardsley, Solonen, Haario and Laine, "Randomize-then-optimize", SIAM J. Sci. Comput. 36 (2014); Minka,
+"Expectation propagation for approximate Bayesian inference", UAI 2001, for sites that match moments.
 """
 
 from __future__ import annotations
@@ -26,38 +28,25 @@ from torch import Tensor
 
 from daps_kit.random import RandomStreams
 
-__all__ = ["Noise", "Perturbed", "Quadratic"]
+__all__ = ["Likelihood", "Noise", "Site"]
 
 SIMULATIONS = 4
 """Measurements that are simulated to see how large a misfit is to be expected."""
+
+PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
+"""The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
 
 FLAT = 0.1
 """Share of the curvature of Gaussian noise of the same standard deviation that the default curvature has at least."""
 
 
-class Perturbed(ABC):
-    """A perturbed negative log-likelihood of a clean measurement a."""
-
-    @abstractmethod
-    def value(self, a: Tensor) -> Tensor:
-        """Return it up to a constant, summed, [B]."""
-
-    @abstractmethod
-    def gradient(self, a: Tensor) -> Tensor:
-        """Return its derivative by a, [B, ...]."""
-
-    @abstractmethod
-    def curvature(self, a: Tensor) -> float | Tensor:
-        """Return its second derivative by a, or a bound on it; positive, a number or [B, ...]."""
-
-
 @dataclass(frozen=True)
-class Quadratic(Perturbed):
-    """slope (a - centre) + weight (a - centre)^2 / 2.
+class Site:
+    """A quadratic negative log-likelihood of a clean measurement a, slope (a - centre) + weight (a - centre)^2 / 2.
 
     Attributes:
         centre, slope: [B, ...].
-        weight: positive, a number or [B, ...].
+        weight: not negative, a number or [B, ...].
     """
 
     centre: Tensor
@@ -70,17 +59,28 @@ class Quadratic(Perturbed):
         return (d * (self.slope + self.weight / 2 * d)).flatten(1).sum(1)
 
     def gradient(self, a: Tensor) -> Tensor:
-        """Return slope + weight (a - centre)."""
+        """Return its derivative by a, [B, ...]."""
         return self.slope + self.weight * (a - self.centre)
 
     def curvature(self, a: Tensor) -> float | Tensor:
         """Return the weight."""
         return self.weight
 
+    def perturbed(self, streams: RandomStreams) -> Site:
+        """Return slope (a - centre) - weight^{1/2} eps (a - centre) + ..., eps drawn from N(0, I)."""
+        noise = streams.normal(self.centre.shape[1:], self.centre.dtype)
+        return Site(self.centre, self.slope - self.weight**0.5 * noise, self.weight)
+
 
 @dataclass(frozen=True)
-class Unperturbed(Perturbed):
-    """The negative log-likelihood itself, misfit / (2 v)."""
+class Likelihood:
+    """misfit / (2 v) as a function of the clean measurement.
+
+    Attributes:
+        noise: whose misfit it is.
+        y: the measurement, [B, ...].
+        variance: v.
+    """
 
     noise: Noise
     y: Tensor
@@ -91,12 +91,45 @@ class Unperturbed(Perturbed):
         return self.noise.misfit(a, self.y).flatten(1).sum(1) / (2 * self.variance)
 
     def gradient(self, a: Tensor) -> Tensor:
-        """Return misfit_grad / (2 v)."""
+        """Return its derivative by a, [B, ...]."""
         return self.noise.misfit_grad(a, self.y) / (2 * self.variance)
 
     def curvature(self, a: Tensor) -> float | Tensor:
-        """Return the curvature of the misfit, divided by v."""
+        """Return its second derivative by a, or a bound on it."""
         return self.noise.curvature(a, self.y) / self.variance
+
+    def tangent(self, a: Tensor) -> Site:
+        """Return the site with its gradient and its curvature at a."""
+        return Site(a, self.gradient(a), self.curvature(a))
+
+    def matched(self, mean: Tensor, variance: Tensor, start: Tensor, spread: Tensor) -> Site:
+        """Return the site with which N(mean, variance) gives the mean and the variance that the likelihood gives.
+
+        Args:
+            mean, variance: what all but this element's measurement says of a, [B, ...].
+            start, spread: roughly where a is and its standard deviation, given all, [B, ...].
+
+        By the trapezoidal rule, on a grid that is moved and scaled to what it found before.
+        """
+        at, width = start, spread
+        for _ in range(PASSES):
+            at, width = self._moments(mean, variance, at, width)
+        weight = (1 / width.square() - 1 / variance).clamp_min(0)
+        return Site(at, (mean - at) / variance, weight)
+
+    def _moments(self, mean: Tensor, variance: Tensor, at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of N(mean, variance) L on a grid of at +- REACH width."""
+        top = torch.full_like(at, -torch.inf)
+        zero, one, two = (torch.zeros_like(at) for _ in range(3))
+        for t in torch.linspace(-REACH, REACH, NODES).tolist():
+            a = at + t * width
+            log = -(a - mean).square() / (2 * variance) - self.noise.misfit(a, self.y) / (2 * self.variance)
+            new = torch.maximum(top, log)
+            kept, p = (top - new).exp(), (log - new).exp()
+            zero, one, two, top = kept * zero + p, kept * one + t * p, kept * two + t * t * p, new
+        shift = one / zero
+        spread = (two / zero - shift.square()).clamp_min(LEAST**2).sqrt()
+        return at + shift * width, spread * width
 
 
 class Noise(ABC):
@@ -161,23 +194,9 @@ class Noise(ABC):
         """Return the standard deviation of the noise of a measurement, root mean square, as far as y tells."""
         return float(self.std(y).square().nanmean().sqrt())
 
-    def perturbed(self, clean: Tensor, y: Tensor, variance: float, streams: RandomStreams) -> Perturbed:
-        """Draw a perturbed misfit / (2 v), whose minimiser with a prior's, perturbed too, is a sample.
-
-        Args:
-            clean: the clean measurement at the mode of the target, [B, ...]; for Gaussian noise it may be any.
-            y: the measurement.
-            variance: v.
-            streams: one random stream a sample.
-        """
-        weight = self.curvature(clean, y) / variance
-        noise = streams.normal(y.shape[1:], y.dtype)
-        slope = self.misfit_grad(clean, y) / (2 * variance) - weight**0.5 * noise
-        return Quadratic(clean, slope, weight)
-
-    def unperturbed(self, y: Tensor, variance: float) -> Perturbed:
-        """Return misfit / (2 v) as a function of the clean measurement."""
-        return Unperturbed(self, y, variance)
+    def likelihood(self, y: Tensor, variance: float) -> Likelihood:
+        """Return misfit / (2 v), v the variance, as a function of the clean measurement."""
+        return Likelihood(self, y, variance)
 
     def with_black(self, black: float) -> Noise:
         """Return the noise model for measurements in which the value `black` means no light.

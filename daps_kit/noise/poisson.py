@@ -1,18 +1,6 @@
-r"""Photon noise, and its perturbed likelihood.
+r"""Photon noise.
 
 Counts n ~ Poisson(r), the rate r linear in the clean measurement. The misfit is the deviance 2 (n log(n / r) - n + r).
-
-The perturbed likelihood: drawing the counts anew would move a dark rate by the bias of its noise; the exposure e is
-drawn instead,
-
-    f(a) = e r - n log r,    e = (k - 1) / g,    g ~ Gamma(k, 1),    k = 1 + r*^2 / n,
-
-with r* the rate at the mode of the target (n, r divided by v where the likelihood is tempered). E[e] = 1, so that the
-gradient f' = e - n / r is right on average wherever the prior puts r. Where the prior says nothing, r* = n and the
-minimiser r = n / e = g is an exact draw from Gamma(n + 1), the posterior of the rate. For n = 0 there is no curvature
-and e = 1.
-
-Source: the draw of exposures is this package's own; compare the weighted-likelihood bootstrap, Newton and Raftery 1994.
 """
 
 from __future__ import annotations
@@ -24,7 +12,7 @@ from torch import Tensor
 
 from daps_kit.random import RandomStreams
 
-from .model import Noise, Perturbed
+from .model import Noise
 
 __all__ = ["PoissonNoise"]
 
@@ -97,84 +85,7 @@ class PoissonNoise(Noise):
         n, r = self._counts(y).clamp_min(0), self._counts(clean).clamp_min(1)
         return self.gain**2 * torch.maximum(1 / r, n / r.square())
 
-    def perturbed(
-        self, clean: Tensor, y: Tensor, variance: float, streams: RandomStreams
-    ) -> PerturbedPoisson:
-        """Draw exposures."""
-        n, r = self._counts(y).clamp_min(0), self._counts(clean).clamp_min(self.dark)
-        lit = n > 0
-        excess = r.square() / torch.where(lit, n, 1) / variance
-        exposure = torch.where(lit, excess / _gamma(1 + excess, streams), 1)
-        return PerturbedPoisson(self, n, exposure, variance)
-
-    def unperturbed(self, y: Tensor, variance: float) -> PerturbedPoisson:
-        """Return the negative log-likelihood, whose exposures are 1."""
-        n = self._counts(y).clamp_min(0)
-        return PerturbedPoisson(self, n, torch.ones_like(n), variance)
-
     def log_density(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return the log-probability of the counts, n log r - r - log n!."""
         n = self._counts(y).clamp_min(0)
         return torch.xlogy(n, n) - n - torch.lgamma(n + 1) - self.misfit(clean, y) / 2
-
-
-class PerturbedPoisson(Perturbed):
-    """(e r - n log r) / v as a function of a, with r = gain (a - black).
-
-    Below the rate at which the noise model goes on by a tangent, so does it.
-
-    Args:
-        noise: the noise model.
-        counts: n, [B, ...].
-        exposure: e, [B, ...].
-        variance: v.
-    """
-
-    def __init__(self, noise: PoissonNoise, counts: Tensor, exposure: Tensor, variance: float) -> None:
-        self.n, self.e, self.variance = counts, exposure, variance
-        self.gain, self.black, self.dark = noise.gain, noise.black, noise.dark
-
-    def _rate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rate, and the rate kept above where the noise model's tangent begins."""
-        rate = self.gain * (a - self.black)
-        return rate, torch.maximum(rate, self.n.clamp_max(self.dark))
-
-    def _slope(self, inside: Tensor) -> Tensor:
-        """Return df / dr."""
-        return self.e - self.n / inside.clamp_min(torch.finfo(inside.dtype).tiny)
-
-    def value(self, a: Tensor) -> Tensor:
-        """Return it, summed, [B]."""
-        rate, inside = self._rate(a)
-        f = self.e * inside - torch.xlogy(self.n, inside)
-        f = f + self._slope(inside).clamp_max(0) * (rate - inside)
-        return f.flatten(1).sum(1) / self.variance
-
-    def gradient(self, a: Tensor) -> Tensor:
-        """Return gain (e - n / r) / v."""
-        rate, inside = self._rate(a)
-        slope = self._slope(inside)
-        return self.gain / self.variance * torch.where(rate < inside, slope.clamp_max(0), slope)
-
-    def curvature(self, a: Tensor) -> Tensor:
-        """Return gain^2 max(e / max(r, 1), n / r^2) / v."""
-        rate, _ = self._rate(a)
-        bound = torch.maximum(self.e / rate.clamp_min(1), self.n / rate.clamp_min(self.dark).square())
-        return self.gain**2 / self.variance * bound
-
-
-def _gamma(shape: Tensor, streams: RandomStreams) -> Tensor:
-    """Draw from Gamma(shape, 1), shape >= 1 [B, ...], by the method of Marsaglia and Tsang (2000).
-
-    A proposal d (1 + c n)^3 with d = shape - 1/3 and c = 1 / (3 sqrt d) is taken with a probability of at least 0.95;
-    after 8 tries those left (one in 10^11) take the median.
-    """
-    d = shape - 1 / 3
-    c = 1 / (3 * d.sqrt())
-    result, done = d, torch.zeros_like(d, dtype=torch.bool)
-    for _ in range(8):
-        n, u = streams.normal(d.shape[1:], d.dtype), streams.uniform(d.shape[1:], d.dtype)
-        t = (1 + c * n) ** 3
-        taken = (t > 0) & (u.log() < n.square() / 2 + d * (1 - t + t.clamp_min(1e-30).log())) & ~done
-        result, done = torch.where(taken, d * t, result), done | taken
-    return result

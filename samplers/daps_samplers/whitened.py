@@ -26,6 +26,9 @@ from daps_kit.linalg import conjugate_gradients, inner, per_sample
 
 __all__ = ["Linearised", "Whitened", "random_signs"]
 
+PROBED = 0.03
+"""Relative residual of what a probe solves for."""
+
 ROUNDING = 1e-6
 """Relative residual below which single precision cannot go."""
 
@@ -106,6 +109,25 @@ class Linearised:
         tolerance = (accuracy * size / norm).clamp_min(ROUNDING)
         w, residual = conjugate_gradients(self.multiply, b, tolerance=tolerance, max_steps=max_steps)
         return w, residual * norm / size
+
+    def variances(self, probes: int, max_steps: int) -> Tensor:
+        """Return the diagonal of J C^{1/2} M^{-1} C^{1/2} J^T, the posterior variances of the clean measurement.
+
+        By vectors u of random signs, u J C^{1/2} M^{-1} C^{1/2} J^T u (Bekas, Kokiopoulou and Saad, Applied Numerical
+        Mathematics 57, 2007), which is exact where that matrix is diagonal.
+
+        Args:
+            probes: how many.
+            max_steps: of conjugate gradients.
+        """
+        total = torch.zeros_like(self.clean)
+        for signs in random_signs(probes, self.clean):
+            u = signs.expand_as(self.clean)
+            w, _ = conjugate_gradients(
+                self.multiply, self.pull_back(u), tolerance=PROBED, max_steps=max_steps
+            )
+            total = total + u * self.space.target.operator.jvp(self.x, self.space.scale(w))
+        return total / probes
 
     def stiffness(self, probe: Tensor, steps: int = 12, scale: float | Tensor = 1.0) -> Tensor:
         """Return the largest eigenvalue of diag(s) M diag(s), [B], from below, by power iteration from the probe.

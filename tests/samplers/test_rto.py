@@ -13,6 +13,7 @@ from daps_kit.covariance import Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_operators.noises import Poisson
 from daps_samplers import (
+    HMC,
     AnnealingSettings,
     Daps,
     Exact,
@@ -20,7 +21,7 @@ from daps_samplers import (
 )
 from daps_samplers.target import GaussianTarget
 from daps_samplers.whitened import Linearised, Whitened
-from tests.samplers.closed_form import COUNTS, SHAPE, SIZE, elementwise, make, smooth_prior
+from tests.samplers.closed_form import COUNTS, SHAPE, SIZE, Z, elementwise, make, smooth_prior
 
 
 def test_the_residual_bounds_the_error():
@@ -62,16 +63,38 @@ def test_too_few_steps_of_conjugate_gradients_are_told_once():
     assert sum("cg_steps" in text for step in steps for text in step.messages) >= 1
 
 
-@pytest.mark.parametrize(
-    ("y", "shift", "spread"), [("dark", 0.05, 0.3), ("dim", 0.05, 0.1), ("bright", 0.05, 0.05)]
-)
-def test_randomise_then_optimise_with_photon_noise(y, shift, spread):
-    """Counts of 4, 8 and 30: the mean within so many deviations, the variance within that share."""
+@pytest.mark.parametrize("y", [-1.0, *COUNTS.values()])
+def test_randomise_then_optimise_with_photon_noise(y):
+    """Counts of 0, 4, 8 and 30."""
     settings = daps_operators.Identity(noise=Poisson(peak=40.0))
-    kernel = RandomiseThenOptimise(newton_steps=30, cg_steps=50, accuracy=1e-3)
-    x, (mean, variance) = elementwise(settings, kernel, COUNTS[y])
-    assert abs(float(x.mean()) - mean) < shift * sqrt(variance)
-    assert float(x.var()) == pytest.approx(variance, rel=spread)
+    x, (mean, variance) = elementwise(settings, RandomiseThenOptimise(), y)
+    assert abs(float(x.mean()) - mean) < (0.02 + Z / sqrt(x.numel())) * sqrt(variance)
+    assert float(x.var()) == pytest.approx(variance, rel=0.05)
+
+
+@pytest.mark.parametrize("peak", [6.0, 100.0])
+def test_sites_serve_where_elements_depend_on_each_other(peak):
+    """Blurred counts, against a long Hamiltonian chain: the variances probed for the sites are not exact there."""
+    prior = smooth_prior()
+    settings = daps_operators.GaussianBlur(noise=Poisson(peak=peak), kernel_size=5, intensity=1.0)
+    operator = settings.build(shape=SHAPE, seed=0, device=torch.device("cpu"))
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([7]))
+    count = 400
+    target = GaussianTarget(
+        prior.mean.float().expand(count, *SHAPE),
+        prior.covariance,
+        operator,
+        y.expand(count, *SHAPE),
+        sigma=1.0,
+        likelihood_variance=operator.noise.dispersion,
+    )
+    drawn, chain = (
+        kernel.build().run(target, target.centre, RandomStreams(range(seed, seed + count)))[0].double()
+        for kernel, seed in ((RandomiseThenOptimise(), 0), (HMC(steps=150), 1000))
+    )
+    shift = (drawn.mean(0) - chain.mean(0)) / chain.std(0)
+    assert float(shift.square().mean().sqrt()) < 1.5 * sqrt(2 / count)
+    assert float(drawn.var(0).sum() / chain.var(0).sum()) == pytest.approx(1, abs=0.05)
 
 
 class Saturating(Operator):
