@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from daps_kit.errors import UserError, did_you_mean
-from daps_kit.recipe.sections import read_section
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def build(
 
     if kind not in KINDS:
         raise UserError(f"unknown kind '{kind}'; there are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
+    from daps_kit.recipe.sections import read_section
+
     settings: Any = read_section(kind, section)
     size = None if shape is None else tuple(int(side) for side in shape)
     if size is not None and (len(size) != 3 or min(size) < 1):

@@ -103,7 +103,9 @@ def on_scale(numbers: Numbers, black: float = -1.0, white_level: float | None = 
         unit = unit * numbers.alpha + (1 - numbers.alpha)
         if white == 255:
             unit = np.rint(unit * np.float32(255)) / np.float32(255)
-    scaled: NDArray[np.float32] = unit * np.float32(1 - black) + np.float32(black)
+    scaled: NDArray[np.float32] = (unit * np.float32(1 - black) + np.float32(black)).astype(
+        np.float32, copy=False
+    )
     return scaled
 
 

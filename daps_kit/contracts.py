@@ -26,7 +26,7 @@ from torch import Tensor
 from daps_kit.linalg import inner, per_sample, solve
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
-from daps_kit.settings import Shape
+from daps_kit.shape import Shape
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,6 +64,7 @@ class Operator(ABC):
             operator says another.
         many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
+        black: the value of a measurement that means no light: -1 for images, 0 for magnitudes.
     """
 
     many_modes: bool = False

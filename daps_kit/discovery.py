@@ -226,7 +226,7 @@ def _load(
                 if hook == CHECKPOINTS:
                     sources.append(replace(_check_source(item), distribution=plugin.distribution))
                 else:
-                    kind = next(kind for kind in KINDS if HOOKS[kind] == hook)
+                    kind: Kind = next(kind for kind in KINDS if HOOKS[kind] == hook)
                     name = check_settings(kind, item).name
                     components.append(Component(kind, name, plugin.distribution, plugin.version, item))
         refuse_repeats(components, [c for other in before for c in other.provides])

@@ -62,7 +62,7 @@ def _stored(picture: Image.Image, bits: int = 8) -> Numbers:
     grey = mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        alpha = np.asarray(picture.getchannel("A")).astype(np.float32) / np.float32(255)
+        alpha = (np.asarray(picture.getchannel("A")) / np.float32(255)).astype(np.float32, copy=False)
     values = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     return Numbers(values[:1] if grey else values, 255.0, alpha, picture=True)
 

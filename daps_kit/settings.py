@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from daps_kit.reading import unknown_format
+from daps_kit.shape import Shape
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ __all__ = [
     "RecipeText",
     "SamplerSettings",
     "Settings",
+    "Shape",
     "TrainerSettings",
     "existing_file",
     "members",
@@ -58,7 +60,6 @@ __all__ = [
 ]
 
 Kind = Literal["operator", "noise", "prior", "kernel", "sampler", "trainer"]
-Shape = tuple[int, int, int]
 
 IntRange = Annotated[tuple[int, int], Strict(False)]
 """Two whole numbers, written `[low, high]`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import graphlib
 import os
 import subprocess
 import sys
@@ -102,45 +100,3 @@ def test_import_contracts() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
-
-
-def modules() -> dict[str, Path]:
-    """Return the files of all modules of this repository's packages, by name."""
-    found = {}
-    for folder in ("daps_kit", "operators/daps_operators", "priors/daps_priors", "samplers/daps_samplers"):
-        for path in (ROOT / folder).rglob("*.py"):
-            parts = path.relative_to((ROOT / folder).parent).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imported(name: str, files: dict[str, Path]) -> set[str]:
-    """Return what a module imports of these, at its top, in functions or for type checkers only."""
-    package = name if files[name].name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
-    for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            names = {f"{source}.{alias.name}" for alias in node.names}
-            found |= {n if n in files else source for n in names}
-    return (found & files.keys()) - {name}
-
-
-def test_nothing_is_imported_in_a_circle() -> None:
-    """Not even late or for types alone: a settings class hands its implementation plain values.
-
-    Two may look back: the face of the package, which loads what it shows when it is used, and the settings of
-    components, which say that `build` returns what the contracts describe.
-    """
-    if not (ROOT / "pyproject.toml").is_file():
-        pytest.skip("not in a checkout")
-    files = modules()
-    graph = {name: imported(name, files) for name in files}
-    assert "daps_kit.contracts" in graph["daps_operators.mask"]
-    assert "daps_operators.mask" in graph["daps_operators"]
-    graph["daps_kit"] = set()
-    graph["daps_kit.settings"] -= {"daps_kit.contracts"}
-    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle

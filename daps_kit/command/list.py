@@ -8,7 +8,7 @@ import click
 
 from daps_kit.discovery import Component
 from daps_kit.registry import Registry, default_registry
-from daps_kit.settings import KINDS
+from daps_kit.settings import KINDS, Kind
 
 from .options import as_json
 from .terminal import print_json, print_table
@@ -21,7 +21,7 @@ __all__ = ["as_data", "command"]
 @as_json
 def command(kind: str | None, as_json: bool) -> None:
     """List the components that recipes can be made of."""
-    wanted = next((each for each in KINDS if f"{each}s" == kind), None)
+    wanted: Kind | None = next((each for each in KINDS if f"{each}s" == kind), None)
     registry = default_registry()
     found = registry.components(wanted)
     if as_json:

@@ -142,8 +142,8 @@ def _stored(prior: Prior, sigma: float) -> float | None:
     # In single precision the ends of a table may lie a little off.
     if table is None or not 0.999 * float(table.sigma[0]) <= sigma <= 1.001 * float(table.sigma[-1]):
         return None
-    logs = (np.log(np.asarray(values.tolist())) for values in (table.sigma, table.mse))
-    return float(np.exp(np.interp(math.log(sigma), *logs)))
+    levels, errors = (np.log(np.asarray(values.tolist())) for values in (table.sigma, table.mse))
+    return float(np.exp(np.interp(math.log(sigma), levels, errors)))
 
 
 def check(prior: Prior, x0: Tensor, sigmas: Sequence[float] = SIGMAS) -> Verdict:

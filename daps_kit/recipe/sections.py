@@ -211,11 +211,13 @@ class _Section:
 
 def _locate(section: _Section, location: tuple[int | str, ...]) -> tuple[Node, tuple[str, ...]]:
     """Return the node that a location of pydantic means, and the keys that lead there (its tags are no keys)."""
-    place, trail = section.node, []
+    place = section.node
+    trail: list[str] = []
     for part in location:
         inside: Any = section.fields if place is section.node else place.value
-        listed = isinstance(inside, list) and isinstance(part, int) and part < len(inside)
-        if listed or (isinstance(inside, dict) and part in inside):
+        if isinstance(inside, list):
+            inside = dict(enumerate(inside))
+        if isinstance(inside, dict) and part in inside:
             place = inside[part]
             trail.append(str(part))
         elif place is section.node:

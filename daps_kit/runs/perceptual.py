@@ -3,7 +3,7 @@ r"""Perceptual metrics: LPIPS and FID as the published protocol has them, and as
     lpips_piq        `piq`: VGG-16, average pooling in place of maximum, images in [0, 1]; the published protocol
     lpips_vgg        `lpips`, version 0.1: VGG-16
     lpips_alex       `lpips`, version 0.1: AlexNet
-    fid_torchvision  features of torchvision's Inception-v3 trained on ImageNet; the published protocol
+    fid_torchvision  features of torchvision's Inception-v3; the published protocol
     fid              features of `pytorch-fid`, those of the original
 
 Lower is better. The distance between the features of two sets of images, as Gaussians of means m and covariances S, is

@@ -53,7 +53,8 @@ class Case:
     def __init__(self, kind: Kind, what: Any) -> None:
         if inspect.isfunction(what):
             what = what()
-        self.kind, self.what = kind, what
+        self.kind: Kind = kind
+        self.what = what
         self.settings: Any = None
         if isinstance(what, type) and issubclass(what, ComponentSettings):
             what = what()
