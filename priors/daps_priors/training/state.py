@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .muon import Muon
+from daps_kit.errors import UserError
+
+from .muon import MuonAdamW
 
 Network = TypeVar("Network", bound=nn.Module)
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # what the optimiser keeps of a parameter
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
+"""What the optimiser keeps of a parameter: the last of a matrix, the others of anything else."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,7 @@ class State(Generic[Network]):
         self.parameters = list(model.parameters())
         self.step = 0
         self._power = ema_power(optimisation.ema)
-        self.optimiser = Muon(
-            model.named_parameters(),
-            optimisation.learning_rate,
-            (0.9, 0.99),
-            optimisation.weight_decay,
-            outer,
-        )
+        self.optimiser = MuonAdamW(model.named_parameters(), (0.9, 0.99), optimisation.weight_decay, outer)
 
     def rate(self) -> float:
         """Return the learning rate of the next step."""
@@ -102,9 +99,7 @@ class State(Generic[Network]):
             ):
                 assert p.grad is not None
                 p.grad.copy_(part.view(p.shape))
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate()
-            self.optimiser.step()
+            self.optimiser.step(self.rate())
         self.model.zero_grad(set_to_none=True)
         self.step += 1
         return finite
@@ -122,27 +117,31 @@ class State(Generic[Network]):
         found = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         found |= {f"ema.{k}": v.detach() for k, v in self.ema.named_parameters()}
         for name, parameter in self.model.named_parameters():
-            for moment, value in self.optimiser.state.get(parameter, {}).items():
+            for moment, value in self.optimiser.moments(parameter).items():
                 found[f"optimiser.{moment}.{name}"] = value
         return found
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Take over the tensors of a checkpoint made after `step` steps."""
-        self.model.load_state_dict(_part(tensors, "model."))
-        self.ema.load_state_dict(_part(tensors, "model.") | _part(tensors, "ema."))
-        self.step = step
-        for moment in MOMENTS:
-            found = _part(tensors, f"optimiser.{moment}.")
+        """Take over the tensors of a checkpoint made after `step` steps.
+
+        Raises:
+            UserError: they are not those of this network and its optimiser.
+        """
+        try:
+            self.model.load_state_dict(_part(tensors, "model."))
+            self.ema.load_state_dict(_part(tensors, "model.") | _part(tensors, "ema."))
             for name, parameter in self.model.named_parameters():
-                if name in found:
-                    self.optimiser.state[parameter][moment] = _like(found[name], parameter)
+                keys = {moment: f"optimiser.{moment}.{name}" for moment in MOMENTS}
+                moments = {moment: tensors[key] for moment, key in keys.items() if key in tensors}
+                self.optimiser.restore(parameter, moments)
+        except (KeyError, RuntimeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise UserError(
+                f"the checkpoint does not fit the network and its optimiser ({lines[min(1, len(lines) - 1)]}): it is "
+                "damaged, or of a version of daps-kit that trained otherwise; choose another output folder"
+            ) from error
+        self.step = step
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _like(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    if value.shape != parameter.shape:  # a number of steps
-        return value.to(parameter.device, copy=True)
-    return torch.empty_like(parameter, requires_grad=False).copy_(value)
