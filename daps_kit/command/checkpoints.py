@@ -12,6 +12,8 @@ from daps_kit.registry import default_registry
 from daps_kit.weights import checkpoints as store
 from daps_kit.weights.fetch import fetch as fetch_checkpoint
 
+from .terminal import print_table
+
 
 @click.group("checkpoints")
 def command() -> None:
@@ -21,10 +23,8 @@ def command() -> None:
 @command.command("list")
 def list_command() -> None:
     """Show the checkpoints that can be fetched, and which are here."""
-    about = {name: default_registry().source(name).about for name in _names()}
-    width = max(map(len, about))
-    for name, text in about.items():
-        click.echo(f"{name:<{width}}  {store.state(name):<7}  {text}")
+    rows = [(name, store.state(name), default_registry().source(name).about) for name in _names()]
+    print_table(("checkpoint", "state", "what it is"), rows)
     click.echo(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
 
 

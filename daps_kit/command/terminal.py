@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from daps_kit.tables import text_table
+
 __all__ = ["print_json", "print_table", "print_yaml"]
 
 
@@ -30,10 +32,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             table.add_row(*(cell.replace("[", "\\[") for cell in row))
         Console().print(table)
         return
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    for row in [headers, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    for line in text_table(headers, rows):
+        click.echo(line)
 
 
 def print_yaml(text: str) -> None:

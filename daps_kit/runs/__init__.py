@@ -2,8 +2,9 @@
 
 runner        a recipe -> a results folder                    train       a training recipe -> weights
 measurement   the items of a run and their measurements       folder      what lies in a results folder
-finish        metrics, mean and pictures of what was drawn    table       several results folders -> one table
+finish        what is made from the samples                   pictures    grids, strips and maps
+metrics, perceptual     PSNR, SSIM; LPIPS, FID                summary     the numbers of a run in words
+results       which runs are finished, and what was run       table       several results -> one table
 published     the numbers of papers, to stand beside them
-metrics, perceptual     PSNR, SSIM; LPIPS, FID                pictures    grids, strips and maps
 progress, training_progress     what a person sees meanwhile
 """

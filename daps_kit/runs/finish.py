@@ -12,7 +12,8 @@ from .folder import Failure, RunFolder, read_tensors, write_tensors
 from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
-from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, markdown
+from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip
+from .summary import markdown
 
 if TYPE_CHECKING:
     from torch import Tensor

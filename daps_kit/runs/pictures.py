@@ -1,4 +1,4 @@
-r"""Pictures and tables for people: the grid of a run, trajectory strips, the standard deviation in colour, metrics.md.
+r"""Pictures of a run: its grid, trajectory strips, the standard deviation in colour.
 
 The colour map for standard deviations runs through CIELAB with lightness L rising linearly from 4 to 96, so that
 equal steps look equal, also in grey print; its hue turns from blue over red to yellow.
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from daps_kit.images import to_uint8
 
-__all__ = ["Row", "draw_grid", "draw_std", "draw_strip", "markdown", "outcome"]
+__all__ = ["Row", "draw_grid", "draw_std", "draw_strip"]
 
 CELL = 192
 MAX_ROWS, MAX_SAMPLES = 8, 4
@@ -277,69 +277,3 @@ def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image
         for row, picture in enumerate(pictures[column]):
             canvas.paste(picture, (x, top + row * (height + 6)))
     return canvas
-
-
-# --- tables ------------------------------------------------------------------------------------------------------
-
-_COLUMNS = {
-    "psnr": ("PSNR (dB)", ".2f"),
-    "ssim": ("SSIM", ".4f"),
-    "lpips_piq": ("LPIPS (piq)", ".4f"),
-    "lpips_vgg": ("LPIPS (vgg)", ".4f"),
-    "lpips_alex": ("LPIPS (alex)", ".4f"),
-    "fid_torchvision": ("FID (torchvision)", ".2f"),
-    "fid": ("FID", ".2f"),
-    "residual": ("residual (noise sd)", ".3f"),
-}
-_CHOICES = {
-    "reported": "**reported sample** (smallest residual)",
-    "sample_mean": "mean over the samples",
-    "posterior_mean": "average of the samples",
-    "oracle": "best sample by each metric (oracle: chosen with the truth)",
-}
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None or not math.isfinite(value) else format(value, form)
-
-
-def _with_error(found: dict[str, Any] | None, form: str) -> str:
-    """Return a mean and its standard error, where there are any, as text."""
-    if not found:
-        return "–"
-    error = found["standard_error"]
-    return _number(found["mean"], form) + ("" if error is None else f" ± {_number(error, form)}")
-
-
-def outcome(metrics: dict[str, Any]) -> str:
-    """Return the reported numbers of a run in a line."""
-    phrases = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "residual": "residual {}"}
-    found = {key: metrics["summary"]["reported"].get(key) for key in phrases}
-    texts = [phrases[key].format(_with_error(x, _COLUMNS[key][1])) for key, x in found.items() if x]
-    lost = len(metrics["lost"])
-    return ", ".join([*texts, f"{lost} sample{'s' * (lost > 1)} lost"] if lost else texts)
-
-
-def markdown(title: str, metrics: dict[str, Any]) -> str:
-    """Return metrics.md, made from the content of metrics.json."""
-    images, summary = metrics["images"], metrics["summary"]
-    columns = {key: column for key, column in _COLUMNS.items() if key in summary["reported"]}
-    head = "".join(f" {heading} |" for heading, _ in columns.values())
-    rule = "---:|" * len(columns)
-    lines = [f"# {title}", ""]
-    if len(images) > 1:
-        lines += [f"Mean over {len(images)} images ± standard error.", ""]
-    lines += [f"| |{head}", f"|---|{rule}"]
-    for choice, label in _CHOICES.items():
-        if summary[choice]:
-            cells = (_with_error(summary[choice].get(key), form) for key, (_, form) in columns.items())
-            lines.append(f"| {label} | {' | '.join(cells)} |")
-    lines += ["", "## Each image", "", f"| image | reported run |{head}", f"|---|---:|{rule}"]
-    for name, item in images.items():
-        record = item["reported"] or {}
-        cells = (_number(record.get(key), form) for key, (_, form) in columns.items())
-        lines.append(f"| {name} | {record.get('run', '–')} | {' | '.join(cells)} |")
-    if metrics["lost"]:
-        lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
-        lines += [f"- {lost['image']}, run {lost['run']}: {lost['message']}" for lost in metrics["lost"]]
-    return "\n".join(lines) + "\n"

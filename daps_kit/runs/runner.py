@@ -32,8 +32,8 @@ from .finish import finish, join
 from .folder import Failure, RunFolder, RunResult, Sample, write_tensors
 from .measurement import Bench
 from .perceptual import load
-from .pictures import outcome
 from .progress import Progress
+from .summary import outcome
 
 __all__ = ["RunResult", "run"]
 

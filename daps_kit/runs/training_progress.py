@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from daps_kit.tables import text_table
 from daps_kit.trainer import TrainingProgress
 
 if TYPE_CHECKING:
@@ -83,11 +84,5 @@ def _table(rows: dict[str, dict[str, float]]) -> list[str]:
     if not rows:
         return []
     head = list(dict.fromkeys(column for row in rows.values() for column in row))
-    cells = [["", *head]]
-    cells += [[name, *(f"{row[c]:.3g}" if c in row else "" for c in head)] for name, row in rows.items()]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    first, *others = widths
-    return [
-        "  " + "  ".join([row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))])
-        for row in cells
-    ]
+    cells = [[name, *(f"{row[c]:.3g}" if c in row else "" for c in head)] for name, row in rows.items()]
+    return [f"  {line}" for line in text_table(["", *head], cells, numbers=len(head))]

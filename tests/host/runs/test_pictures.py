@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from daps_kit.runs import pictures as report
-from daps_kit.runs.metrics import score, summarise
-from daps_kit.runs.pictures import Row, draw_grid, draw_std, draw_strip, markdown, outcome
-
-
-def row(
-    name: str = "a", *, runs: int = 2, truth: bool = True, lost: int | None = None, shape=(3, 16, 16)
-) -> Row:
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.rand(shape, generator=generator) * 2 - 1
-    samples = clean + 0.1 * torch.randn(runs, *shape, generator=generator)
-    if lost is not None:
-        samples[lost] = torch.nan
-    scores = score(
-        samples, clean if truth else None, lambda x: (x - clean).square().flatten(1).mean(1).sqrt()
-    )
-    alive = samples[[record["run"] for record in scores["samples"]]]
-    mean, std = (alive.mean(0), alive.std(0)) if len(alive) > 1 else (None, None)
-    return Row(
-        name, clean if truth else None, clean, [(i, x) for i, x in enumerate(samples)], mean, std, scores
-    )
+from daps_kit.runs.pictures import Row, draw_grid, draw_std, draw_strip
+from tests.host.runs.rows import row
 
 
 def test_columns_follow_what_there_is(monkeypatch):
@@ -113,47 +94,3 @@ def test_a_strip_has_a_cell_for_every_level():
     loud = {"x_t": torch.full((3, 8, 8), math.sqrt(1 + 9.0**2) / 2)}
     pixels = np.asarray(draw_strip([(9.0, loud)]))
     assert (pixels == round(255 * 0.75)).all(-1).sum() >= report.CELL**2
-
-
-def metrics_of(rows: list[Row]) -> dict[str, Any]:
-    images = {each.name: each.scores for each in rows}
-    return {"summary": summarise(images.values()), "images": images, "lost": []}
-
-
-def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
-    rows = [row("a"), row("b", shape=(3, 12, 14))]
-    metrics = metrics_of(rows)
-    text = markdown("title", metrics)
-    psnrs = [each.scores["reported"]["psnr"] for each in rows]
-    mean, error = sum(psnrs) / 2, abs(psnrs[0] - psnrs[1]) / 2
-    assert f"| **reported sample** (smallest residual) | {mean:.2f} ± {error:.2f} |" in text
-    assert "(oracle: chosen with the truth)" in text
-    assert f"| a | {rows[0].scores['reported']['run']} | {psnrs[0]:.2f} |" in text
-    assert f"PSNR {mean:.2f} ± {error:.2f} dB" in outcome(metrics)
-    for table in text.split("##"):
-        assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
-
-
-def test_without_truth_there_is_only_the_residual():
-    metrics = metrics_of([row(truth=False)])
-    text = markdown("title", metrics)
-    assert "PSNR" not in text
-    assert "oracle" not in text
-    assert "residual (noise sd)" in text
-
-
-def test_lost_samples_are_named_and_count_nowhere():
-    spoiled, intact = row(runs=3, lost=2), row(runs=3)
-    assert len(spoiled.scores["samples"]) == 2
-    for with_lost, without in zip(spoiled.scores["samples"], intact.scores["samples"], strict=False):
-        assert with_lost == pytest.approx(without, rel=1e-5)
-    mean = sum(record["psnr"] for record in intact.scores["samples"][:2]) / 2
-    assert spoiled.scores["sample_mean"]["psnr"] == pytest.approx(mean, rel=1e-5)
-    metrics = metrics_of([spoiled]) | {"lost": [{"image": "a", "run": 2, "message": "lost at level 3"}]}
-    assert "- a, run 2: lost at level 3" in markdown("t", metrics)
-    assert outcome(metrics).endswith("1 sample lost")
-    nothing = score(torch.full((2, 3, 8, 8), torch.nan), torch.zeros(3, 8, 8), lambda x: x)
-    images = {"a": row("a").scores, "b": nothing}
-    hopeless = {"summary": summarise(images.values()), "images": images, "lost": []}
-    assert "| b | – | – | – | – |" in markdown("t", hopeless)
-    assert hopeless["summary"]["reported"]["psnr"]["images"] == 1
