@@ -94,6 +94,7 @@ class TrainingFolder:
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a line to the log; its `images` say how far the training was."""
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
                 log.flush()

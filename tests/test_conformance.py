@@ -18,6 +18,7 @@ import pytest
 from daps_kit.discovery import BUILTIN
 from daps_kit.registry import default_registry
 from daps_kit.testing import CHECKS, cases
+from daps_priors.photos.settings import Photos
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ _SD = tuple(
     for name in ("diffusers", "transformers")
 )
 
+_PHOTOS = (pytest.mark.slow, pytest.mark.skipif(not Photos.file.exists(), reason="its weights are not there"))
+
 _TOO_WIDE = (
     "r_t = sigma_t is wider than p(x0 | x_t): the variance comes out 1.6 times too large, the mean 0.6 off"
 )
@@ -139,6 +142,7 @@ CASES: dict[str, dict[str, Entry]] = {
     },
     "prior/trained": {"portraits": Entry(_trained, marks=(pytest.mark.slow,))},
     "prior/embedded": {"portraits": Entry({"use": "embedded"}, marks=(pytest.mark.slow,))},
+    "prior/photos": {"": Entry({"use": "photos"}, (3, 40, 52), marks=_PHOTOS)},
     "prior/ddpm": {"": Entry(_ddpm, (3, 8, 8))},
     "prior/ldm": {"": Entry(_ldm, (3, 16, 16))},
     "prior/diffusers": {

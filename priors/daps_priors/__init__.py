@@ -23,6 +23,7 @@ from .published import DDPM, LDM, SOURCES, Diffusers, StableDiffusion
 from .settings import Trained
 from .trained import Embedded
 from .training import TrainDenoiser
+from .training.photos.settings import TrainPhotos
 
 __all__ = [
     "DDPM",
@@ -33,6 +34,7 @@ __all__ = [
     "Mixture",
     "StableDiffusion",
     "TrainDenoiser",
+    "TrainPhotos",
     "Trained",
 ]
 
@@ -46,7 +48,7 @@ def daps_priors() -> Iterable[type[PriorSettings]]:
 @hookimpl
 def daps_trainers() -> Iterable[type[TrainerSettings]]:
     """Return the settings of the trainers of this package."""
-    return [TrainDenoiser]
+    return [TrainDenoiser, TrainPhotos]
 
 
 @hookimpl

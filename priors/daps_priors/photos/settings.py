@@ -54,6 +54,5 @@ class PhotosGrey(_OfPhotographs):
 
 
 def shipped() -> list[type[PriorSettings]]:
-    """Return those whose weights are there."""
-    kinds: tuple[type[_OfPhotographs], ...] = (Photos, PhotosGrey)
-    return [kind for kind in kinds if kind.file.exists()]
+    """Return the priors of photographs; grey ones only where their weights are there."""
+    return [Photos, PhotosGrey] if PhotosGrey.file.exists() else [Photos]

@@ -6,7 +6,7 @@ batches     the examples of a step                      objective   the loss
 teacher     another network's guesses as the target     grow        starting from a smaller network
 state       weights, their average, the optimiser       muon        the optimiser
 step        one step; `NetworkLearner`                  workers     processes that share it
-validation  squared errors and pictures
+validation  squared errors and pictures                photos      the trainer of photographs, by the same parts
 
 Another network is trained by the same parts. It is any `nn.Module`; one with `parts(x, sigma)`, which corrects a linear
 denoiser, is trained by `DenoisingError`, whatever `Examples` it is given, any other by an `Objective` of its own:

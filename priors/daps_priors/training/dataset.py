@@ -58,10 +58,10 @@ def load_images(source: Path, side: int) -> Images:
     """
     if source.suffix == ".npz":
         return _from_npz(source, side)
-    files = _files(source)
+    files = picture_files(source)
     images: list[Images] = []
     for file in files:
-        image = _read(file)
+        image = read_picture(file)
         if images and image.shape[2] != images[0].shape[2]:
             raise UserError(
                 f"{file} has {image.shape[2]} channel(s) but {files[0]} has {images[0].shape[2]}: "
@@ -83,7 +83,8 @@ def split(count: int, held_out: int, seed: int) -> tuple[NDArray[np.int64], NDAr
     return np.setdiff1d(np.arange(count), held), held
 
 
-def _files(source: Path) -> list[Path]:
+def picture_files(source: Path) -> list[Path]:
+    """Return the image files of a folder (with all below it) or glob; none is an error."""
     if source.is_dir():
         files = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in SUFFIXES]
     else:
@@ -94,7 +95,8 @@ def _files(source: Path) -> list[Path]:
     return files
 
 
-def _read(file: Path) -> Images:
+def read_picture(file: Path) -> Images:
+    """Return uint8 [H, W, 1 or 3]; a file that cannot be read so is an error."""
     try:
         with Image.open(file) as picture:
             grey = picture.mode in {"1", "L", "LA", "I", "I;16", "F"}

@@ -187,10 +187,13 @@ def test_the_prior_of_faces_names_this_one():
     assert "photos" in embedded.build(shape=None, device=CPU).advice
 
 
-def test_only_what_is_there_is_offered():
-    names = [kind.name for kind in shipped()]
-    for kind in (Photos, PhotosGrey):
-        assert (kind.name in names) == kind.file.exists()
+def test_grey_photographs_are_offered_where_their_weights_are(monkeypatch, file, tmp_path):
+    for path, names in ((file, ["photos", "photos_grey"]), (tmp_path / "none.safetensors", ["photos"])):
+        monkeypatch.setattr(PhotosGrey, "file", path)
+        assert [kind.name for kind in shipped()] == names
+    monkeypatch.setattr(Photos, "file", file)
+    prior = Photos(dtype="float32").build(shape=(3, 20, 30), device=CPU)
+    assert (prior.channels, prior.dtype) == (3, "float32")
 
 
 @functools.cache

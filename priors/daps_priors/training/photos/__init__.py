@@ -1,0 +1,1 @@
+"""How the prior of photographs is trained: pictures at several scales, patches of several sizes."""

@@ -1,0 +1,189 @@
+"""What a training recipe may say about a prior of photographs. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, Strict, model_validator
+
+from daps_kit.settings import Settings, TrainerSettings
+
+from ..settings import AnyPath, Blocks, CardSettings, Probability, SigmaSettings, Width
+
+if TYPE_CHECKING:
+    from daps_kit.trainer import Trainer
+
+Scale = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0)]], Strict(False)]
+
+UNIT = 64
+"""Side of the patch that trainings are counted in, pixels."""
+
+
+class PhotoNetworkSettings(Settings):
+    """Size of the network."""
+
+    widths: Annotated[tuple[Width, ...], Strict(False)] = Field(
+        (64, 96, 128, 144),
+        min_length=1,
+        max_length=6,
+        description="width of the U-Net at each resolution, finest (half the picture's) first",
+    )
+    blocks: Annotated[tuple[Blocks, ...], Strict(False)] = Field(
+        (2, 2, 2, 1),
+        min_length=1,
+        max_length=6,
+        description="residual blocks at each resolution, on the way down and up",
+    )
+    embedding: int = Field(96, ge=8, description="width of the embedding of the noise level")
+
+    @model_validator(mode="after")
+    def _one_number_each(self) -> PhotoNetworkSettings:
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(f"widths has {len(self.widths)} resolutions, blocks has {len(self.blocks)}")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """The number that the sides of patches must be divisible by."""
+        return 2 << (len(self.widths) - 1)
+
+
+class ChangeSettings(Settings):
+    """Random changes of the patches; all of them are mirrored and turned as well."""
+
+    permute: Probability = Field(0.4, description="share whose colours are exchanged at random")
+    colour: Probability = Field(
+        0.6, description="share with another contrast, brightness, saturation and tint"
+    )
+
+
+class TrainPhotos(TrainerSettings):
+    """Train a prior of photographs of any size on pictures of your own."""
+
+    name = "photos"
+
+    images: AnyPath = Field(
+        description="a folder or glob of pictures, or a .csv file beside them with the columns `file` and `split` "
+        "(train, validation, or another for those left out), and for the card `credit`, `licence`, `original`"
+    )
+    channels: Literal[1, 3] = Field(3, description="1: grey pictures; 3: colour")
+    start: AnyPath | None = Field(
+        None, description="weights of the same network to start from: a .safetensors file of a trained prior"
+    )
+    seen_before: int = Field(
+        0, ge=0, description="patches of 64 x 64 that those weights have seen, for the record"
+    )
+    validation: int = Field(
+        10, ge=1, description="pictures held out of a folder or glob, spread over it, never trained on"
+    )
+    validation_side: int = Field(
+        192, ge=8, description="side of the central square of held-out pictures that is measured"
+    )
+    scales: Annotated[tuple[Scale, ...], Strict(False)] = Field(
+        ((1.0, 1.0), (0.7, 0.5), (0.5, 0.7), (0.35, 0.3)),
+        min_length=1,
+        description="scales at which pictures are seen, each with its weight",
+    )
+    cap: int = Field(
+        600_000,
+        ge=1,
+        description="pixels from which on a picture gives no more patches; large ones do not rule",
+    )
+    power: float = Field(0.75, ge=0, le=1, description="how the share of a picture grows with its pixels")
+    sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Strict(False)] = Field(
+        (64, 128, 128, 256),
+        min_length=1,
+        description="sides of patches; a step has one of them, drawn at random",
+    )
+    network: PhotoNetworkSettings = Field(PhotoNetworkSettings(), description="size of the network")
+    sigma: SigmaSettings = Field(
+        SigmaSettings(log_mean=-1.5, log_std=1.3, uniform=0.0, minimum=0.003, maximum=60.0),
+        description="noise levels seen in training, none of them beyond minimum and maximum",
+    )
+    changes: ChangeSettings = Field(ChangeSettings(), description="random changes of the patches")
+    images_seen: int = Field(
+        500_000,
+        ge=0,
+        description="patches of 64 x 64 to train on in all; 0: the weights to start from are measured and written",
+    )
+    batch_size: int = Field(
+        32, ge=1, description="a step has as many pixels as so many patches of 64 x 64; larger ones are fewer"
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, description="peak of the learning rate, which ends at zero (cosine)"
+    )
+    warm_up: int = Field(10_000, ge=0, description="patches over which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(
+        0.05, gt=0, lt=0.25, description="width of the weights' average, relative to the time trained"
+    )
+    device: str = Field("cpu", description="where to compute, as torch names it")
+    bfloat16: bool = Field(
+        True,
+        description="compute convolutions in bfloat16: faster where the processor has it, slower where not",
+    )
+    compile: bool = Field(False, description="compile the network (torch.compile): needs a C++ compiler")
+    seed: int = Field(0, ge=0, description="seed of held-out choice, initial weights, patches and noise")
+    epoch: int = Field(20_000, ge=1, description="patches between two reports")
+    checkpoint_seconds: float = Field(120.0, gt=0, description="seconds between two checkpoints")
+    card: CardSettings = Field(CardSettings(), description="what is written into the file of weights")
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainPhotos:
+        unit = self.network.multiple
+        for size in self.sizes:
+            if size % unit:
+                raise ValueError(f"sizes must be divisible by {unit} for this network, not {size}")
+        if max(self.sizes) ** 2 > self.batch_size * UNIT**2:
+            raise ValueError(
+                f"a step of {self.batch_size} patches of {UNIT} x {UNIT} has fewer pixels than one of {max(self.sizes)}"
+            )
+        if self.images_seen == 0 and self.start is None:
+            raise ValueError("with images_seen 0 there must be weights to start from (start)")
+        return self
+
+    def build(self) -> Trainer:
+        """Return the trainer."""
+        from ..batches import NoiseLevels
+        from ..state import Optimisation
+        from .patches import Patches
+        from .pictures import PictureSet
+        from .trainer import PhotoTrainer
+
+        written = self.model_dump(mode="json", exclude={"images", "output", "card", "start", "seen_before"})
+        return PhotoTrainer(
+            output=self.output,
+            pictures=PictureSet(
+                self.images, self.channels, self.validation, self.validation_side, self.scales, self.seed
+            ),
+            patches=Patches(
+                sizes=self.sizes,
+                pixels=self.batch_size * UNIT**2,
+                cap=self.cap,
+                power=self.power,
+                permute=self.changes.permute,
+                colour=self.changes.colour,
+                levels=NoiseLevels(**self.sigma.model_dump()),
+                seed=self.seed,
+            ),
+            network=self.network.model_dump(mode="json"),
+            optimisation=Optimisation(
+                images_seen=self.images_seen,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                warm_up=self.warm_up,
+                weight_decay=self.weight_decay,
+                clip=self.clip,
+                ema=self.ema,
+            ),
+            start=self.start,
+            seen_before=self.seen_before,
+            device=self.device,
+            bfloat16=self.bfloat16,
+            compile=self.compile,
+            epoch=self.epoch,
+            checkpoint_seconds=self.checkpoint_seconds,
+            card=self.card.model_dump(mode="json"),
+            settings=written,
+        )
