@@ -5,7 +5,7 @@ What a file of any kind becomes, before it is scaled linearly to [-1, 1] (black 
     1-bit, grey, 16-bit grey   one channel, at full depth
     floating point             values must lie in [0, 1]
     palette, CMYK, YCbCr       red, green and blue
-    16-bit colour              full depth in TIFF (tifffile); of PNG the 8 bits that Pillow reads
+    16-bit colour              full depth (TIFF: by tifffile)
     transparency               composited over white
     EXIF orientation           applied
     animations, multi-page     the first picture

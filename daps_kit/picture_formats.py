@@ -1,8 +1,8 @@
 """Pictures out of files, as they are stored: [C, H, W] of one or three channels, the number of white, the opacity.
 
 by Pillow      PNG, JPEG, TIFF, BMP, GIF, WebP, ...: grey and 16-bit grey at full depth, palette, CMYK and YCbCr as
-               red, green and blue, 16-bit colour as the 8 bits that Pillow reads, EXIF orientation applied, the
-               first picture of several
+               red, green and blue, EXIF orientation applied, the first picture of several
+by deep_png    PNG of 16 bits in colour or with opacity, at full depth
 by tifffile    TIFF of any other depth, or of real numbers in several channels
 by astropy     FITS: BZERO and BSCALE applied, the first row of the array is the first row of the picture
 by pydicom     DICOM: rescaled, where it says how; white is the largest number of its bits
@@ -12,27 +12,37 @@ from __future__ import annotations
 
 import io
 import math
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from daps_kit.errors import UserError
 
+from . import deep_png
 from .array_formats import Choice, gunzip
 from .reading import Numbers, optional, require_size
 
 __all__ = ["read_picture"]
 
-PNG = b"\x89PNG\r\n\x1a\n"
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
 """Tags of TIFF."""
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA")
 """What Pillow may take a file for, whatever it is called; others run programs or have readers here."""
+TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda array: array,
+    2: lambda array: array[:, ::-1],
+    3: lambda array: array[::-1, ::-1],
+    4: lambda array: array[::-1],
+    5: lambda array: array.swapaxes(0, 1),
+    6: lambda array: array[::-1].swapaxes(0, 1),
+    7: lambda array: array[::-1, ::-1].swapaxes(0, 1),
+    8: lambda array: array[:, ::-1].swapaxes(0, 1),
+}
+"""How [H, W, ...] is turned upright, by the orientation that EXIF gives."""
 
 
 def _open(source: Path | io.BytesIO) -> Image.Image:
@@ -44,8 +54,8 @@ def _pillow(path: Path, choice: Choice) -> Numbers:
     """Read what Pillow reads."""
     with path.open("rb") as file:
         head = file.read(26)
-    if head.startswith(PNG) and head[24:26] == b"\x10\x04":
-        return _deep_grey_with_alpha(path)
+    if deep_png.is_deep(head) and head[25:] != b"\0":
+        return _deep_png(path)
     with _open(path) as file:
         require_size(path, math.prod(file.size) * 4)
         bits = tuple(getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
@@ -67,17 +77,13 @@ def _stored(picture: Image.Image, bits: int = 8) -> Numbers:
     return Numbers(values[:1] if grey else values, 255.0, alpha, picture=True)
 
 
-def _deep_grey_with_alpha(path: Path) -> Numbers:
-    """Read a PNG of 16-bit grey and alpha, of which Pillow gives 8 bits: its four bytes a pixel are read as RGBA's."""
-    data = bytearray(path.read_bytes())
-    data[24:26] = b"\x08\x06"
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    with _open(io.BytesIO(data)) as file:
-        require_size(path, math.prod(file.size) * 4)
-        file.load()
-        high_low = np.asarray(ImageOps.exif_transpose(file)).astype(np.uint16)
-    grey, alpha = (high_low[..., i] * np.uint16(256) + high_low[..., i + 1] for i in (0, 2))
-    return Numbers(grey[None], 65535.0, (alpha / np.float32(65535)).astype(np.float32), picture=True)
+def _deep_png(path: Path) -> Numbers:
+    """Read a PNG of 16 bits a channel in colour or with opacity, of which Pillow gives 8."""
+    values, alpha = deep_png.decode(path.read_bytes(), lambda unpacked: require_size(path, unpacked))
+    with _open(path) as file:
+        turned = TURNED.get(file.getexif().get(ExifTags.Base.Orientation, 1), TURNED[1])
+    opacity = None if alpha is None else turned(alpha).astype(np.float32) / np.float32(65535)
+    return Numbers(turned(values).transpose(2, 0, 1), 65535.0, opacity, picture=True)
 
 
 def _tiff(path: Path, choice: Choice) -> Numbers:
