@@ -7,18 +7,11 @@ import json
 import os
 
 import pytest
-from click.testing import CliRunner
 
-from daps_kit.command.checkpoints import command
 from daps_kit.errors import UserError
-from daps_kit.registry import default_registry
 from daps_kit.weights import checkpoints as store
 from daps_kit.weights.fetch import fetch
 from tests.host.weights.small_file import DATA, names
-
-
-def run(*arguments):
-    return CliRunner().invoke(command, list(arguments))
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):
@@ -78,27 +71,3 @@ def test_a_file_put_there_by_hand_is_recorded(source, cache):
 def test_unknown_names_are_refused_with_a_hint():
     with pytest.raises(UserError, match=r"no checkpoint 'ffhq256'; did you mean 'ffhq256\w+'\?"):
         store.where("ffhq256")
-
-
-def test_on_the_command_line(source, cache, tmp_path):
-    assert run("verify").output == "no checkpoints have been fetched\n"
-    result = run("fetch", "small")
-    assert result.output == f"small: {cache / 'small.ckpt'}\n"
-    assert run("where", "small").output == f"{cache / 'small.ckpt'}\n"
-    listed = run("list").output
-    assert f"kept in {cache}" in listed
-    for name in (each.name for each in default_registry().sources):
-        assert any(line.split()[0] == name for line in listed.splitlines() if line)
-    assert [line.split()[1] for line in listed.splitlines() if line.startswith(("small", "bkse"))] == [
-        "absent",
-        "fetched",
-    ]
-    assert run("verify").output == "small: as it was fetched\n"
-    (cache / "small.ckpt").write_bytes(b"")
-    result = run("verify", "small")
-    assert isinstance(result.exception, UserError)
-    assert "small: " in result.output
-    assert isinstance(run("fetch", "small", "smal").exception, UserError)
-    assert isinstance(
-        run("convert", str(tmp_path / "a.ckpt"), str(tmp_path / "a.safetensors")).exception, UserError
-    )

@@ -1,0 +1,18 @@
+"""`daps-kit recipes`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from daps_kit.recipe import installed_recipes
+from tests.host.command_line import ok
+
+
+def test_recipes() -> None:
+    told = json.loads(ok("recipes", "--json"))
+    assert [each["name"] for each in told] == list(installed_recipes())
+    assert all(each["summary"] and Path(each["path"]).is_file() for each in told)
+    lines = ok("recipes").splitlines()
+    assert len(lines) == 1 + len(told)
+    assert not [line for line in lines if "parts/" in line]
