@@ -111,15 +111,17 @@ def sample(
         batch_size: samples computed at once, all where not given; the result does not depend on it.
 
     Returns:
-        Samples [B, runs, C, H, W] in [-1, 1]. A sample that diverged is not-a-number, and a warning says so.
+        Samples [B, runs, C, H, W] in [-1, 1]. A sample that is lost is NaN, and a warning says why.
 
     Raises:
         UserError: the sampler's section is wrong, or the numbers of measurements and operators differ.
     """
     import torch
 
-    from daps_kit.contracts import Operator, RandomStreams, Sampler
+    from daps_kit.contracts import Operator, Sampler
+    from daps_kit.failures import told
     from daps_kit.random import stream_seed
+    from daps_kit.runs.draw import draw
 
     if runs < 1 or (batch_size is not None and batch_size < 1):
         raise UserError(f"runs and batch_size must be at least 1, not {runs} and {batch_size}")
@@ -133,18 +135,13 @@ def sample(
     images: list[Tensor] = []
     for start in range(0, len(items), size):
         batch = items[start : start + size]
-        streams = RandomStreams((stream_seed(seed, "sampler", b, run) for b, run in batch), y.device)
         chosen = [operators[b] for b, _ in batch]
         measured = y[torch.tensor([b for b, _ in batch], device=y.device)]
-        step = None
-        for step in sampler.sample(prior, type(chosen[0]).stack(chosen), measured, streams):
-            for message in step.messages:
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
-        if step is None:
-            raise RuntimeError(f"{type(sampler).__name__} took no step")
-        with torch.no_grad():
-            decoded = prior.decode(step.x0y)
-        decoded[step.failed] = torch.nan
-        images.append(decoded)
+        seeds = [stream_seed(seed, "sampler", b, run) for b, run in batch]
+        drawn = draw(sampler, prior, type(chosen[0]).stack(chosen), measured, seeds)
+        names = [f"measurement {b}, run {run}" for b, run in batch]
+        for line in (*drawn.warnings, *told((*drawn.lost.values(), *drawn.doubts), names)):
+            warnings.warn(line, RuntimeWarning, stacklevel=2)
+        images.append(drawn.x0)
     joined = torch.cat(images)
     return joined.reshape(len(y), runs, *joined.shape[1:])

@@ -16,13 +16,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from daps_kit.failures import Cause, Failure
 from daps_kit.linalg import inner, per_sample, solve
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Calibration",
     "Covariance",
+    "Failure",
     "GaussianNoise",
     "Kernel",
     "KernelInfo",
@@ -284,8 +286,10 @@ class Prior(ABC):
         advice: what to do with images of another shape, for the error that says so.
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
         calibration: its measured errors; None where they are not known.
+        nan_advice: what helps where the denoiser gives NaN, for the message a user reads.
     """
 
+    nan_advice: str = "look at the prior's weights and precision (`daps-kit check-prior` tries them)"
     shape: Shape | None = None
     channels: int | None = None
     advice: str = ""
@@ -433,21 +437,24 @@ class KernelState:
     gradient: Tensor | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class KernelInfo:
     """What a kernel reports of a step, or of all its steps at a level.
 
     Attributes:
         acceptance: mean acceptance probability of each sample, [B]; None for kernels that do not reject.
         step_size: the step size used, [B] or a number; None where there is none.
-        diverged: samples whose chain left the finite numbers, [B]; None where the kernel does not check.
-        extra: anything else worth reporting, by name.
+        error: a bound on the error of each draw, in posterior standard deviations, root mean square, [B]; None for
+            chains, which have no such bound.
+        failures: samples that are lost or to be doubted.
+        notes: lines for the user that are no warnings, such as what was chosen where the settings leave it open.
     """
 
     acceptance: Tensor | None = None
     step_size: float | Tensor | None = None
-    diverged: Tensor | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    error: Tensor | None = None
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Kernel(ABC):
@@ -457,7 +464,7 @@ class Kernel(ABC):
         steps: how many steps are taken at a level.
         tau: standard deviation of the likelihood exp(-loss / (2 tau^2)) the chain is to see in place of the noise
             model's own; None, the default, is the stated noise.
-        advice: the setting to change when a chain diverges, for the message a user reads.
+        advice: what helps where a chain is lost, such as the setting to change, for the message a user reads.
         needs_density: whether the kernel needs the target's density, not its gradient alone.
     """
 
@@ -475,19 +482,31 @@ class Kernel(ABC):
         """Take one step; sample b draws from stream b alone. The state has the position as its attribute `x`."""
 
     def run(self, target: Target, x: Tensor, streams: RandomStreams) -> tuple[Tensor, KernelInfo]:
-        """Take all the steps of a level and return the last position and what is to be reported."""
+        """Take all the steps of a level and return the last position and what is to be reported.
+
+        Samples that are not finite are among the info's failures: lost at the start, or diverged.
+        """
         state = self.init(target, x, streams)
+        start: Tensor = state.x
         info = KernelInfo()
         acceptance: list[Tensor] = []
         for _ in range(self.steps):
             state, info = self.step(target, state, streams)
             if info.acceptance is not None:
                 acceptance.append(info.acceptance)
-        if acceptance:
-            info.acceptance = torch.stack(acceptance).mean(0)
         result: Tensor = state.x
-        info.diverged = ~torch.isfinite(inner(result, result))
-        return result, info
+        failures = [*info.failures]
+        for sample in _not_finite(result):
+            cause: Cause = "start" if sample in _not_finite(start) else "diverged"
+            failures.append(Failure(sample, target.level, target.levels, target.sigma, cause, self.advice))
+        mean = torch.stack(acceptance).mean(0) if acceptance else info.acceptance
+        return result, replace(info, acceptance=mean, failures=tuple(failures))
+
+
+def _not_finite(x: Tensor) -> list[int]:
+    """Return which samples left the finite numbers, their norm included."""
+    places: list[int] = (~torch.isfinite(inner(x, x))).nonzero().flatten().tolist()
+    return places
 
 
 @dataclass
@@ -500,10 +519,11 @@ class Step:
         x_t: the noisy state the level began with, [B, ...].
         x0hat: the prior's guess given x_t.
         x0y: the sample of p(x0 | x_t, y); that of the last level is the result.
-        failed: samples that are lost (diverged, not-a-number), [B]; their x0y is not-a-number.
+        failed: samples that are lost, [B]; their x0y is NaN.
         info: what the kernel reported.
-        messages: warnings for the user, such as which sample diverged and what to change.
+        warnings: lines for the user about the run as a whole, such as settings that have no effect.
         notes: lines for the user that are no warnings, such as what was chosen where the settings leave it open.
+        failures: samples that were lost at this level, or are to be doubted since; each once in a run.
     """
 
     level: int
@@ -514,8 +534,9 @@ class Step:
     x0y: Tensor
     failed: Tensor
     info: KernelInfo
-    messages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 class Sampler(ABC):

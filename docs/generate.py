@@ -117,7 +117,7 @@ def contracts() -> str:
             contracts.KernelState,
             contracts.KernelInfo,
         ],
-        "Samplers": [contracts.Sampler, contracts.Step],
+        "Samplers": [contracts.Sampler, contracts.Step, contracts.Failure],
         "Trainers": [trainer.Trainer],
         "Checkpoints": [sources.Source],
         "Random numbers": [random.RandomStreams],

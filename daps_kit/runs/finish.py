@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from daps_kit.failures import Failure
 from daps_kit.files import write_atomic
 from daps_kit.images import encode_png, png_is_whole, save_png
 
-from .folder import Failure, RunFolder, read_tensors, write_tensors
+from .folder import RunFolder, Sample, read_tensors, write_tensors
 from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
@@ -41,8 +45,10 @@ def finish(
     rows: list[Row] = []
     collection = Collection(perceptual.features)
     for index, item in enumerate(bench.names):
-        images[item], row, failures = _finish_item(folder, bench, index, runs, perceptual, collection)
-        lost += [{"image": item, "run": run, "message": str(failure)} for run, failure in failures.items()]
+        samples = folder.samples(item, runs)
+        images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection)
+        lost += [_lost(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
+        images[item]["network_calls"] = [sample.calls for sample in samples]
         if len(rows) < MAX_ROWS:
             rows.append(row)
     summary = summarise(images.values())
@@ -51,6 +57,7 @@ def finish(
     metrics = {
         "format": 1,
         "name": name,
+        "network_calls": _mean_calls(images.values()),
         "summary": summary,
         "lost": lost,
         "images": images,
@@ -68,17 +75,42 @@ def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any]
     folder.write_text("metrics.md", "\n".join(markdown(heading, metrics) for heading, metrics, _ in parts))
 
 
+def _lost(image: str, run: int, failure: Failure) -> dict[str, Any]:
+    """Return a lost sample as metrics.json has it; the level counts from 1, as in the message."""
+    return {
+        "image": image,
+        "run": run,
+        "level": failure.level + 1,
+        "levels": failure.levels,
+        "sigma": failure.sigma,
+        "cause": failure.cause,
+        "advice": failure.advice,
+        "message": str(failure),
+    }
+
+
+def _mean_calls(images: Iterable[dict[str, Any]]) -> float | None:
+    """Return how often the prior's denoiser was asked for a sample, on average; None where no file says it."""
+    known = [calls for item in images for calls in item["network_calls"] if calls is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
 def _finish_item(
-    folder: RunFolder, bench: Bench, index: int, runs: int, perceptual: Perceptual, collection: Collection
-) -> tuple[dict[str, Any], Row, dict[int, Failure]]:
-    """Return the scores of an item, its row of the grid, and the samples that were lost."""
-    name = bench.names[index]
+    folder: RunFolder,
+    bench: Bench,
+    index: int,
+    samples: Sequence[Sample],
+    perceptual: Perceptual,
+    collection: Collection,
+) -> tuple[dict[str, Any], Row]:
+    """Return the scores of an item and its row of the grid."""
+    name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
-    x0, failures = folder.samples(name, runs)
+    x0 = torch.stack([sample.x0 for sample in samples])
     scores = score(x0, truth, bench.residual(index, y), perceptual.distances)
     collection.add(x0, truth, scores)
     for run in range(runs):
-        _draw_sample(folder, name, run, None if run in failures else x0[run])
+        _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
     alive = x0[[record["run"] for record in scores["samples"]]]
     mean = alive.mean(0) if runs > 1 and len(alive) else None
@@ -95,7 +127,7 @@ def _finish_item(
     if scores["reported"] and scores["reported"]["run"] not in shown:
         shown[-1] = scores["reported"]["run"]
     picture = bench.picture(index, y)
-    return scores, Row(name, truth, picture, [(run, x0[run]) for run in shown], mean, std, scores), failures
+    return scores, Row(name, truth, picture, [(run, x0[run]) for run in shown], mean, std, scores)
 
 
 def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:

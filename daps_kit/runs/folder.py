@@ -35,34 +35,29 @@ from safetensors.torch import save
 from torch import Tensor
 
 from daps_kit.errors import UserError
+from daps_kit.failures import Failure
 from daps_kit.files import remove_leftovers, write_atomic
 from daps_kit.hooks import GROUP
 
-__all__ = ["Failure", "RunFolder", "RunResult", "Sample", "environment", "read_tensors", "write_tensors"]
+__all__ = ["RunFolder", "RunResult", "Sample", "environment", "read_tensors", "write_tensors"]
 
 _FREE_KEYS = ("name", "batch_size", "device", "check_prior", "metrics", "output")
 """Settings that do not change what is sampled."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A sample that was lost, at which level, and what may help."""
-
-    level: int
-    levels: int
-    sigma: float
-    reason: str
-
-    def __str__(self) -> str:
-        return f"lost at level {self.level + 1} of {self.levels} (sigma {self.sigma:.3g}): {self.reason}"
-
-
-@dataclass(frozen=True)
 class Sample:
-    """A sample of the posterior, [C, H, W], not-a-number where it was lost."""
+    """A sample of the posterior.
+
+    Attributes:
+        x0: the image, [C, H, W], NaN where it was lost.
+        failure: why it was lost.
+        calls: how often the prior's denoiser was asked for it; None in files that do not say.
+    """
 
     x0: Tensor
     failure: Failure | None = None
+    calls: float | None = None
 
 
 def write_tensors(
@@ -231,32 +226,34 @@ class RunFolder:
 
     def write_sample(self, name: str, run: int, sample: Sample) -> None:
         """Write a sample, finished by this."""
-        failure = {"failure": json.dumps(vars(sample.failure))} if sample.failure else None
-        write_tensors(self.sample(name, run), {"x0": sample.x0}, failure)
+        said = {}
+        if sample.failure:
+            said["failure"] = json.dumps(vars(sample.failure))
+        if sample.calls is not None:
+            said["network_calls"] = json.dumps(sample.calls)
+        write_tensors(self.sample(name, run), {"x0": sample.x0}, said)
 
     def read_sample(self, name: str, run: int) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
         found = read_tensors(self.sample(name, run))
         if not found or "x0" not in found[0]:
             return None
-        failure = json.loads(found[1].get("failure", "null"))
-        return Sample(found[0]["x0"], Failure(**failure) if failure else None)
+        failure, calls = (json.loads(found[1].get(key, "null")) for key in ("failure", "network_calls"))
+        return Sample(found[0]["x0"], _failure(failure) if failure else None, calls)
 
-    def samples(self, name: str, runs: int) -> tuple[Tensor, dict[int, Failure]]:
-        """Return the samples of an item, [runs, C, H, W], and which of them were lost.
+    def samples(self, name: str, runs: int) -> list[Sample]:
+        """Return the samples of an item.
 
         Raises:
             UserError: one is gone.
         """
-        images, failures = [], {}
+        samples = []
         for run in range(runs):
             sample = self.read_sample(name, run)
             if sample is None:
                 raise UserError(f"{self.sample(name, run)} is missing or damaged; run the recipe again")
-            images.append(sample.x0)
-            if sample.failure:
-                failures[run] = sample.failure
-        return torch.stack(images), failures
+            samples.append(sample)
+        return samples
 
     # --- the rest
 
@@ -273,6 +270,13 @@ class RunFolder:
     def write_text(self, file: str, text: str) -> None:
         """Write a text file."""
         write_atomic(self.path / file, text.encode())
+
+
+def _failure(said: dict[str, Any]) -> Failure:
+    """Return a failure as it was written; files of earlier versions give the reason in words."""
+    if "reason" in said:
+        return Failure(0, said["level"], said["levels"], said["sigma"], "nan", said["reason"])
+    return Failure(**said)
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:
@@ -342,13 +346,14 @@ class RunResult:
         Raises:
             UserError: the items have images of different sizes (use `sample`), or the result is that of tasks.
         """
-        return self._stack([self._folder.samples(name, self.runs)[0] for name in self.names])
+        return self._stack([torch.stack(self._images(name)) for name in self.names])
 
     def sample(self, name: str, run: int | None = None) -> Tensor:
         """Return a sample of an item, [C, H, W]: the reported one, or that of a run."""
-        if run is None:
-            run = (self.metrics["images"][name]["reported"] or {"run": 0})["run"]
-        return self._folder.samples(name, self.runs)[0][run]
+        reported: int = (
+            (self.metrics["images"][name]["reported"] or {"run": 0})["run"] if run is None else run
+        )
+        return self._images(name)[reported]
 
     @cached_property
     def measurement(self) -> Tensor:
@@ -373,6 +378,9 @@ class RunResult:
     @property
     def _folder(self) -> RunFolder:
         return RunFolder(self.path)
+
+    def _images(self, name: str) -> list[Tensor]:
+        return [sample.x0 for sample in self._folder.samples(name, self.runs)]
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
         if self.tasks:

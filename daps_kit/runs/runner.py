@@ -13,14 +13,15 @@ import gc
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Operator, Prior, RandomStreams, Step
+from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
+from daps_kit.failures import told
 from daps_kit.images import png_is_whole, save_png
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
@@ -28,8 +29,9 @@ from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
 from daps_kit.settings import Shape
 
+from .draw import draw
 from .finish import finish, join
-from .folder import Failure, RunFolder, RunResult, Sample, write_tensors
+from .folder import RunFolder, RunResult, Sample, write_tensors
 from .measurement import Bench
 from .perceptual import load
 from .progress import Progress
@@ -140,13 +142,11 @@ def _shown_levels(count: int, levels: int) -> set[int]:
     return {round(place * (levels - 1) / (count - 1)) for place in range(count)}
 
 
-@dataclass
-class _Batch:
-    """The samples of a batch on the CPU, and what became of them on the way."""
+class _Batch(NamedTuple):
+    """The samples of a batch on the CPU, and some levels on the way to them."""
 
-    x0: Tensor
-    failures: list[Failure | None]
-    trajectory: list[tuple[float, dict[str, Tensor]]] = field(default_factory=list)
+    samples: list[Sample]
+    trajectory: list[tuple[float, dict[str, Tensor]]]
 
 
 class _Job:
@@ -292,30 +292,25 @@ class _Job:
         runs = [run for _, run in batch]
         seeds = [stream_seed(self.recipe.seed, "sampler", *item) for item in zip(names, runs, strict=True)]
 
-        drawn = _Batch(torch.empty(0), [None] * len(batch))
-        step: Step | None = None
-        self.progress.begin(len(batch))
-        for step in self.sampler.sample(self.prior, operator, y, RandomStreams(seeds, self.device)):
+        called = [f"{name}, run {run}" for name, run in zip(names, runs, strict=True)]
+        trajectory: list[tuple[float, dict[str, Tensor]]] = []
+
+        def watch(step: Step) -> None:
             for note in step.notes:
                 self.progress.note(note)
-            self._note_failures(batch, step, drawn.failures)
+            for line in (*step.warnings, *told((f for f in step.failures if not f.lost), called)):
+                self.progress.warn(line)
             self.progress.level(step.level, step.levels, step.sigma, self._residual(operator, y, step))
             if step.level in _shown_levels(self.recipe.trajectory, step.levels):
                 images = {"x_t": step.x_t, "x0hat": step.x0hat, "x0y": step.x0y}
-                drawn.trajectory.append(
-                    (step.sigma, {key: self._decode(x).cpu() for key, x in images.items()})
-                )
-        if step is None:
-            raise RuntimeError(f"{type(self.sampler).__name__} took no step")
-        drawn.x0 = self._decode(step.x0y).cpu()
-        for place, image in enumerate(drawn.x0):
-            if drawn.failures[place] is None and not bool(torch.isfinite(image).all()):
-                drawn.failures[place] = Failure(
-                    step.level, step.levels, step.sigma, "the image is not a number"
-                )
-            if drawn.failures[place] is not None:
-                image.fill_(torch.nan)
-        return drawn
+                trajectory.append((step.sigma, {key: self._decode(x).cpu() for key, x in images.items()}))
+
+        self.progress.begin(len(batch))
+        drawn = draw(self.sampler, self.prior, operator, y, seeds, watch)
+        for line in told(drawn.lost.values(), called):
+            self.progress.warn(line)
+        samples = [Sample(x, drawn.lost.get(place), drawn.calls) for place, x in enumerate(drawn.x0.cpu())]
+        return _Batch(samples, trajectory)
 
     @torch.no_grad()
     def _decode(self, x: Tensor) -> Tensor:
@@ -328,20 +323,6 @@ class _Job:
 
         return residual
 
-    def _note_failures(self, batch: Sequence[Pair], step: Step, failures: list[Failure | None]) -> None:
-        """Keep at which level samples are lost, and pass the sampler's messages on."""
-        lost = [i for i, failed in enumerate(step.failed.tolist()) if failed and failures[i] is None]
-        if not lost:
-            for message in step.messages:
-                self.progress.warn(message)
-            return
-        # The sampler says which places of the batch it means; here they have names.
-        reason = "; ".join(dict.fromkeys(message.rpartition(": ")[2] for message in step.messages))
-        for place in lost:
-            failures[place] = failure = Failure(step.level, step.levels, step.sigma, reason or "not a number")
-            index, run = batch[place]
-            self.progress.warn(f"{self.bench.names[index]}, run {run}: {failure}")
-
     def _write(self, pair: Pair, drawn: _Batch, place: int) -> None:
         name, run = self.bench.names[pair[0]], pair[1]
         if drawn.trajectory:
@@ -349,7 +330,7 @@ class _Job:
             kinds = drawn.trajectory[0][1]
             images = {key: torch.stack([x[key][place] for _, x in drawn.trajectory]) for key in kinds}
             write_tensors(self.folder.trajectory(name, run), images | {"sigma": sigma})
-        self.folder.write_sample(name, run, Sample(drawn.x0[place], drawn.failures[place]))
+        self.folder.write_sample(name, run, drawn.samples[place])
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

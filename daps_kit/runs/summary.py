@@ -66,6 +66,8 @@ def markdown(title: str, metrics: dict[str, Any]) -> str:
     lines = [f"# {title}", ""]
     if len(images) > 1:
         lines += [f"Mean over {len(images)} images ± standard error.", ""]
+    if metrics.get("network_calls"):
+        lines += [f"{metrics['network_calls']:.4g} calls of the prior's network for a sample.", ""]
     rows = [
         [label, *(with_error(summary[choice].get(key), _form(key)) for key in keys)]
         for choice, label in _CHOICES.items()

@@ -62,6 +62,7 @@ from daps_kit.contracts import (
     Step,
 )
 from daps_kit.errors import UserError
+from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients
 
 
@@ -115,10 +116,14 @@ class $Class(Sampler):
                 x0hat = prior.denoise(x_t, sigma)
                 x0y = self.draw(prior, operator, y, x0hat, sigma, streams)
             failed = ~torch.isfinite(x0y).flatten(1).all(1)
-            places = ", ".join(str(int(b)) for b in (failed & ~lost).nonzero())
-            messages = (f"sample {places} at sigma {sigma:.3g}: not a number",) if places else ()
+            failures = tuple(
+                Failure(int(b), level, len(sigmas), sigma, "nan", "look at the measurement and at the prior")
+                for b in (failed & ~lost).nonzero()
+            )
             lost = lost | failed
-            yield Step(level, len(sigmas), sigma, x_t, x0hat, x0y, failed, KernelInfo(), messages)
+            yield Step(
+                level, len(sigmas), sigma, x_t, x0hat, x0y, failed, KernelInfo(), failures=failures
+            )
             if level + 1 < len(sigmas):
                 x_t = x0y + sigmas[level + 1] * streams.normal(operator.shape, y.dtype)
 

@@ -161,14 +161,18 @@ def independent_in_batch(case: KernelCase) -> None:
 
 
 def reports_not_a_number(case: KernelCase) -> None:
-    """A sample whose measurement is not a number is reported as diverged, and disturbs no other."""
+    """A sample whose measurement is NaN is reported as lost, with what helps, and disturbs no other."""
     healthy = case.run(3, 1, 2, 3, dtype=torch.float64)[0]
     target = case.problem.target(3, torch.float64)
     target.y[1] = torch.nan
     x, info = case.kernel.run(target, target.centre.clone(), streams(1, 2, 3))
-    expect(info.diverged is not None, "diverged is None")
-    lost = torch.as_tensor(info.diverged).tolist()
-    expect(lost == [False, True, False], f"sample 1 has no target, but diverged is {lost}")
+    lost = [failure for failure in info.failures if failure.lost]
+    samples = sorted(failure.sample for failure in lost)
+    expect(samples == [1], f"sample 1 has no target, but lost are the samples {samples}")
+    expect(bool(lost[0].advice.strip()), f"no advice to the sample that is lost by '{lost[0].cause}'")
+    place = (target.level, target.levels, target.sigma)
+    found = (lost[0].level, lost[0].levels, lost[0].sigma)
+    expect(found == place, f"level, levels and sigma are {place}, the failure says {found}")
     near(x[::2], healthy[::2], 1e-6, "the other samples with and without the lost one")
 
 

@@ -177,15 +177,21 @@ def batch_size_independent(case: SamplerCase) -> None:
 
 
 def failure_reported(case: SamplerCase) -> None:
-    """A sample whose measurement is not a number is reported as failed with a message, and disturbs no other."""
+    """A sample whose measurement is NaN is reported as lost, with cause and place, and disturbs no other."""
     y = case.y.double().repeat(3, 1, 1, 1)
     healthy = case.steps(1, 2, 3, y=y)[-1].x0y
     y[1] = torch.nan
     steps = case.steps(1, 2, 3, y=y)
     failed = steps[-1].failed.tolist()
     expect(failed == [False, True, False], f"sample 1 has no measurement, but failed is {failed}")
-    expect(bool(torch.isnan(steps[-1].x0y[1]).all()), "a failed sample must be not-a-number")
-    expect(any(step.messages for step in steps), "no message says what failed")
+    expect(bool(torch.isnan(steps[-1].x0y[1]).all()), "a failed sample must be NaN")
+    for step in steps:
+        for failure in step.failures:
+            found = (failure.level, failure.levels, failure.sigma)
+            place = (step.level, step.levels, step.sigma)
+            expect(found == place, f"level, levels and sigma are {place}, the failure says {found}")
+    lost = [(failure.sample, failure.cause) for step in steps for failure in step.failures if failure.lost]
+    expect([sample for sample, _ in lost] == [1], f"sample 1 is lost, once; the failures say {lost}")
     near(steps[-1].x0y[::2], healthy[::2], 1e-3, "the other samples with and without the failed one")
 
 

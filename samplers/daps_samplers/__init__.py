@@ -311,6 +311,12 @@ class Daps(SamplerSettings):
     annealing: AnnealingSettings = Field(AnnealingSettings(), description="the noise levels of the run")
     ode: OdeSettings = Field(OdeSettings(), description="how the prior guesses x0hat from x_t")
     kernel: KernelSettings = Field(Auto(), description="the MCMC kernel that draws x0 given x_t and y")
+    tau: float | None = Field(
+        None,
+        gt=0,
+        description="standard deviation of the likelihood exp(-loss / (2 tau^2)); that of the noise where not given. "
+        "kernel.tau means the same",
+    )
     prior_score: Literal["gaussian", "score-t", "score-min", "exact"] = Field(
         "gaussian",
         description="the prior's part of p(x0 | x_t): a Gaussian around x0hat; around E[x0 | x_t] (score-t); around "
@@ -352,6 +358,8 @@ class Daps(SamplerSettings):
                 f"spread '{self.spread}' needs prior_score 'gaussian' or 'score-t': "
                 f"'{self.prior_score}' fixes the spread"
             )
+        if self.tau is not None and getattr(self.kernel, "tau", None) not in (None, self.tau):
+            raise ValueError("tau and kernel.tau say the same thing: give one of them")
         return self
 
     def build(self) -> Sampler:
@@ -382,6 +390,7 @@ class Daps(SamplerSettings):
             ),
             ProbabilityFlow(ode.schedule(), ode.steps, ode.sigma_min, ode.solver, ode.denoise),
             kernel,
+            tau=getattr(self.kernel, "tau", None) if self.tau is None else self.tau,
             prior_score=self.prior_score,
             prior_sigma_min=self.prior_sigma_min,
             spread=self.spread,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from daps_kit.contracts import (
@@ -54,5 +56,4 @@ class Auto(Kernel):
         """Take all the steps of a level of the kernel that suits the target, which its info's notes name."""
         kernel, choice = self.choose(target.operator)
         result, info = kernel.run(target, x, streams)
-        info.extra["notes"] = (f"sampler.kernel auto: {choice}",)
-        return result, info
+        return result, replace(info, notes=(*info.notes, f"sampler.kernel auto: {choice}"))

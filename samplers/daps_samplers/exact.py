@@ -38,6 +38,7 @@ from daps_kit.contracts import (
     Target,
 )
 from daps_kit.errors import ComponentError
+from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients, inner
 
 __all__ = ["Exact", "applies"]
@@ -69,6 +70,7 @@ class Exact(Kernel):
 
     def __init__(self, accuracy: float = 0.05, cg_steps: int = 300, *, tau: float | None = None) -> None:
         self.accuracy, self.cg_steps, self.tau = accuracy, cg_steps, tau
+        self._help = f"take more steps (sampler.kernel.cg_steps, now {cg_steps})"
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
         """Return the state at x.
@@ -90,7 +92,7 @@ class Exact(Kernel):
     def step(
         self, target: Target, state: KernelState, streams: RandomStreams
     ) -> tuple[KernelState, KernelInfo]:
-        """Draw one sample; its info's `residual` bounds the error of the draw, [B]."""
+        """Draw one sample."""
         operator, covariance, v = target.operator, target.covariance, target.likelihood_variance
         assert isinstance(operator, LinearOperator)
         centre = target.centre
@@ -121,10 +123,12 @@ class Exact(Kernel):
             max_steps=self.cg_steps,
         )
         error = residual * norm / unit
-        extra: dict[str, object] = {"residual": error}
-        if bool((error > POOR).any()):
-            extra["messages"] = (
-                f"conjugate gradients stopped after {self.cg_steps} steps with draws up to "
-                f"{float(error.nan_to_num(0).max()):.2g} posterior standard deviations off; sampler.kernel.cg_steps",
-            )
-        return KernelState(x + covariance.multiply(operator.adjoint(root * z))), KernelInfo(extra=extra)
+        size = error.nan_to_num(0).tolist()
+        poor = tuple(
+            Failure(sample, target.level, target.levels, target.sigma, "solver", self._help, size[sample])
+            for sample in range(len(size))
+            if size[sample] > POOR
+        )
+        return KernelState(x + covariance.multiply(operator.adjoint(root * z))), KernelInfo(
+            error=error, failures=poor
+        )

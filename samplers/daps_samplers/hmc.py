@@ -71,7 +71,7 @@ class HMC(Kernel):
     """
 
     needs_density = True
-    advice = "the density is not a number where the chain starts: look at the operator and at the measurement"
+    advice = "look at the operator and at the measurement"
 
     def __init__(
         self,

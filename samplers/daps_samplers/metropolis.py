@@ -34,6 +34,7 @@ class Metropolis(Kernel):
     """
 
     needs_density = True
+    advice = "look at the operator and at the measurement"
 
     def __init__(
         self,
@@ -46,9 +47,6 @@ class Metropolis(Kernel):
     ) -> None:
         self.steps, self.tau = steps, tau
         self.step_size = StepSize(lr, lr_min_ratio, reach_lr_min)
-        self.advice = (
-            "the density is not a number where the chain starts: look at the operator and at the measurement"
-        )
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
         """Return chains at x with their log density; a chain that starts where there is none is lost (nan).

@@ -57,7 +57,7 @@ class RandomiseThenOptimise(Kernel):
     """
 
     needs_density = True
-    advice = "look at the operator and at the measurement: the objective is not a number where it starts"
+    advice = "look at the operator and at the measurement: the objective is NaN where it starts"
 
     def __init__(
         self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.02, *, tau: float | None = None
@@ -71,7 +71,7 @@ class RandomiseThenOptimise(Kernel):
     def step(
         self, target: Target, state: KernelState, streams: RandomStreams
     ) -> tuple[KernelState, KernelInfo]:
-        """Draw one sample, minimising from the state's x; its info's `residual` is the bound on the error, [B].
+        """Draw one sample, minimising from the state's x.
 
         Raises:
             daps_kit.errors.ComponentError: the target has no density.
@@ -86,7 +86,7 @@ class RandomiseThenOptimise(Kernel):
             w, _ = self._minimise(space, torch.zeros_like(w), likelihood, w)
             w, site = self._match(space, likelihood, w)
         w, error = self._minimise(space, xi, site.perturbed(streams), w)
-        return KernelState(space.image(w)), KernelInfo(extra={"residual": error})
+        return KernelState(space.image(w)), KernelInfo(error=error)
 
     def _match(self, space: Whitened, likelihood: Likelihood, w: Tensor) -> tuple[Tensor, Site]:
         """Return the mean with Gaussian sites and the sites of a likelihood, from w near the mode."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import daps_kit
-from daps_kit.contracts import KernelInfo, Operator, Prior, RandomStreams, Sampler, Step
+from daps_kit.contracts import Failure, KernelInfo, Operator, Prior, RandomStreams, Sampler, Step
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.random import stream_seed
 
@@ -55,7 +55,7 @@ def test_build_draws_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("operatr", {}), r"unknown kind 'operatr'; there are operator, prior, kernel, sampler.*; did you mean 'operator'\?"),
+        (("operatr", {}), r"unknown kind 'operatr'; there are operator, noise, prior, kernel, sampler.*; did you mean 'operator'\?"),
         (("operator", {"use": "identity"}), r"an operator needs shape=\(channels, height, width\)"),
         (("kernel", {"use": "langevim"}), r"kernel.use: unknown kernel 'langevim'; .*did you mean 'langevin'\?"),
         (("kernel", {"use": "langevin", "steps": 0, "lrr": 1}), r"(?s)steps: expected at least 1.*|lrr: unknown key"),
@@ -132,8 +132,11 @@ class _Echo(Sampler):
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         x = operator.forward(y) + streams.normal(SHAPE)
         failed = y.flatten(1).amax(1) > 10
-        messages = ("one diverged",) if failed.any() else ()
-        yield Step(0, 1, 1.0, x, x, x, failed, KernelInfo(), messages)
+        failures = [
+            Failure(b, 0, 1, 1.0, "diverged", "take smaller ones")
+            for b in failed.nonzero().flatten().tolist()
+        ]
+        yield Step(0, 1, 1.0, x, x, x, failed, KernelInfo(), failures=tuple(failures))
 
 
 def test_streams_are_named_by_measurement_and_run() -> None:
@@ -147,7 +150,10 @@ def test_streams_are_named_by_measurement_and_run() -> None:
 def test_a_lost_sample_is_not_a_number_and_said() -> None:
     y = torch.zeros(2, *SHAPE)
     y[1] = 100.0
-    with pytest.warns(RuntimeWarning, match="one diverged"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"measurement 1, run 0; measurement 1, run 1: lost at level 1 of 1 .*the chain diverged; take smaller ones",
+    ):
         samples = daps_kit.sample(gaussian(), identity(), y, sampler=_Echo(), runs=2)
     assert torch.isfinite(samples[0]).all()
     assert torch.isnan(samples[1]).all()

@@ -12,7 +12,7 @@ from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.linalg import inner
 from daps_priors.exact.gaussian import GaussianPrior
-from daps_samplers.daps import mean_variance
+from daps_samplers.conditional import mean_variance
 
 SHAPE = (3, 16, 16)
 SIGMAS = (0.1, 0.5, 1.0, 2.0)

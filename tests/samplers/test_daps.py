@@ -124,7 +124,7 @@ def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, sche
         final_denoise=False,
     )
     steps = run(sampler, prior, operator, y, range(4))
-    assert not steps[0].messages
+    assert not steps[0].warnings
     check_moments(steps[-1].x0y, POSTERIOR_MEAN, POSTERIOR)
 
 
@@ -243,10 +243,11 @@ def test_a_diverged_sample_is_reported_and_leaves_the_others_alone(scaled_operat
         assert torch.equal(step.x0y[[0, 2]], alike.x0y[[0, 2]])
         assert step.x0y[1].isnan().all()
         assert step.x_t.isfinite().all()
-    assert len(steps[0].messages) == 1
-    for part in ("sample 1 of the batch", "level 1 of 6", "sigma 100", "sampler.kernel.lr", "0.001"):
-        assert part in steps[0].messages[0]
-    assert not any(step.messages for step in steps[1:])
+    (told,) = steps[0].failures
+    assert (told.sample, told.level, told.levels, told.sigma, told.cause) == (1, 0, 6, 100.0, "diverged")
+    for part in ("lost at level 1 of 6", "sigma 100", "the chain diverged; ", "sampler.kernel.lr", "0.001"):
+        assert part in str(told)
+    assert not any(step.failures for step in steps[1:])
 
 
 def test_too_large_a_step_size_names_the_setting_and_stops_early(scaled_operator):
@@ -254,8 +255,8 @@ def test_too_large_a_step_size_names_the_setting_and_stops_early(scaled_operator
     sampler = published(50, Langevin(steps=400, lr=0.5))
     steps = run(sampler, prior, operator, y, range(2))
     assert len(steps) == 1
-    assert "samples 0, 1 of the batch" in steps[0].messages[0]
-    assert "sampler.kernel.lr" in steps[0].messages[0]
+    assert [failure.sample for failure in steps[0].failures] == [0, 1]
+    assert all("sampler.kernel.lr" in failure.advice for failure in steps[0].failures)
 
 
 class Blind(Prior):
@@ -279,11 +280,17 @@ def test_a_prior_that_gives_not_a_number_is_named(scaled_operator):
     prior = Blind()
     prior.fails = True
     steps = run(published(9), prior, operator, y, range(6))
-    messages = [message for step in steps for message in step.messages[1:]] + list(steps[0].messages)
-    assert any("denoiser gave not-a-number" in message for step in steps for message in step.messages), (
-        messages
-    )
-    assert all(step.x0hat.isfinite().all() for step in steps)
+    before = set()
+    for step in steps:
+        assert step.x0hat.isfinite().all()
+        for failure in step.failures:
+            assert (failure.cause, failure.advice) == ("denoiser", prior.nan_advice)
+            assert (failure.level, failure.sigma) == (step.level, step.sigma)
+        now = {failure.sample for failure in step.failures}
+        assert not now & before, "each is told once"
+        before |= now
+        assert step.failed.nonzero().flatten().tolist() == sorted(before)
+    assert before
 
 
 def test_it_stays_where_the_prior_is_valid_and_says_so(scaled_operator):
@@ -293,13 +300,13 @@ def test_it_stays_where_the_prior_is_valid_and_says_so(scaled_operator):
     steps = run(sampler, prior, operator, y, [0])
     assert (steps[0].sigma, steps[-1].sigma) == (40.0, 0.5)
     assert (min(prior.sigmas), max(prior.sigmas)) == (0.5, 40.0)
-    assert [message.split()[0] for message in steps[0].messages] == [
+    assert [line.split()[0] for line in steps[0].warnings] == [
         "sampler.annealing.sigma_max",
         "sampler.annealing.sigma_min",
         "sampler.ode.sigma_min",
         "sampler.prior_sigma_min",
     ]
-    assert not steps[1].messages
+    assert not steps[1].warnings
 
 
 def test_remarks_on_settings_that_have_no_effect(scaled_operator):
@@ -307,10 +314,9 @@ def test_remarks_on_settings_that_have_no_effect(scaled_operator):
     prior = Blind()
     prior.sigma_range = (0.0, float("inf"))
     sampler = published(1, Langevin(steps=1, lr=1e-4, tau=T), spread="calibrated", latent_gradient_clip=1.0)
-    messages = run(sampler, prior, operator, y, [0])[0].messages
-    assert len(messages) == 2
-    assert "spread" in messages[0]
-    assert "latent_gradient_clip" in messages[1]
+    spread, clip = run(sampler, prior, operator, y, [0])[0].warnings
+    assert "spread" in spread
+    assert "latent_gradient_clip" in clip
 
 
 @pytest.mark.parametrize(
@@ -386,6 +392,8 @@ def test_a_measurement_that_is_not_explained_is_named():
     y[1] += 3.0 * RandomStreams([9]).normal(closed_form.SHAPE)[0]
     steps = list(Daps(budget="fast").build().sample(prior, operator, y, RandomStreams([1, 2])))
     assert any("exact draws" in text for text in steps[0].notes)
-    (told,) = steps[-1].messages
-    assert told.startswith("sample 1 of the batch: the residual is up to")
-    assert not any(step.messages for step in steps[1:-1])
+    (told,) = steps[-1].failures
+    residual = float(operator.residual(steps[-1].x0y, y)[1])
+    assert (told.sample, told.cause, told.lost) == (1, "residual", False)
+    assert told.size == pytest.approx(residual, rel=0.2)  # the sample is denoised after that
+    assert not any(step.failures for step in steps[:-1])

@@ -92,7 +92,7 @@ def test_draws_have_the_posterior_of_the_closed_form(name):
         likelihood_variance=NOISE**2,
     )
     x, info = Exact().build().run(target, target.centre, RandomStreams(range(count)))
-    assert float(info.extra["residual"].max()) <= 0.05 * 1.01
+    assert float(info.error.max()) <= 0.05 * 1.01
     prior, a = matrix(c.multiply, SHAPE), matrix(operator.forward, SHAPE)
     precision = torch.linalg.inv(prior) + a.T @ a / NOISE**2
     misfit = (y - operator.forward(centre)).double().flatten()

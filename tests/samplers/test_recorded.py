@@ -132,7 +132,9 @@ def test_kernels(golden, recorded_prior, recorded_operator, recorded_streams, na
         ).build()
         # A level i of N with the published ratio i / (N + 1).
         level, levels = {0.0: (0, 4), 0.6: (3, 4)}[case["ratio"]]
-        target = sampler.target(prior, operator, y, x0hat + sigma * eps, x0hat, sigma, level, levels)
+        target = sampler.conditional.target(
+            prior, operator, y, x0hat + sigma * eps, x0hat, sigma, level, levels
+        )
         noise = [torch.from_numpy(draw) for draw in arrays["noise"]]
         uniform = [torch.from_numpy(draw) for draw in arrays.get("uniform", [])]
         out, info = sampler.kernel.run(target, x0hat, recorded_streams(noise, uniform))
@@ -180,7 +182,7 @@ def test_whole_runs(golden, recorded_prior, recorded_operator, recorded_streams,
     # Only the draw for a re-noising that never happens is left over.
     assert len(streams.left) == 1
     assert not streams.uniform_left
-    assert not any(step.messages for step in steps)
+    assert not any(step.warnings or step.failures for step in steps)
 
 
 def test_latent_gradient_clip(golden, recorded_operator, toy_latent):

@@ -80,6 +80,7 @@ def test_a_sample_in_a_wrong_mode_is_named():
     y = measured()
     y[1] = 0.3 * RandomStreams([7]).normal(SHAPE)[0] - 0.5
     last = sample(Power(), y, budget=25)[0][-1]
-    (told,) = last.messages
-    assert told.startswith("sample 1 of the batch: no level explains the measurement")
-    assert not sample(Power(), measured(), budget=25)[0][-1].messages
+    (told,) = last.failures
+    assert (told.sample, told.cause, told.lost, told.level) == (1, "mode", False, last.level)
+    assert str(told).startswith("no level explains the measurement")
+    assert not sample(Power(), measured(), budget=25)[0][-1].failures

@@ -60,7 +60,10 @@ def test_too_few_steps_of_conjugate_gradients_are_told_once():
         annealing=AnnealingSettings(levels=3), kernel=Exact(cg_steps=1, tau=0.001), spread="calibrated"
     ).build()
     steps = list(sampler.sample(prior, operator, y, RandomStreams([0])))
-    assert sum("cg_steps" in text for step in steps for text in step.messages) >= 1
+    (told,) = [failure for step in steps for failure in step.failures]
+    assert (told.sample, told.cause, told.lost) == (0, "solver", False)
+    assert "sampler.kernel.cg_steps, now 1" in told.advice
+    assert told.size > 0.3
 
 
 @pytest.mark.parametrize("y", [-1.0, *COUNTS.values()])

@@ -35,17 +35,17 @@ def test_the_published_recipe_validates():
     ).build()
     assert sampler.annealing.levels == 200
     assert sampler.ode.steps == 5
-    assert sampler.kernel.tau == 0.00707
+    assert sampler.tau == 0.00707
     assert sampler.kernel.step_size.lr == 5e-5
-    assert sampler.spread == "sigma"
+    assert sampler.conditional.spread == "sigma"
     assert not sampler.final_denoise
 
 
 def test_with_nothing_said_the_problem_decides():
     sampler = Daps().build()
-    assert (sampler.ode.steps, sampler.spread, sampler.final_denoise) == (0, "calibrated", True)
+    assert (sampler.ode.steps, sampler.conditional.spread, sampler.final_denoise) == (0, "calibrated", True)
     assert isinstance(sampler.kernel, AutoKernel)
-    assert sampler.kernel.tau is None
+    assert sampler.tau is None
 
 
 @pytest.mark.parametrize(("use", "kind"), [("edm", EDM), ("ve", VE), ("vp", VP), ("trigflow", TrigFlow)])
@@ -88,6 +88,7 @@ def test_every_schedule_can_be_named(use, kind):
         (Daps, {"prior_score": "score-min", "spread": "isotropic"}, "fixes the spread"),
         (Daps, {"latent_gradient_clip": 0}, "greater than 0"),
         (Daps, {"kernel": "langevin"}, "KernelSettings"),
+        (Daps, {"tau": 0.1, "kernel": Langevin(tau=0.2)}, "give one of them"),
     ],
 )
 def test_wrong_settings_are_refused(settings, given, message):

@@ -96,10 +96,11 @@ def test_the_gradient_is_that_of_the_density(scaled_operator):
     torch.testing.assert_close(gradient, expected)
 
 
-def test_tau_replaces_the_noise(scaled_operator):
-    sampler = Daps().build()
+@pytest.mark.parametrize(
+    ("settings", "std"), [({}, 0.05), ({"tau": 0.01}, 0.01), ({"kernel": Langevin(tau=0.02)}, 0.02)]
+)
+def test_tau_replaces_the_noise(scaled_operator, settings, std):
+    conditional = Daps(**settings).build().conditional
     x = torch.zeros(1, *SHAPE)
     prior, operator = GaussianPrior(0.0, 0.5), scaled_operator(1.0, 0.05, SHAPE)
-    assert sampler.target(prior, operator, x, x, x, 1.0).likelihood_variance == 0.05**2
-    sampler.kernel.tau = 0.01
-    assert sampler.target(prior, operator, x, x, x, 1.0).likelihood_variance == 0.01**2
+    assert conditional.target(prior, operator, x, x, x, 1.0).likelihood_variance == std**2

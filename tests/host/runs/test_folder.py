@@ -12,7 +12,8 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
-from daps_kit.runs.folder import Failure, RunFolder, RunResult, Sample, read_tensors, write_tensors
+from daps_kit.failures import Failure
+from daps_kit.runs.folder import RunFolder, RunResult, Sample, read_tensors, write_tensors
 
 
 @pytest.fixture
@@ -22,15 +23,24 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_samples_come_back_bit_for_bit_with_their_failure(folder):
     x0 = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
-    folder.write_sample("a", 0, Sample(x0))
-    failure = Failure(level=4, levels=20, sigma=1.5, reason="the chain diverged")
+    folder.write_sample("a", 0, Sample(x0, calls=21.0))
+    failure = Failure(2, level=4, levels=20, sigma=1.5, cause="diverged", advice="take smaller steps")
     folder.write_sample("a", 1, Sample(torch.full((3, 5, 7), math.nan), failure))
-    images, failures = folder.samples("a", 2)
-    assert torch.equal(images[0], x0)
-    assert images[1].isnan().all()
-    assert failures == {1: failure}
-    assert str(failure) == "lost at level 5 of 20 (sigma 1.5): the chain diverged"
+    whole, lost = folder.samples("a", 2)
+    assert torch.equal(whole.x0, x0)
+    assert (whole.failure, whole.calls) == (None, 21.0)
+    assert lost.x0.isnan().all()
+    assert (lost.failure, lost.calls) == (failure, None)
+    assert str(failure) == "lost at level 5 of 20 (sigma 1.5): the chain diverged; take smaller steps"
     assert torch.equal(load_file(folder.sample("a", 0))["x0"], x0)
+
+
+def test_failures_of_earlier_versions_are_read(folder):
+    said = {"level": 4, "levels": 20, "sigma": 1.5, "reason": "the chain diverged; take smaller steps"}
+    write_tensors(folder.sample("a", 0), {"x0": torch.zeros(3, 2, 2)}, {"failure": json.dumps(said)})
+    (sample,) = folder.samples("a", 1)
+    assert str(sample.failure).endswith("the chain diverged; take smaller steps")
+    assert (sample.failure.level, sample.failure.levels, sample.failure.sigma) == (4, 20, 1.5)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 60, -1])

@@ -85,6 +85,28 @@ def test_metrics_are_those_of_the_tensors(toy):
     assert summary["images"] == 3
 
 
+def test_the_calls_of_the_network_are_counted(toy, tmp_path, monkeypatch):
+    asked = []
+    original = GaussianPrior.denoise
+
+    def denoise(self: GaussianPrior, x: torch.Tensor, sigma: Any) -> torch.Tensor:
+        asked.append(len(x))
+        return original(self, x, sigma)
+
+    monkeypatch.setattr(GaussianPrior, "denoise", denoise)
+    result = run(toy(), "check_prior=false")
+    assert result.metrics["network_calls"] == sum(asked) / 6 > 0
+    assert all(
+        item["network_calls"] == [result.metrics["network_calls"]] * 2
+        for item in result.metrics["images"].values()
+    )
+    assert (
+        f"{sum(asked) / 6:g} calls of the prior's network for a sample."
+        in (result.path / "metrics.md").read_text()
+    )
+    assert run(toy(), "check_prior=false").metrics == result.metrics, "the files of the samples know it"
+
+
 def test_the_state_of_operators_is_kept(toy, tmp_path):
     section = {"use": "inpainting", "mask": "random"}
     shared = run(toy(operator=section))
@@ -267,26 +289,32 @@ def spoil(monkeypatch: pytest.MonkeyPatch, lost: set[int]) -> None:
 def test_a_lost_sample_is_reported_and_spoils_no_other(toy, tmp_path, monkeypatch, capsys):
     intact = run(toy())
     spoil(monkeypatch, {3})
-    result = daps_kit.run(toy(), [f"output={tmp_path / 'spoiled'}"])
+    result = daps_kit.run(toy(), [f"output={tmp_path / 'spoiled'}", "trajectory=99"])
     assert result.samples[1, 1].isnan().all()
     for index, run_ in ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1)):
         assert torch.equal(result.samples[index, run_], intact.samples[index, run_])
     assert not (result.path / "samples/birch/run-01.png").exists()
     assert [(lost["image"], lost["run"]) for lost in result.metrics["lost"]] == [("birch", 1)]
     assert "lost at level" in result.metrics["lost"][0]["message"]
-    assert "denoiser gave not-a-number" in result.metrics["lost"][0]["message"]
+    assert "denoiser gave NaN" in result.metrics["lost"][0]["message"]
+    (lost,) = result.metrics["lost"]
+    trace = load_file(result.path / "samples/birch/run-00-trajectory.safetensors")["sigma"].tolist()
+    assert lost["cause"] == "denoiser"
+    assert lost["advice"] == GaussianPrior.nan_advice
+    assert lost["sigma"] == pytest.approx(max(sigma for sigma in trace if sigma < 1))
+    assert (lost["level"], lost["levels"]) == (1 + sum(sigma >= 1 for sigma in trace), len(trace))
     assert "- birch, run 1: lost at level" in (result.path / "metrics.md").read_text()
     assert "warning: birch, run 1: lost at level" in capsys.readouterr().err
     birch = result.metrics["images"]["birch"]
     assert [record["run"] for record in birch["samples"]] == [0]
     assert birch["posterior_mean"]["psnr"] == pytest.approx(birch["samples"][0]["psnr"])
-    again = run(toy(), f"output={tmp_path / 'spoiled'}")
+    again = run(toy(), f"output={tmp_path / 'spoiled'}", "trajectory=99")
     assert again.metrics == result.metrics
 
 
 def test_when_everything_is_lost_the_user_is_told_why(toy, monkeypatch):
     spoil(monkeypatch, set(range(6)))
-    with pytest.raises(UserError, match=r"every sample was lost; ash, run 0: lost at level .*not-a-number"):
+    with pytest.raises(UserError, match=r"every sample was lost; ash, run 0: lost at level .*gave NaN"):
         run(toy())
 
 

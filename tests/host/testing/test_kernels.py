@@ -74,13 +74,23 @@ class Coupled(Langevin):
 class SilentZero(Langevin):
     def run(self, target, x, streams):
         x, info = super().run(target, x, streams)
-        return x.nan_to_num(), replace(info, diverged=torch.zeros(len(x), dtype=torch.bool))
+        return x.nan_to_num(), replace(info, failures=())
 
 
 class Spreads(Langevin):
     def run(self, target, x, streams):
         x, info = super().run(target, x, streams)
-        return (x * 0, info) if bool(info.diverged.any()) else (x, info)
+        return (x * 0, info) if info.failures else (x, info)
+
+
+class NoAdvice(Langevin):
+    advice = ""
+
+
+class WrongLevel(Langevin):
+    def run(self, target, x, streams):
+        x, info = super().run(target, x, streams)
+        return x, replace(info, failures=tuple(replace(f, sigma=2 * f.sigma) for f in info.failures))
 
 
 class GlobalKernel(Langevin):
@@ -102,7 +112,7 @@ MUTANTS = {
     "moves": [Still()],
     "same_streams_same_chain": [Unrepeatable()],
     "independent_in_batch": [Coupled()],
-    "reports_not_a_number": [SilentZero(), Spreads()],
+    "reports_not_a_number": [SilentZero(), Spreads(), NoAdvice(), WrongLevel()],
     "no_global_randomness": [GlobalKernel()],
     "input_unchanged": [MovesCentre()],
 }

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from daps_kit.contracts import KernelInfo, Sampler, Step
+from daps_kit.contracts import Failure, KernelInfo, Sampler, Step
 from tests.host.testing.mutants import assert_caught, assert_complete, assert_passes, parametrize
 
 
@@ -20,12 +20,15 @@ class Exact(Sampler):
         shape, levels = prior.state_shape(operator.shape), len(self.sigmas)
         sigmas = [min(max(s, prior.sigma_range[0]), prior.sigma_range[1]) for s in self.sigmas]
         x_t = sigmas[0] * streams.normal(shape)
+        lost = torch.zeros(len(y), dtype=torch.bool)
         for level, sigma in enumerate(sigmas):
             mean = prior.denoise(x_t, sigma)
             x0y = self.draw(prior, operator, y, mean, sigma, streams)
             failed = ~torch.isfinite(x0y).flatten(1).all(1)
-            messages = (f"lost: {failed.tolist()}",) if failed.any() else ()
-            yield Step(level, levels, sigma, x_t, mean, x0y, failed, KernelInfo(), messages)
+            new = (failed & ~lost).nonzero().flatten().tolist()
+            failures = tuple(Failure(b, level, levels, sigma, "nan") for b in new)
+            lost = lost | failed
+            yield Step(level, levels, sigma, x_t, mean, x0y, failed, KernelInfo(), failures=failures)
             if level + 1 < levels:
                 x_t = x0y + sigmas[level + 1] * streams.normal(shape)
 
@@ -110,7 +113,19 @@ class HidesFailure(Exact):
 class SilentFailure(Exact):
     def sample(self, prior, operator, y, streams):
         for step in super().sample(prior, operator, y, streams):
-            yield replace(step, messages=())
+            yield replace(step, failures=())
+
+
+class BlamesAnother(Exact):
+    def sample(self, prior, operator, y, streams):
+        for step in super().sample(prior, operator, y, streams):
+            yield replace(step, failures=tuple(replace(f, sample=f.sample + 1) for f in step.failures))
+
+
+class Misplaces(Exact):
+    def sample(self, prior, operator, y, streams):
+        for step in super().sample(prior, operator, y, streams):
+            yield replace(step, failures=tuple(replace(f, level=f.level + 1) for f in step.failures))
 
 
 class GlobalRun(Exact):
@@ -131,7 +146,7 @@ MUTANTS = {
     "within_sigma_range": [LeavesRange()],
     "same_streams_same_samples": [UnrepeatableRun()],
     "batch_size_independent": [CoupledRun()],
-    "failure_reported": [HidesFailure(), SilentFailure()],
+    "failure_reported": [HidesFailure(), SilentFailure(), BlamesAnother(), Misplaces()],
     "no_global_randomness": [GlobalRun()],
     "input_unchanged": [ClampsMeasurement()],
 }

@@ -1,0 +1,91 @@
+"""A batch of samples, drawn: the one place where a sampler runs, for `daps-kit run` and for `daps_kit.sample`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Operator, Prior, RandomStreams, Sampler, Step
+from daps_kit.failures import Failure
+
+__all__ = ["Drawn", "draw"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of samples.
+
+    Attributes:
+        x0: the images, [B, C, H, W], NaN where a sample is lost.
+        lost: why, by the place of the sample in the batch.
+        doubts: what else went wrong with samples.
+        warnings: what the sampler says of the run as a whole.
+        calls: how often the prior's denoiser was asked for a sample, on average.
+    """
+
+    x0: Tensor
+    lost: dict[int, Failure]
+    doubts: list[Failure]
+    warnings: list[str]
+    calls: float
+
+
+def draw(
+    sampler: Sampler,
+    prior: Prior,
+    operator: Operator,
+    y: Tensor,
+    seeds: Sequence[int],
+    watch: Callable[[Step], None] = lambda step: None,
+) -> Drawn:
+    """Draw a sample for each measurement.
+
+    Args:
+        sampler, prior: what draws, and from what.
+        operator: whose sample b is measured as y[b].
+        y: measurements, [B, ...].
+        seeds: of the random stream of each sample.
+        watch: sees every step.
+
+    Raises:
+        RuntimeError: the sampler took no step.
+    """
+    asked: list[int] = []
+    reported: list[Failure] = []
+    warnings: list[str] = []
+    step: Step | None = None
+    for step in sampler.sample(_counted(prior, asked), operator, y, RandomStreams(seeds, y.device)):
+        reported += step.failures
+        warnings += step.warnings
+        watch(step)
+    if step is None:
+        raise RuntimeError(f"{type(sampler).__name__} took no step")
+    with torch.no_grad():
+        x0 = prior.decode(step.x0y).detach().clone()
+    finite = torch.isfinite(x0).flatten(1).all(1)
+    x0[step.failed | ~finite] = torch.nan
+
+    reasons = {failure.sample: failure for failure in reversed(reported) if failure.lost}  # the first of each
+    lost = {}
+    for place, (failed, whole) in enumerate(zip(step.failed.tolist(), finite.tolist(), strict=True)):
+        # Where a sampler starts several times, a sample that was lost on the way may yet have come to its end.
+        if failed or not whole:
+            unsaid = Failure(place, step.level, step.levels, step.sigma, "nan" if failed else "decoder")
+            lost[place] = reasons.get(place, unsaid) if failed else unsaid
+    return Drawn(x0, lost, [f for f in reported if not f.lost], warnings, sum(asked) / len(y))
+
+
+def _counted(prior: Prior, asked: list[int]) -> Prior:
+    """Return the prior with a denoiser that appends to `asked` how many samples it is asked for."""
+
+    def denoise(x: Tensor, sigma: float | Tensor) -> Tensor:
+        asked.append(len(x))
+        return prior.denoise(x, sigma)
+
+    counted = copy.copy(prior)
+    setattr(counted, "denoise", denoise)  # noqa: B010
+    return counted

@@ -1,0 +1,43 @@
+"""Failures as sentences: each sample by its name, what is alike in one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from daps_kit.failures import Cause, Failure, told
+
+LOST = Failure(0, 2, 10, 0.5, "diverged", "take smaller steps")
+DOUBT = Failure(1, 9, 10, 0.1, "residual", "try another run", 2.345)
+
+
+def test_a_sentence_says_where_why_and_what_helps() -> None:
+    assert str(LOST) == "lost at level 3 of 10 (sigma 0.5): the chain diverged; take smaller steps"
+    assert str(replace(LOST, advice="")) == "lost at level 3 of 10 (sigma 0.5): the chain diverged"
+    assert "2.35 standard deviations of the noise; try another run" in str(DOUBT)
+
+
+@pytest.mark.parametrize("cause", get_args(Cause))
+def test_every_cause_has_its_sentence(cause: Cause) -> None:
+    failure = replace(LOST, cause=cause, size=1.5)
+    assert failure.lost == str(failure).startswith("lost at level 3 of 10")
+    assert failure.lost != ("1.5" in str(failure))
+    assert str(failure).endswith("; take smaller steps")
+
+
+def test_samples_that_share_a_fate_share_a_line() -> None:
+    names = ["ash, run 0", "ash, run 1", "birch, run 0"]
+    lines = told([LOST, replace(LOST, sample=2), replace(DOUBT, size=1.2), replace(DOUBT, sample=2)], names)
+    assert lines == [
+        f"ash, run 0; birch, run 0: {LOST}",
+        f"ash, run 1; birch, run 0: {DOUBT}",
+    ]
+    later = replace(LOST, sample=1, level=3)
+    assert told([LOST, later], names) == [f"ash, run 0: {LOST}", f"ash, run 1: {later}"]
+
+
+def test_a_line_names_four_samples_at_most() -> None:
+    (line,) = told([replace(LOST, sample=b) for b in range(6)], [f"s{b}" for b in range(6)])
+    assert line.startswith("s0; s1; s2; s3 and 2 more: lost at")
