@@ -85,3 +85,9 @@ def test_scores_by_hand():
     assert found["sample_mean"]["residual"] == pytest.approx(3)
     assert found["posterior_mean"]["psnr"] == pytest.approx(-20 * math.log10(0.05), abs=1e-3)
     assert found["oracle"]["psnr"] == found["reported"]["psnr"]
+
+
+def test_ssim_of_an_image_as_large_as_its_window():
+    x = torch.rand(2, 1, 11, 11, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert ssim(x, x).tolist() == pytest.approx([1, 1])
+    assert math.isnan(float(ssim(x[:1, :, :10], x[:1, :, :10])))

@@ -7,10 +7,153 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from daps_kit.runs import pictures as report
 from daps_kit.runs.pictures import Row, draw_grid, draw_std, draw_strip
 from tests.host.runs.rows import row
+
+
+@pytest.fixture
+def placed(monkeypatch):
+    """What is drawn from now on, and where: texts, pictures by their size, rectangles and lines."""
+    placed: list[tuple[str, tuple[float, ...]]] = []
+    write, paste = report._text, Image.Image.paste
+
+    def text(draw, place, words, size, fill, anchor="la"):
+        if words:
+            placed.append((words, place))
+        write(draw, place, words, size, fill, anchor)
+
+    def pasted(canvas, picture, place):
+        placed.append(("x".join(map(str, picture.size)), place))
+        paste(canvas, picture, place)
+
+    def shape(name):
+        original = getattr(ImageDraw.ImageDraw, name)
+
+        def drawn(draw, place, **look):
+            placed.append((name, place))
+            original(draw, place, **look)
+
+        return drawn
+
+    monkeypatch.setattr(report, "_text", text)
+    monkeypatch.setattr(Image.Image, "paste", pasted)
+    for name in ("rectangle", "line"):
+        monkeypatch.setattr(ImageDraw.ImageDraw, name, shape(name))
+    return placed
+
+
+def test_everything_in_a_grid_has_its_place(placed):
+    """Columns are 202 apart and their captions centred; rows follow each other by their heights and captions of 34."""
+    first = [row("wide", runs=3, shape=(3, 8, 16)), row("tall", runs=2, lost=1, shape=(3, 16, 12))]
+    canvas = draw_grid([("box_task", first), ("other", [row("b", runs=1, truth=False)])], "title")
+    columns = [28, 230, 432, 634, 836, 1038, 1240]
+    assert canvas.size == (columns[-1] + 192 + 28, 806)
+    names = ["truth", "measurement", "sample 1", "sample 2", "sample 3", "mean", "standard deviation"]
+    assert placed == [
+        ("title", (28, 22)),
+        ("The framed sample is the reported one: its residual is the smallest.", (28, 58)),
+        *((name, (x + 96, 96)) for name, x in zip(names, columns, strict=True)),
+        ("line", (28, 128, 1432, 128)),
+        ("box task", (28, 136)),
+        ("192x96", (28, 164)),
+        ("192x96", (230, 164)),
+        ("192x96", (432, 164)),
+        ("25.40 dB", (528, 268)),
+        ("192x96", (634, 164)),
+        ("rectangle", (630, 160, 829, 263)),
+        ("26.09 dB", (730, 268)),
+        ("192x96", (836, 164)),
+        ("25.73 dB", (932, 268)),
+        ("192x96", (1038, 164)),
+        ("30.45 dB", (1134, 268)),
+        ("192x96", (1240, 164)),
+        ("116x10", (1278, 271)),
+        ("0", (1272, 268)),
+        ("0.16", (1400, 268)),
+        ("wide", (124, 268)),
+        ("144x192", (52, 294)),
+        ("144x192", (254, 294)),
+        ("144x192", (456, 294)),
+        ("rectangle", (452, 290, 603, 489)),
+        ("26.14 dB", (528, 494)),
+        ("rectangle", (634, 294, 825, 485)),
+        ("lost", (730, 390)),
+        ("tall", (124, 494)),
+        ("line", (28, 524, 1432, 524)),
+        ("other", (28, 532)),
+        ("192x192", (230, 560)),
+        ("192x192", (432, 560)),
+        ("residual 0.10", (528, 760)),
+        ("b", (326, 760)),
+    ]
+
+
+def test_one_sample_needs_no_note_and_a_narrow_grid_has_room_for_its_title(placed):
+    canvas = draw_grid([("", [row(runs=1, truth=False)])], "t")
+    assert canvas.size == (480, 72 + 28 + 192 + 34 + 20)
+    assert placed == [
+        ("t", (28, 22)),
+        ("measurement", (124, 72)),
+        ("sample", (326, 72)),
+        ("192x192", (28, 100)),
+        ("192x192", (230, 100)),
+        ("residual 0.10", (326, 300)),
+        ("a", (124, 300)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "picture", "bar"),
+    [((3, 8, 16), (192, 130), (192, 96), (38, 107)), ((1, 300, 400), (400, 334), (400, 300), (142, 311))],
+)
+def test_everything_in_the_picture_of_a_deviation_has_its_place(placed, shape, size, picture, bar):
+    """Small ones are enlarged to a cell, others keep their pixels; the scale is centred below."""
+    assert draw_std(0.25 + torch.zeros(shape)).size == size
+    assert placed[0] == placed[-1] == ("x".join(map(str, picture)), (0, 0))
+    assert placed[2:-1] == [
+        ("116x10", bar),
+        ("0", (bar[0] - 6, bar[1] - 3)),
+        ("0.25", (bar[0] + 122, bar[1] - 3)),
+    ]
+
+
+def test_everything_in_a_strip_has_its_place(placed):
+    x = torch.zeros(3, 8, 16)
+    canvas = draw_strip([(9.0, {"x_t": x, "x0hat": x}), (0.5, {"x_t": x, "x0hat": x})])
+    assert canvas.size == (70 + 2 * 192 + 6 + 28, 40 + 2 * 96 + 6 + 28)
+    assert placed == [
+        ("x_t", (58, 88)),
+        ("x0hat", (58, 190)),
+        ("sigma 9", (166, 28)),
+        ("192x96", (70, 40)),
+        ("192x96", (70, 142)),
+        ("sigma 0.5", (364, 28)),
+        ("192x96", (268, 40)),
+        ("192x96", (268, 142)),
+    ]
+
+
+def test_what_is_long_is_cut_where_it_has_no_room(placed):
+    draw_grid([("", [row("name" * 20, runs=1, truth=False)])], "title" * 20)
+    for words, width, size in ((placed[0][0], 424, 26), (placed[-1][0], 192, 14)):
+        length = report._font(size).getlength
+        assert words.endswith("…")
+        assert length(words) <= width < length(words[:-1] + "WW")
+
+
+def test_the_brightest_colour_is_that_of_all_but_the_largest_deviations():
+    deviation = torch.linspace(0, 1, 1200 * 1000).reshape(1, 1200, 1000)
+    _, top = report._std_scale(deviation.expand(3, -1, -1))
+    assert top == pytest.approx(0.995, abs=1e-3)
+    pixels, top = report._std_scale(torch.tensor([3.0, 4.0, 0.0])[:, None, None].expand(3, 2, 2))
+    assert pixels.tolist() == [[pytest.approx(5 / math.sqrt(3))] * 2] * 2
+    assert top == pytest.approx(5 / math.sqrt(3))
+    picture, _ = report._std_picture(torch.tensor([0.0, 0.25, 0.5, 1.0]).repeat(1, 500, 1))
+    shown = np.asarray(picture)[0]
+    assert [tuple(colour) for colour in shown] == [tuple(report._colours()[i]) for i in (0, 64, 128, 255)]
 
 
 def test_columns_follow_what_there_is(monkeypatch):
@@ -84,6 +227,18 @@ def test_the_deviation_is_drawn_in_rising_lightness():
     lightness = np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, y * (29 / 3) ** 3)
     assert np.abs(np.diff(lightness) - 92 / 255).max() < 1.0
     assert np.abs(lightness - np.linspace(4, 96, 256)).max() < 5
+    # Back to CIELAB (white point D65, IEC 61966-2-1), where no channel is at its end.
+    t = np.linspace(0, 1, 256)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    ratio = linear @ np.array(to_xyz).T / [0.9505, 1.0, 1.089]
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
+    a, b = 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])
+    inside = ((colours > 0) & (colours < 255)).all(1)
+    assert inside.sum() > 150
+    chroma = 62 * np.sin(np.pi * t) ** 0.8 + 14 * t
+    assert np.abs(np.hypot(a, b) - chroma)[inside].max() < 2
+    turn = np.degrees(np.arctan2(b, a)) - (285 + 170 * t)
+    assert np.abs((turn + 180) % 360 - 180)[inside & (chroma > 10)].max() < 3
 
 
 def test_a_strip_has_a_cell_for_every_level():
