@@ -66,7 +66,6 @@ class Operator(ABC):
             operator says another.
         many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
-        black: the value of a measurement that means no light: -1 for images, 0 for magnitudes.
     """
 
     many_modes: bool = False

@@ -58,6 +58,15 @@ def _one_of_or_file(*names: str, suffixes: tuple[str, ...] = ()) -> BeforeValida
     return BeforeValidator(validate)
 
 
+BoundaryField = Annotated[
+    Literal["reflect", "periodic", "zero", "valid"],
+    Field(
+        description="what lies beyond the border: the mirrored image (edge not repeated), the image again, the value 0 "
+        "(grey), or nothing, so that only what the kernel sees whole is measured"
+    ),
+]
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"{value} is even; allowed: odd sizes, such as {value + 1}, whose middle is a pixel")
@@ -65,7 +74,10 @@ def _odd(value: int) -> int:
 
 
 class Identity(OperatorSettings):
-    """Denoising: the image itself is measured."""
+    """Denoising: the image itself is measured.
+
+    y is [C, H, W] like the image, on [-1, 1].
+    """
 
     name = "identity"
 
@@ -77,7 +89,11 @@ class Identity(OperatorSettings):
 
 
 class Inpainting(DrawnOperatorSettings):
-    """Inpainting: some pixels are hidden, by a box, at random, or by a mask of the user's own."""
+    """Inpainting: some pixels are hidden, by a box, at random, or by a mask of the user's own.
+
+    y is [C, H, W] like the image, on [-1, 1]; what stands at hidden pixels does not count and may be NaN. A mask from a
+    file keeps what is white (not 0) and hides what is black (0) or transparent, unless `mask_is` says otherwise.
+    """
 
     name = "inpainting"
     mask: Annotated[Literal["box", "random"] | Path, _one_of_or_file("box", "random")] = Field(
@@ -87,6 +103,10 @@ class Inpainting(DrawnOperatorSettings):
     )
     mask_len_range: IntRange | None = Field(
         None, description="side of the box in pixels, low <= side < high; half of the image where not given"
+    )
+    mask_is: Literal["kept", "hidden"] = Field(
+        "kept",
+        description="what is white, or 1, in a mask from a file: pixels that are kept, or that are hidden",
     )
     margin: int | None = Field(
         None,
@@ -127,13 +147,18 @@ class Inpainting(DrawnOperatorSettings):
             side=self.mask_len_range,
             margin=self.margin,
             share=self.mask_prob_range,
+            mask_is=self.mask_is,
             seed=seed,
             device=device,
         )
 
 
 class DownSampling(OperatorSettings):
-    """Down-sampling: the image is resized to a coarser grid, antialiased, as MATLAB's imresize does."""
+    """Down-sampling: the image is resized to a coarser grid, antialiased.
+
+    y is [C, ceil(H / s), ceil(W / s)] for the scale factor s, on [-1, 1] like the image. At the border the image is
+    mirrored with its edge repeated. It is MATLAB's imresize(x, 1 / s) where s divides H and W, or with `grid: corner`.
+    """
 
     name = "down_sampling"
     scale_factor: int | float = Field(4, gt=1, description="how many times fewer pixels along each side")
@@ -141,20 +166,31 @@ class DownSampling(OperatorSettings):
         "cubic", description="interpolation kernel"
     )
     antialiasing: bool = Field(True, description="whether the kernel is stretched to the coarse grid")
+    grid: Literal["centred", "corner"] = Field(
+        "centred",
+        description="where the grids meet if the scale factor does not divide the sides: at their centres, or at the "
+        "upper left corner as in MATLAB",
+    )
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator."""
         from .down_sampling import DownSampling
 
-        return DownSampling(shape, self.noise.build(), self.scale_factor, self.kernel, self.antialiasing)
+        noise = self.noise.build()
+        return DownSampling(shape, noise, self.scale_factor, self.kernel, self.antialiasing, self.grid)
 
 
 class GaussianBlur(OperatorSettings):
-    """Gaussian blur with reflected borders."""
+    """Gaussian blur: every pixel is spread by a Gaussian of sum 1.
+
+    y is [C, H, W] like the image, on [-1, 1] (smaller where the boundary is `valid`). The kernel is its own mirror
+    image, so convolution and correlation are one.
+    """
 
     name = "gaussian_blur"
     kernel_size: int = Field(61, ge=1, description="pixels along a side of the kernel, odd")
     intensity: float = Field(3.0, gt=0, description="standard deviation of the Gaussian, in pixels")
+    boundary: BoundaryField = "reflect"
 
     _kernel_size = field_validator("kernel_size")(_odd)
 
@@ -162,19 +198,31 @@ class GaussianBlur(OperatorSettings):
         """Return the operator."""
         from .gaussian_blur import GaussianBlur
 
-        return GaussianBlur(shape, self.noise.build(), self.kernel_size, self.intensity)
+        return GaussianBlur(shape, self.noise.build(), self.kernel_size, self.intensity, self.boundary)
 
 
 class MotionBlur(DrawnOperatorSettings):
-    """Motion blur: a random path of camera shake, or a kernel of the user's own, with reflected borders."""
+    """Motion blur: a random path of camera shake, or a kernel of the user's own.
+
+    y is [C, H, W] like the image, on [-1, 1] (smaller where the boundary is `valid`). A kernel from a file is a
+    point-spread function: it is convolved with the image, so that it is the picture of a point; with
+    `kernel_is: correlation` it has the weights of the pixels around each. Its middle is at (h // 2, w // 2). Random
+    kernels are correlated.
+    """
 
     name = "motion_blur"
     kernel: Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
         "random",
         description="'random', or a file with a kernel, an array or a picture, which is scaled to sum 1",
     )
+    kernel_is: Literal["psf", "correlation"] = Field(
+        "psf",
+        description="what a kernel from a file is: the picture of a point, which is convolved, or the weights of the "
+        "pixels around each, which are correlated; one is the other turned by 180 degrees",
+    )
     kernel_size: int = Field(61, ge=3, description="pixels along a side of a random kernel, odd")
     intensity: float = Field(0.5, ge=0, le=1, description="0: a smooth path, 1: a shaky one")
+    boundary: BoundaryField = "reflect"
 
     _kernel_size = field_validator("kernel_size")(_odd)
 
@@ -193,12 +241,17 @@ class MotionBlur(DrawnOperatorSettings):
             self.kernel,
             kernel_size=self.kernel_size,
             intensity=self.intensity,
+            kernel_is=self.kernel_is,
+            boundary=self.boundary,
             seed=seed,
         )
 
 
 class HighDynamicRange(OperatorSettings):
-    """High dynamic range: the image is over-exposed and clipped."""
+    """High dynamic range: the image is over-exposed and clipped.
+
+    y = clip(scale x, -1, 1) for the image x on [-1, 1], [C, H, W].
+    """
 
     name = "high_dynamic_range"
     scale: float = Field(2.0, gt=0, description="exposure; values beyond 1 / scale are clipped")
@@ -211,22 +264,48 @@ class HighDynamicRange(OperatorSettings):
 
 
 class PhaseRetrieval(OperatorSettings):
-    """Phase retrieval: only the modulus of the Fourier transform is measured."""
+    """Phase retrieval: only the modulus of the Fourier transform is measured.
+
+    y = |F P (x + 1) / 2|: the image counts on [0, 1], each channel by itself, with zeros around it; F is orthonormal,
+    with frequency 0 in the middle. y is [C, H + 2 p_h, W + 2 p_w] with p_h = int(oversample / 8 * H) and p_w alike, not
+    negative, and largest at frequency 0. Other customs are settings: `centred`, `norm`, `values`; noise is in the units
+    of y.
+    """
 
     name = "phase_retrieval"
     oversample: float = Field(
         2.0, ge=0, description="zeros around the image, in eighths of its height and width on each side"
+    )
+    centred: bool = Field(
+        True, description="whether frequency 0 is in the middle (fftshift), or in the corner"
+    )
+    norm: Literal["ortho", "none"] = Field(
+        "ortho",
+        description="orthonormal transform, or the sum without a factor, as numpy.fft.fft2: sqrt(pixels) times larger",
+    )
+    values: Literal["modulus", "intensity"] = Field(
+        "modulus", description="what is measured: the modulus, or its square"
     )
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator."""
         from .phase_retrieval import PhaseRetrieval
 
-        return PhaseRetrieval(shape, self.noise.build(), self.oversample)
+        return PhaseRetrieval(
+            shape,
+            self.noise.build(),
+            self.oversample,
+            centred=self.centred,
+            norm=self.norm,
+            values=self.values,
+        )
 
 
 class NonlinearBlur(DrawnOperatorSettings):
-    """Nonlinear blur: a network that learnt what shaken cameras do, steered by a kernel code."""
+    """Nonlinear blur: a network that learnt what shaken cameras do, steered by a kernel code.
+
+    y is [C, H, W] like the image, on [-1, 1].
+    """
 
     name = "nonlinear_blur"
     weights: Annotated[

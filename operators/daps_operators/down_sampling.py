@@ -1,4 +1,4 @@
-r"""Down-sampling with an interpolation kernel stretched to the coarse grid, as MATLAB's `imresize` does.
+r"""Down-sampling with an interpolation kernel stretched to the coarse grid.
 
 The coarse pixel i has its centre at u_i = s (i + 1/2) - 1/2 + c on the fine grid (pixels counted from 0), s
 the scale factor. Its weights on the fine pixels j are
@@ -6,8 +6,9 @@ the scale factor. Its weights on the fine pixels j are
     h((u_i - j) / s),    h the interpolation kernel,
 
 (h(u_i - j) without antialiasing), normalised to sum 1. At the border the image is mirrored with its edge
-pixel repeated (c b a | a b c | c b a). The coarse image has m = ceil(n / s) pixels; where s does not divide n,
-the shift c = (n - s m) / 2 puts both grids on one centre, so that a mirrored image gives a mirrored measurement.
+pixel repeated (c b a | a b c | c b a). The coarse image has m = ceil(n / s) pixels. Where s does not divide n, there
+are two customs: the shift c = (n - s m) / 2 puts both grids on one centre, so that a mirrored image gives a mirrored
+measurement (`centred`), and c = 0 lets both begin at one corner, as MATLAB's imresize(x, 1 / s) does (`corner`).
 
 Sources: Keys, "Cubic convolution interpolation for digital image processing", 1981; Duchon, "Lanczos filtering
 in one and two dimensions", 1979.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from daps_kit.separable import SeparableOperator
 __all__ = ["KERNELS", "DownSampling", "resize_matrix"]
 
 Array = NDArray[np.float64]
+Grid = Literal["centred", "corner"]
 
 
 def cubic(t: Array) -> Array:
@@ -67,12 +70,19 @@ KERNELS: dict[str, tuple[Callable[[Array], Array], float]] = {
 """Interpolation kernels and the widths of their supports."""
 
 
-def resize_matrix(n: int, scale_factor: float, kernel: str = "cubic", antialiasing: bool = True) -> Array:
+def resize_matrix(
+    n: int,
+    scale_factor: float,
+    kernel: str = "cubic",
+    antialiasing: bool = True,
+    grid: Grid = "centred",
+) -> Array:
     """Return the matrix [ceil(n / scale_factor), n] of the weights h, each row of sum 1."""
     h, width = KERNELS[kernel]
     m = max(1, math.ceil(n / scale_factor - 1e-9))
     stretch = scale_factor if antialiasing else 1.0
-    centres = scale_factor * (np.arange(m) + 0.5) - 0.5 + (n - scale_factor * m) / 2
+    shift = (n - scale_factor * m) / 2 if grid == "centred" else 0.0
+    centres = scale_factor * (np.arange(m) + 0.5) - 0.5 + shift
     reach = math.ceil(width * stretch / 2) + 1
     places = np.floor(centres).astype(int)[:, None] + np.arange(-reach, reach + 1)
     weights = h((centres[:, None] - places) / stretch)
@@ -93,6 +103,7 @@ class DownSampling(SeparableOperator):
         scale_factor: s, above 1, not necessarily whole.
         kernel: a name in `KERNELS`.
         antialiasing: whether the kernel is stretched to the coarse grid.
+        grid: where the grids meet if s does not divide H and W: at their centres or at the upper left corner.
     """
 
     def __init__(
@@ -102,6 +113,7 @@ class DownSampling(SeparableOperator):
         scale_factor: float,
         kernel: str = "cubic",
         antialiasing: bool = True,
+        grid: Grid = "centred",
     ) -> None:
-        vertical, horizontal = (resize_matrix(n, scale_factor, kernel, antialiasing) for n in shape[1:])
+        vertical, horizontal = (resize_matrix(n, scale_factor, kernel, antialiasing, grid) for n in shape[1:])
         super().__init__(shape, noise, vertical, horizontal)

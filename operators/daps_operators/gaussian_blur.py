@@ -1,9 +1,10 @@
-r"""Blur by a Gaussian, with reflected borders:
+r"""Blur by a Gaussian:
 
     y(i, j) = sum_{a, b} g(a) g(b) x(i + a, j + b),
     g(a) proportional to exp(-a^2 / (2 s^2)) for |a| <= 4 s, of sum 1.
 
-The kernel is a product, so the blur is one banded matrix along the columns and one along the rows.
+The kernel is its own mirror image, so convolution and correlation are one. It is a product, so the blur is one banded
+matrix along the columns and one along the rows. What lies beyond the border is said in `borders`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from daps_kit.contracts import Noise, Shape
+from daps_kit.errors import UserError
 from daps_kit.separable import SeparableOperator
 
-from .reflection import reflected_indices
+from .borders import Boundary, shown_indices
 
 __all__ = ["GaussianBlur", "gaussian_taps"]
 
@@ -32,27 +34,50 @@ def gaussian_taps(size: int, std: float) -> NDArray[np.float64]:
     return taps
 
 
-def blur_matrix(taps: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the matrix [n, n] that correlates n pixels with reflected borders with an odd number of taps."""
+def blur_matrix(taps: NDArray[np.float64], n: int, boundary: Boundary = "reflect") -> NDArray[np.float64]:
+    """Return the matrix [m, n] that correlates n pixels with an odd number of taps; m is n, or less where `valid`.
+
+    Raises:
+        UserError: nothing is valid, for the taps are more than the pixels.
+    """
     radius = len(taps) // 2
-    shown = reflected_indices(n, (radius, radius))
+    shown = shown_indices(n, (radius, radius), boundary)
     matrix = np.zeros((n, n))
     for offset, tap in enumerate(taps):
+        pixels = shown[offset : offset + n]
+        inside = pixels >= 0
         if tap:
-            matrix[np.arange(n), shown[offset : offset + n]] += tap
-    return matrix
+            matrix[np.flatnonzero(inside), pixels[inside]] += tap
+    if boundary != "valid":
+        return matrix
+    if len(taps) > n:
+        raise UserError(
+            f"a blur of {len(taps)} pixels leaves nothing valid of {n}; take a smaller kernel_size"
+        )
+    return matrix[radius : n - radius]
 
 
 class GaussianBlur(SeparableOperator):
-    """Gaussian blur with reflected borders, y of the size of x.
+    """Gaussian blur, y of the size of x, or less by kernel_size - 1 where the boundary is `valid`.
 
     Args:
         shape: (C, H, W) of the images.
         noise: the noise model.
         kernel_size: pixels along a side of the kernel, odd.
         intensity: standard deviation of the Gaussian, in pixels.
+        boundary: what lies beyond the border.
+
+    Raises:
+        UserError: the boundary is `valid`, and the kernel larger than the image.
     """
 
-    def __init__(self, shape: Shape, noise: Noise, kernel_size: int, intensity: float) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        noise: Noise,
+        kernel_size: int,
+        intensity: float,
+        boundary: Boundary = "reflect",
+    ) -> None:
         taps = gaussian_taps(kernel_size, intensity)
-        super().__init__(shape, noise, blur_matrix(taps, shape[1]), blur_matrix(taps, shape[2]))
+        super().__init__(shape, noise, *(blur_matrix(taps, n, boundary) for n in shape[1:]))

@@ -166,6 +166,7 @@ def build_inpainting(
     side: tuple[int, int] | None,
     margin: int | None,
     share: tuple[float, float],
+    mask_is: Literal["kept", "hidden"],
     seed: int,
     device: torch.device,
 ) -> Inpainting:
@@ -178,6 +179,7 @@ def build_inpainting(
         side: of the box in pixels, from low to below high; half of the image where None.
         margin: least distance of the box from the border; an eighth of the image where None.
         share: of pixels hidden at random, from low to high.
+        mask_is: what is not 0 in a mask from a file.
         seed: of the draw.
         device: where the mask is.
 
@@ -193,7 +195,7 @@ def build_inpainting(
     elif mask == "random":
         kept = random_mask(rng, size, share)
     else:
-        kept = read_mask(Path(mask), shape)
+        kept = read_mask(Path(mask), shape) ^ (mask_is == "hidden")
     if not kept.any():
         raise UserError("inpainting: the mask hides every pixel; at least one must be kept")
     tensor = torch.from_numpy(kept.astype(np.float32)).to(device)

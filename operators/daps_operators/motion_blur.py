@@ -1,8 +1,12 @@
-r"""Blur by camera shake: correlation with a kernel k, with reflected borders,
+r"""Blur by camera shake: correlation with a kernel k,
 
-    y(i, j) = sum_{a, b} k(a, b) x(i + a - p, j + b - q),    (p, q) the middle of the kernel.
+    y(i, j) = sum_{a, b} k(a, b) x(i + a - p, j + b - q),    (p, q) = (h // 2, w // 2) the middle of the kernel.
 
-A = C F^{-1} diag(conj K) F Z R: reflect the border (R), fill with zeros to a size with a fast Fourier transform
+A point-spread function is convolved, y(i, j) = sum k(a, b) x(i - a + p, j - b + q), so that it is the picture of a
+point; it becomes a correlation by turning it by 180 degrees about its middle. What lies beyond the border is said in
+`borders`.
+
+A = C F^{-1} diag(conj K) F Z R: extend the border (R), fill with zeros to a size with a fast Fourier transform
 (Z), multiply the spectrum, transform back and cut out the image (C). That size holds the image and its border, so
 nothing wraps around into the image and A is exact. The adjoint is A^T = R^T Z^T F^{-1} diag(K) F C^T, where R^T folds
 the border back.
@@ -31,10 +35,11 @@ from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample, solve
 
+from .borders import Boundary, extend, fold_back
 from .motion_kernel import motion_kernel
-from .reflection import Border, fold, reflect
+from .reflection import Border
 
-__all__ = ["MotionBlur", "build_motion_blur", "read_kernel"]
+__all__ = ["MotionBlur", "build_motion_blur", "read_kernel", "turned"]
 
 
 def fast_length(n: int) -> int:
@@ -52,15 +57,23 @@ class MotionBlur(LinearOperator):
         shape: (C, H, W) of the images.
         noise: the noise model.
         kernel: [1 or B, 1, h, w]; its middle is at (h // 2, w // 2).
+        boundary: what lies beyond the border; where it is `valid`, y is [B, C, H - h + 1, W - w + 1].
+
+    Raises:
+        UserError: the boundary is `valid`, and the kernel larger than the image.
     """
 
-    def __init__(self, shape: Shape, noise: Noise, kernel: Tensor) -> None:
+    def __init__(self, shape: Shape, noise: Noise, kernel: Tensor, boundary: Boundary = "reflect") -> None:
         super().__init__(shape, noise)
-        self.kernel = kernel
+        self.kernel, self.boundary = kernel, boundary
         (_, height, width), (h, w) = shape, kernel.shape[-2:]
-        self._vertical: Border = (h // 2, h - 1 - h // 2)
-        self._horizontal: Border = (w // 2, w - 1 - w // 2)
-        self._bordered = (height + h - 1, width + w - 1)
+        valid = boundary == "valid"
+        if valid and (h > height or w > width):
+            raise UserError(f"a kernel of {h} x {w} leaves nothing valid of an image of {height} x {width}")
+        self._vertical: Border = (0, 0) if valid else (h // 2, h - 1 - h // 2)
+        self._horizontal: Border = (0, 0) if valid else (w // 2, w - 1 - w // 2)
+        self._bordered = (height + sum(self._vertical), width + sum(self._horizontal))
+        self._measured = (self._bordered[0] - h + 1, self._bordered[1] - w + 1)
         self._length = (fast_length(self._bordered[0]), fast_length(self._bordered[1]))
         spectrum = torch.fft.rfft2(kernel.to("cpu").to(torch.float64), s=self._length)
         self._spectrum, self._conjugate = Constant(spectrum), Constant(spectrum.conj().resolve_conj())
@@ -74,14 +87,14 @@ class MotionBlur(LinearOperator):
         return filtered
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the blurred images, [B, C, H, W]."""
-        bordered = reflect(x, self._vertical, self._horizontal)
-        return self._filter(bordered, self._conjugate.like(x), self.shape[1:])
+        """Return the blurred images, [B, C, H, W], or what is valid of them."""
+        bordered = extend(x, self._vertical, self._horizontal, self.boundary)
+        return self._filter(bordered, self._conjugate.like(x), self._measured)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y, [B, C, H, W]."""
         bordered = self._filter(y, self._spectrum.like(y), self._bordered)
-        return fold(bordered, self._vertical, self._horizontal)
+        return fold_back(bordered, self._vertical, self._horizontal, self.boundary)
 
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return (A^T A + weight I)^{-1} b by conjugate gradients, to a relative residual of 1e-6.
@@ -116,13 +129,13 @@ class MotionBlur(LinearOperator):
         At 64 pixels it takes a quarter of the steps that none takes. The circulant one of periodic borders, which tells
         the directions of a frequency apart, takes as many as none.
         """
-        if not isinstance(covariance, CosineCovariance):
+        if not isinstance(covariance, CosineCovariance) or self.boundary == "valid":
             return None
         gain = 1 / (self._response.like(covariance.power) * covariance.power + variance)
         return lambda z: covariance.filter(z, gain)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the kernel."""
+        """Return the kernel that is correlated."""
         return {"kernel": self.kernel}
 
     @classmethod
@@ -131,9 +144,9 @@ class MotionBlur(LinearOperator):
         kernels = [operator.kernel for operator in operators if isinstance(operator, MotionBlur)]
         first = operators[0]
         alike = len(kernels) == len(operators) and len({kernel.shape for kernel in kernels}) == 1
-        if all(operator is first for operator in operators) or not alike:
+        if all(operator is first for operator in operators) or not alike or not isinstance(first, MotionBlur):
             return super().stack(operators)
-        return cls(first.shape, first.noise, torch.cat(kernels))
+        return cls(first.shape, first.noise, torch.cat(kernels), first.boundary)
 
 
 def read_kernel(path: Path) -> NDArray[np.float64]:
@@ -154,6 +167,15 @@ def read_kernel(path: Path) -> NDArray[np.float64]:
     return normalised
 
 
+def turned(psf: NDArray[np.float64], boundary: Boundary) -> NDArray[np.float64]:
+    """Return the kernel [h', w'] whose correlation is the convolution with a point-spread function [h, w].
+
+    Its middle is that of the PSF, for which an even side gets a zero more; not so where only what is valid counts.
+    """
+    more = [(0 if boundary == "valid" else 1 - n % 2, 0) for n in psf.shape]
+    return np.pad(psf[::-1, ::-1], more)
+
+
 def build_motion_blur(
     shape: Shape,
     noise: Noise,
@@ -161,6 +183,8 @@ def build_motion_blur(
     *,
     kernel_size: int,
     intensity: float,
+    kernel_is: Literal["psf", "correlation"] = "psf",
+    boundary: Boundary = "reflect",
     seed: int,
 ) -> MotionBlur:
     """Return the operator with its kernel, drawn from the seed (see `motion_kernel`) or read from a file.
@@ -172,4 +196,5 @@ def build_motion_blur(
         taps = motion_kernel(kernel_size, intensity, np.random.default_rng(seed))
     else:
         taps = read_kernel(Path(kernel))
-    return MotionBlur(shape, noise, torch.from_numpy(taps)[None, None])
+        taps = turned(taps, boundary) if kernel_is == "psf" else taps
+    return MotionBlur(shape, noise, torch.from_numpy(taps)[None, None], boundary)

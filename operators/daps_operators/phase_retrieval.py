@@ -2,20 +2,25 @@ r"""Phase retrieval: only the modulus of the Fourier transform is measured.
 
     A(x) = |F P (x + 1) / 2|
 
-P pads with zeros to N_h x N_w, F is the orthonormal discrete Fourier transform, with frequency 0 in the middle. Where
-P puts the image only turns phases, so the image goes into a corner and the transform need not be centred.
+P pads with zeros to N_h x N_w, F is the orthonormal discrete Fourier transform, with frequency 0 in the middle (at
+N_h // 2, N_w // 2). Where P puts the image only turns phases, so the image goes into a corner and the transform need
+not be centred. Other customs: frequency 0 in the corner (`centred: false`), F without a factor, as numpy.fft.fft2 has
+it, which is sqrt(N_h N_w) times larger (`norm: none`), and intensities |F P (x + 1) / 2|^2, as detectors count them.
 
 The image is real, so F(-k) = conj F(k): half of the columns, H = rfft2, holds everything. With m = |H| and the
 phases e = H / m (0 where m = 0, a subgradient), w the half of (v(k) + v(-k)) / 2, and crop the adjoint of P:
 
     J v   = mirror Re(conj(e) F P v / 2)
     J^T v = crop irfft2(w e) / 2
+
+and for intensities m^2 both are multiplied by 2 m.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,18 +29,24 @@ from daps_kit.contracts import Noise, Operator, Shape
 
 __all__ = ["PhaseRetrieval"]
 
+Norm = Literal["ortho", "none"]
+Values = Literal["modulus", "intensity"]
+
 DECADES = 4
 """How many decades below the largest magnitude a picture of the measurement shows."""
 
 
 class PhaseRetrieval(Operator):
-    """The modulus of the centred, orthonormal Fourier transform of the zero-padded image on [0, 1].
+    """The modulus of the Fourier transform of the zero-padded image on [0, 1], or its square.
 
     Args:
         shape: (C, H, W) of the images.
-        noise: the noise model of the magnitudes.
+        noise: the noise model of the measurement.
         oversample: the image is padded by int(oversample / 8 * H) rows above and below it, and likewise by columns.
             At least one half of the image on each side (oversample 4) gives the autocorrelation without wrapping.
+        centred: whether frequency 0 is in the middle, or in the corner.
+        norm: `ortho`, or `none` for the sum without a factor.
+        values: `modulus`, or `intensity` for its square.
 
     The measurement is [B, C, H + 2 p_h, W + 2 p_w], in units of the image on [0, 1].
     """
@@ -43,29 +54,54 @@ class PhaseRetrieval(Operator):
     many_modes = True
     black = 0.0
 
-    def __init__(self, shape: Shape, noise: Noise, oversample: float = 2.0) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        noise: Noise,
+        oversample: float = 2.0,
+        *,
+        centred: bool = True,
+        norm: Norm = "ortho",
+        values: Values = "modulus",
+    ) -> None:
         super().__init__(shape, noise)
         _, height, width = shape
         self.size = tuple(side + 2 * int(oversample / 8 * side) for side in (height, width))
+        self.centred, self.norm, self.values = centred, norm, values
+        self._factor = 1.0 if norm == "ortho" else math.sqrt(math.prod(self.size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the centred moduli, [B, C, H + 2 p_h, W + 2 p_w]."""
-        return self._mirror(self._spectrum(x / 2 + 0.5).abs())
+        """Return the moduli or intensities, [B, C, H + 2 p_h, W + 2 p_w]."""
+        spectrum = self._spectrum(x / 2 + 0.5)
+        if self.values == "intensity":
+            return self._mirror((spectrum.real.square() + spectrum.imag.square()) * self._factor**2)
+        return self._mirror(spectrum.abs() * self._factor)
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the moduli and v -> J(x)^T v in closed form; the gradient is 0 where a modulus is 0."""
+        """Return A(x) and v -> J(x)^T v in closed form; the gradient is 0 where a modulus is 0."""
         spectrum, modulus = self._polar(x.detach())
 
         def vjp(v: Tensor) -> Tensor:
-            return self._crop(spectrum * self._fold(v).div_(2 * _positive(modulus)))
+            return self._crop(spectrum * self._fold(v).mul_(self._slope(modulus)))
 
-        return self._mirror(modulus), vjp
+        return self._mirror(self._measured(modulus)), vjp
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return J(x) v in closed form."""
         spectrum, modulus = self._polar(x.detach())
         change = (spectrum.conj() * self._spectrum(v.detach())).real
-        return self._mirror(change / (2 * _positive(modulus)))
+        return self._mirror(change * self._slope(modulus))
+
+    def _measured(self, modulus: Tensor) -> Tensor:
+        """Return what is measured of an orthonormal modulus."""
+        scaled = modulus if self._factor == 1 else modulus * self._factor
+        return scaled if self.values == "modulus" else scaled.square()
+
+    def _slope(self, modulus: Tensor) -> Tensor:
+        """Return the derivative of what is measured by the modulus, over twice the modulus."""
+        if self.values == "intensity":
+            return torch.full_like(modulus, self._factor**2)
+        return self._factor / (2 * _positive(modulus))
 
     def to_image(self, y: Tensor) -> Tensor:
         """Return the magnitudes on a logarithmic scale, the largest of each sample white, DECADES below it black."""
@@ -92,15 +128,17 @@ class PhaseRetrieval(Operator):
         return spectrum, (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
     def _mirror(self, half: Tensor) -> Tensor:
-        """Return the centred whole of a function with f(-k) = f(k) from its half in the order of rfft2."""
+        """Return the whole of a function with f(-k) = f(k) from its half in the order of rfft2."""
         height, width = self.size
         row = torch.arange(height, device=half.device) - height // 2
         right, left = half.index_select(-2, row % height), half.index_select(-2, -row % height)
-        return torch.cat([left[..., 1 : width // 2 + 1].flip(-1), right[..., : width - width // 2]], -1)
+        whole = torch.cat([left[..., 1 : width // 2 + 1].flip(-1), right[..., : width - width // 2]], -1)
+        return whole if self.centred else torch.fft.ifftshift(whole, (-2, -1))
 
     def _fold(self, whole: Tensor) -> Tensor:
-        """Return the half of (f(k) + f(-k)) / 2, in the order of rfft2, of a centred f."""
+        """Return the half of (f(k) + f(-k)) / 2, in the order of rfft2."""
         height, width = self.size
+        whole = whole if self.centred else torch.fft.fftshift(whole, (-2, -1))
         row = torch.arange(height, device=whole.device)
         right, left = whole[..., width // 2 :], whole[..., : width // 2 + 1].flip(-1)
         if width % 2 == 0:  # the highest frequency is its own mirror image and stands first

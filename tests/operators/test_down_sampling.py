@@ -38,3 +38,56 @@ def test_cubic_down_sampling_keeps_a_ramp():
     ramp = np.linspace(-1, 1, 64)
     small = resize_matrix(64, 4) @ ramp
     np.testing.assert_allclose(small[2:-2], ramp.reshape(16, 4).mean(1)[2:-2], atol=1e-12)
+
+
+def matlab(n, factor, kernel, antialiasing):
+    """Return the weights of imresize(x, 1 / factor) by MATLAB's rule, counting pixels from 1 as it does.
+
+    The output pixel x lies at u = x / scale + (1 - 1 / scale) / 2 of the input, whose pixels are repeated in mirrored
+    order, 1 2 ... n n ... 2 1; the kernel is stretched where the scale is below 1 and antialiasing asked for.
+    """
+    scale = 1 / factor
+    function, width = KERNELS[kernel]
+    stretch = min(scale, 1) if antialiasing else 1.0
+    length = int(np.ceil(n * scale - 1e-9))
+    matrix = np.zeros((length, n))
+    for row in range(length):
+        u = (row + 1) / scale + (1 - 1 / scale) / 2
+        left = int(np.floor(u - width / stretch / 2))
+        places = np.arange(left, left + int(np.ceil(width / stretch)) + 3)
+        weights = function(stretch * (u - places))
+        around = [*range(n), *range(n - 1, -1, -1)]
+        for place, weight in zip(places, weights / weights.sum(), strict=True):
+            matrix[row, around[(place - 1) % (2 * n)]] += weight
+    return matrix
+
+
+SIDES = [64, 63, 50, 7, 33, 8, 3, 1]
+FACTORS = [2, 3, 4, 5, 2.5, 3.2]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("antialiasing", [True, False])
+def test_every_size_is_matlabs_on_its_grid(kernel, antialiasing):
+    for n in SIDES:
+        for factor in FACTORS:
+            expected = matlab(n, factor, kernel, antialiasing)
+            found = resize_matrix(n, factor, kernel, antialiasing, "corner")
+            np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=f"{n} / {factor}")
+
+
+def test_the_grids_are_one_where_the_factor_divides_the_side_and_differ_elsewhere():
+    for n, factor in ((64, 4), (63, 3), (50, 2.5), (32, 3.2)):
+        np.testing.assert_allclose(
+            resize_matrix(n, factor, grid="corner"), resize_matrix(n, factor), atol=1e-12
+        )
+    assert abs(resize_matrix(50, 4, grid="corner") - resize_matrix(50, 4)).max() > 0.05
+
+
+def test_matlabs_known_numbers():
+    """imresize([0 0 0 1 0 0 0], 1/2, 'bilinear') weighs its peak by the triangle of width 4 around 1.5, 3.5, 5.5, 7.5."""
+    peak = np.zeros(7)
+    peak[3] = 1
+    np.testing.assert_allclose(
+        resize_matrix(7, 2, "linear", True, "corner") @ peak, [0, 0.375, 0.125, 0], atol=1e-12
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 
+from daps_kit.errors import UserError
 from daps_operators.gaussian_blur import GaussianBlur
 from tests.operators.inputs import NOISE, image
 
@@ -17,3 +18,21 @@ def test_gaussian_blur_is_scipys_with_mirrored_borders(shape):
     expected = ndi.gaussian_filter(x.numpy(), 3.0, axes=(2, 3), mode="mirror", truncate=4)
     blurred = GaussianBlur(shape, NOISE, 61, 3.0).forward(x)
     np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("boundary", "mode"), [("periodic", "wrap"), ("zero", "constant")])
+@pytest.mark.parametrize("shape", [(1, 40, 33), (2, 31, 60)], ids=str)
+def test_other_borders_are_scipys(shape, boundary, mode):
+    x = image(1, *shape)
+    expected = ndi.gaussian_filter(x.numpy(), 3.0, axes=(2, 3), mode=mode, truncate=4)
+    blurred = GaussianBlur(shape, NOISE, 25, 3.0, boundary).forward(x)
+    np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-12)
+
+
+def test_only_what_is_valid():
+    x = image(1, 2, 30, 27)
+    whole = GaussianBlur((2, 30, 27), NOISE, 9, 1.0).forward(x)
+    valid = GaussianBlur((2, 30, 27), NOISE, 9, 1.0, "valid").forward(x)
+    np.testing.assert_allclose(valid, whole[..., 4:-4, 4:-4], rtol=0, atol=1e-12)
+    with pytest.raises(UserError, match="a blur of 61 pixels leaves nothing valid of 30"):
+        GaussianBlur((2, 30, 27), NOISE, 61, 1.0, "valid")

@@ -131,3 +131,10 @@ def test_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="cannot read"):
         build(Inpainting(mask=tmp_path / name))
+
+
+def test_a_mask_of_what_is_hidden(tmp_path):
+    hidden = np.random.default_rng(0).random((32, 48)) < 0.3
+    np.save(tmp_path / "hidden.npy", hidden)
+    settings = Inpainting(mask=tmp_path / "hidden.npy", mask_is="hidden")
+    np.testing.assert_array_equal(build(settings).state()["mask"][0, 0], ~hidden)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
+import scipy.signal
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
 from daps_kit.errors import UserError
 from daps_operators import MotionBlur as Settings
-from daps_operators.motion_blur import MotionBlur, fast_length
+from daps_operators.motion_blur import MotionBlur, fast_length, turned
 from tests.operators.inputs import NOISE, build, image
 
 
@@ -51,7 +52,7 @@ def test_kernel_files_are_scaled_to_sum_1(tmp_path):
     grey = np.round(255 * kernel).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "k.png")
     for name, expected in (("k.npy", kernel / kernel.sum()), ("k.png", grey / grey.sum())):
-        settings = Settings(kernel=str(tmp_path / name), draw="per_image")
+        settings = Settings(kernel=str(tmp_path / name), kernel_is="correlation", draw="per_image")
         assert not settings.per_image
         read = build(settings).state()["kernel"]
         np.testing.assert_allclose(read[0, 0], expected, rtol=1e-12)
@@ -60,7 +61,7 @@ def test_kernel_files_are_scaled_to_sum_1(tmp_path):
 def test_a_deep_png_keeps_its_16_bits(tmp_path):
     kernel = np.random.default_rng(0).integers(0, 65536, (5, 5)).astype(np.uint16)
     Image.fromarray(kernel).save(tmp_path / "k.png")
-    read = build(Settings(kernel=tmp_path / "k.png")).state()["kernel"]
+    read = build(Settings(kernel=tmp_path / "k.png", kernel_is="correlation")).state()["kernel"]
     np.testing.assert_allclose(read[0, 0], kernel / kernel.sum(dtype=float), rtol=1e-12)
 
 
@@ -88,3 +89,79 @@ def test_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="cannot read"):
         build(Settings(kernel=tmp_path / name))
+
+
+# --- conventions
+
+SCIPYS = {"reflect": "mirror", "periodic": "wrap", "zero": "constant"}
+SIZES = [(5, 5), (4, 7), (6, 6), (1, 1), (3, 10)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("boundary", SCIPYS)
+@pytest.mark.parametrize("kernel_is", ["psf", "correlation"])
+def test_a_kernel_from_a_file_is_scipys_convolution_or_correlation(tmp_path, size, boundary, kernel_is):
+    kernel = np.random.default_rng(2).random(size)
+    np.save(tmp_path / "k.npy", 7 * kernel)
+    x = image(1, 2, 23, 18)
+    settings = Settings(kernel=tmp_path / "k.npy", kernel_is=kernel_is, boundary=boundary)
+    blurred = build(settings, x.shape[1:]).forward(x)[0]
+    scipys = ndi.convolve if kernel_is == "psf" else ndi.correlate
+    weights = kernel / kernel.sum()
+    expected = np.stack([scipys(channel, weights, mode=SCIPYS[boundary]) for channel in x[0].numpy()])
+    np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_picture_of_a_point_is_the_psf(tmp_path, size):
+    psf = np.random.default_rng(3).random(size)
+    np.save(tmp_path / "psf.npy", psf)
+    point = torch.zeros(1, 1, 25, 27, dtype=torch.float64)
+    point[..., 12, 13] = 1
+    seen = build(Settings(kernel=tmp_path / "psf.npy"), (1, 25, 27)).forward(point)[0, 0].numpy()
+    top, left = 12 - size[0] // 2, 13 - size[1] // 2
+    np.testing.assert_allclose(seen[top : top + size[0], left : left + size[1]], psf / psf.sum(), atol=1e-12)
+    assert seen.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kernel_is", ["psf", "correlation"])
+def test_what_is_valid_is_scipys(tmp_path, size, kernel_is):
+    kernel = np.random.default_rng(4).random(size)
+    kernel /= kernel.sum()
+    np.save(tmp_path / "k.npy", kernel)
+    x = image(1, 1, 23, 18)
+    settings = Settings(kernel=tmp_path / "k.npy", kernel_is=kernel_is, boundary="valid")
+    blurred = build(settings, (1, 23, 18)).forward(x)[0, 0]
+    scipys = scipy.signal.convolve2d if kernel_is == "psf" else scipy.signal.correlate2d
+    np.testing.assert_allclose(blurred, scipys(x[0, 0].numpy(), kernel, mode="valid"), atol=1e-12)
+
+
+@pytest.mark.parametrize("boundary", [*SCIPYS, "valid"])
+@pytest.mark.parametrize("size", [(5, 5), (4, 7), (31, 3)])
+def test_the_adjoint_and_the_inverse_at_every_boundary(boundary, size):
+    if boundary == "valid" and size[0] > 19:
+        size = (19, 3)
+    kernel = np.random.default_rng(5).random(size)
+    kernel = torch.from_numpy(kernel / kernel.sum())[None, None]
+    operator = MotionBlur((2, 19, 16), NOISE, kernel, boundary)
+    x = image(1, 2, 19, 16)
+    y = operator.forward(x)
+    v = torch.from_numpy(np.random.default_rng(6).standard_normal(y.shape))
+    assert (y * v).sum().item() == pytest.approx((x * operator.adjoint(v)).sum().item(), rel=1e-10)
+    solved = operator.solve_normal(x, 0.01)
+    back = operator.adjoint(operator.forward(solved)) + 0.01 * solved
+    assert ((back - x).norm() / x.norm()).item() < 1e-5
+
+
+def test_nothing_is_valid_of_a_kernel_larger_than_the_image():
+    with pytest.raises(UserError, match="a kernel of 9 x 3 leaves nothing valid of an image of 8 x 8"):
+        MotionBlur((1, 8, 8), NOISE, torch.ones(1, 1, 9, 3), "valid")
+
+
+def test_kernels_drawn_from_a_seed_stay_correlations():
+    drawn = build(Settings(kernel_size=15), seed=4).state()["kernel"]
+    assert torch.equal(
+        drawn, build(Settings(kernel_size=15, kernel_is="correlation"), seed=4).state()["kernel"]
+    )
+    assert turned(np.ones((4, 3)), "reflect").shape == (5, 3)

@@ -156,3 +156,43 @@ def test_settings_build_the_operator():
     assert noise.black == 0
     with pytest.raises(ValidationError, match="oversample"):
         PhaseRetrievalSettings(oversample=-1.0)
+
+
+# --- conventions
+
+CUSTOMS = [
+    (centred, norm, values)
+    for centred in (True, False)
+    for norm in ("ortho", "none")
+    for values in ("modulus", "intensity")
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("centred", "norm", "values"), CUSTOMS)
+def test_every_custom_is_numpys(shape, centred, norm, values):
+    x = images(shape)
+    op = PhaseRetrieval(shape, GaussianNoise(0.05), 2.0, centred=centred, norm=norm, values=values)
+    pads = [int(2.0 / 8 * side) for side in shape[1:]]
+    padded = np.pad(x.numpy() / 2 + 0.5, [(0, 0), (0, 0), *((pad, pad) for pad in pads)])
+    expected = np.abs(np.fft.fft2(padded, norm="ortho" if norm == "ortho" else None))
+    expected = np.fft.fftshift(expected, axes=(-2, -1)) if centred else expected
+    expected = expected**2 if values == "intensity" else expected
+    assert_close(op.forward(x), expected, 1e-12)
+    clean, vjp = op.forward_vjp(x)
+    assert_close(clean, expected, 1e-12)
+    v = torch.from_numpy(np.random.default_rng(0).standard_normal(clean.shape))
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(op.forward(leaf), leaf, v)
+    torch.testing.assert_close(vjp(v), gradient, rtol=1e-8, atol=1e-10)
+    direction = images(shape, seed=5)
+    step = 1e-6
+    change = (op.forward(x + step * direction) - op.forward(x - step * direction)) / (2 * step)
+    torch.testing.assert_close(op.jvp(x, direction), change, rtol=1e-4, atol=1e-5 * float(change.abs().max()))
+
+
+def test_the_settings_hand_the_customs_on():
+    settings = PhaseRetrievalSettings(centred=False, norm="none", values="intensity")
+    op = settings.build(shape=(1, 8, 8), seed=0, device=torch.device("cpu"))
+    y = op.forward(torch.ones(1, 1, 8, 8))
+    assert float(y[0, 0, 0, 0]) == pytest.approx(64.0**2)
