@@ -33,8 +33,8 @@ from PIL import Image
 from daps_kit import run
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
-from daps_kit.runs.folder import RunResult
 from daps_kit.runs.metrics import psnr, ssim
+from daps_kit.runs.result import RunResult
 from daps_kit.tensor_file import read
 from daps_priors.trained.prior import WEIGHTS
 from daps_priors.training.dataset import load_images, split

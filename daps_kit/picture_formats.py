@@ -82,7 +82,7 @@ def _deep_png(path: Path) -> Numbers:
     values, alpha = deep_png.decode(path.read_bytes(), lambda unpacked: require_size(path, unpacked))
     with _open(path) as file:
         turned = TURNED.get(file.getexif().get(ExifTags.Base.Orientation, 1), TURNED[1])
-    opacity = None if alpha is None else turned(alpha).astype(np.float32) / np.float32(65535)
+    opacity = None if alpha is None else (turned(alpha) / np.float32(65535)).astype(np.float32, copy=False)
     return Numbers(turned(values).transpose(2, 0, 1), 65535.0, opacity, picture=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from daps_kit.errors import UserError
-from daps_kit.runs.results import find_results, read_result
+from daps_kit.runs.finished import find_results, read_result
 from daps_kit.runs.table import csv_text, lines, markdown
 
 

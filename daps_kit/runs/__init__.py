@@ -1,10 +1,11 @@
 """From settings to results: what is measured, the batches that are drawn, their folder, metrics, pictures.
 
 runner        a recipe -> a results folder                    train       a training recipe -> weights
-measurement   the items of a run and their measurements       folder      what lies in a results folder
-finish        what is made from the samples                   pictures    grids, strips and maps
+measurement   the items of a run and their measurements       finish      what is made from the samples
+folder        what lies in a results folder                   result      the same, from Python
+environment   with what it was computed                       pictures    grids, strips and maps
 metrics, perceptual     PSNR, SSIM; LPIPS, FID                summary     the numbers of a run in words
-results       which runs are finished, and what was run       table       several results -> one table
+finished      which runs are finished, and what was run       table       several of them -> one table
 published     the numbers of papers, to stand beside them
 progress, training_progress     what a person sees meanwhile
 """

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from daps_kit import tensor_file
 from daps_kit.failures import Failure
 from daps_kit.files import write_atomic
 from daps_kit.images import encode_png, png_is_whole, save_png
 
-from .folder import RunFolder, Sample, read_tensors, write_tensors
+from .folder import RunFolder, Sample, read_if_whole
 from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
@@ -117,7 +118,7 @@ def _finish_item(
     std = alive.std(0) if len(alive) > 1 else None
     moments = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
     if moments:
-        write_tensors(folder.beside(name, "posterior.safetensors"), moments)
+        tensor_file.write_plain(folder.beside(name, "posterior.safetensors"), moments)
     if mean is not None:
         save_png(mean, folder.beside(name, "mean.png"))
     if std is not None:
@@ -137,7 +138,7 @@ def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> N
         save_png(x0, picture)
     trajectory = folder.trajectory(name, run)
     if trajectory.exists() and not png_is_whole(trajectory.with_suffix(".png")):
-        tensors = (read_tensors(trajectory) or ({}, {}))[0]
+        tensors = (read_if_whole(trajectory) or ({}, {}))[0]
         sigmas = tensors.pop("sigma").tolist()
         images = {key: tensors[key] for key in ("x_t", "x0hat", "x0y")}
         levels = [(sigma, {key: x[i] for key, x in images.items()}) for i, sigma in enumerate(sigmas)]

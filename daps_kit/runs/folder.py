@@ -18,28 +18,24 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from daps_kit import tensor_file
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
 from daps_kit.files import remove_leftovers, write_atomic
-from daps_kit.hooks import GROUP
 
-__all__ = ["RunFolder", "RunResult", "Sample", "environment", "read_tensors", "write_tensors"]
+from .environment import environment
+
+__all__ = ["RunFolder", "Sample", "read_if_whole"]
 
 _FREE_KEYS = ("name", "batch_size", "device", "check_prior", "metrics", "output")
 """Settings that do not change what is sampled."""
@@ -60,21 +56,11 @@ class Sample:
     calls: float | None = None
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors as a .safetensors file, atomically."""
-    # Copies, because views that share memory cannot be written.
-    plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
-    write_atomic(path, save(plain, dict(metadata) if metadata else None))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Return the tensors and the metadata of a file; None where it is missing or damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError):
+        return tensor_file.read_plain(path)
+    except UserError:
         return None
 
 
@@ -184,11 +170,13 @@ class RunFolder:
     ) -> None:
         """Write an item's measurement, its true image and the state of its own operator."""
         tensors = {"y": y} | ({} if truth is None else {"truth": truth})
-        write_tensors(self.measurement(name), tensors | {f"operator.{key}": t for key, t in state.items()})
+        tensor_file.write_plain(
+            self.measurement(name), tensors | {f"operator.{key}": t for key, t in state.items()}
+        )
 
     def read_measurement(self, name: str) -> tuple[Tensor, Tensor | None] | None:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
-        found = read_tensors(self.measurement(name))
+        found = read_if_whole(self.measurement(name))
         return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
 
     def measured(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -231,11 +219,11 @@ class RunFolder:
             said["failure"] = json.dumps(vars(sample.failure))
         if sample.calls is not None:
             said["network_calls"] = json.dumps(sample.calls)
-        write_tensors(self.sample(name, run), {"x0": sample.x0}, said)
+        tensor_file.write_plain(self.sample(name, run), {"x0": sample.x0}, said)
 
     def read_sample(self, name: str, run: int) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
-        found = read_tensors(self.sample(name, run))
+        found = read_if_whole(self.sample(name, run))
         if not found or "x0" not in found[0]:
             return None
         failure, calls = (json.loads(found[1].get(key, "null")) for key in ("failure", "network_calls"))
@@ -296,98 +284,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return with what a run is computed: versions, plugins, machine and the settings of torch that matter."""
-    libraries = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pluggy")
-    plugins = {point.dist.name: point.dist.version for point in entry_points(group=GROUP) if point.dist}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "torch_threads": torch.get_num_threads(),
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "libraries": {name: version(name) for name in libraries},
-        "plugins": dict(sorted(plugins.items())),
-    }
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run, read from its folder when asked.
-
-    Attributes:
-        path: the folder of the run.
-        names: the items, in the order of the recipe.
-        runs: samples of each.
-        tasks: for a recipe with `tasks`, the result of each in their order; `names` is then empty.
-    """
-
-    path: Path
-    names: tuple[str, ...] = ()
-    runs: int = 0
-    tasks: tuple[RunResult, ...] = ()
-
-    @property
-    def grid(self) -> Path:
-        """The picture that shows everything."""
-        return self._folder.grid
-
-    @cached_property
-    def samples(self) -> Tensor:
-        """Samples of the posterior, [items, runs, C, H, W]; not-a-number where a sample was lost.
-
-        Raises:
-            UserError: the items have images of different sizes (use `sample`), or the result is that of tasks.
-        """
-        return self._stack([torch.stack(self._images(name)) for name in self.names])
-
-    def sample(self, name: str, run: int | None = None) -> Tensor:
-        """Return a sample of an item, [C, H, W]: the reported one, or that of a run."""
-        reported: int = (
-            (self.metrics["images"][name]["reported"] or {"run": 0})["run"] if run is None else run
-        )
-        return self._images(name)[reported]
-
-    @cached_property
-    def measurement(self) -> Tensor:
-        """The measurements, [items, ...]; raises as `samples` does."""
-        return self._stack([self._folder.measured(name)[0] for name in self.names])
-
-    @cached_property
-    def truth(self) -> Tensor | None:
-        """The true images, [items, C, H, W], None where they are not known; raises as `samples` does."""
-        known = [self._folder.measured(name)[1] for name in self.names]
-        images = [truth for truth in known if truth is not None]
-        return self._stack(images) if len(images) == len(known) else None
-
-    @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds; for tasks, that of each by its folder's name."""
-        if self.tasks:
-            return {task.path.name: task.metrics for task in self.tasks}
-        content: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        return content
-
-    @property
-    def _folder(self) -> RunFolder:
-        return RunFolder(self.path)
-
-    def _images(self, name: str) -> list[Tensor]:
-        return [sample.x0 for sample in self._folder.samples(name, self.runs)]
-
-    def _stack(self, tensors: list[Tensor]) -> Tensor:
-        if self.tasks:
-            raise UserError("this recipe has tasks: look at the result of each, such as result.tasks[0]")
-        shapes = sorted({tuple(tensor.shape) for tensor in tensors})
-        if len(shapes) > 1:
-            raise UserError(
-                f"the items have different shapes ({', '.join(map(str, shapes))}); take them one by one"
-            )
-        return torch.stack(tensors)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from daps_kit import tensor_file
 from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
 from daps_kit.failures import told
@@ -31,10 +32,11 @@ from daps_kit.settings import Shape
 
 from .draw import draw
 from .finish import finish, join
-from .folder import RunFolder, RunResult, Sample, write_tensors
+from .folder import RunFolder, Sample
 from .measurement import Bench
 from .perceptual import load
 from .progress import Progress
+from .result import RunResult
 from .summary import outcome
 
 __all__ = ["RunResult", "run"]
@@ -182,7 +184,7 @@ class _Job:
                 )
             state = self.folder.operator(operator.shape)
             if not self.recipe.operator.per_image and not state.exists() and operator.state():
-                write_tensors(state, operator.state())
+                tensor_file.write_plain(state, operator.state())
             self._draw_measurement(index)
 
     def check_prior(self) -> None:
@@ -329,7 +331,7 @@ class _Job:
             sigma = torch.tensor([sigma for sigma, _ in drawn.trajectory], dtype=torch.float64)
             kinds = drawn.trajectory[0][1]
             images = {key: torch.stack([x[key][place] for _, x in drawn.trajectory]) for key in kinds}
-            write_tensors(self.folder.trajectory(name, run), images | {"sigma": sigma})
+            tensor_file.write_plain(self.folder.trajectory(name, run), images | {"sigma": sigma})
         self.folder.write_sample(name, run, drawn.samples[place])
 
 

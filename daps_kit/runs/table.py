@@ -22,8 +22,8 @@ from typing import Any
 
 from daps_kit.tables import markdown_table
 
+from .finished import OTHER_SETTINGS, FinishedRun
 from .published import published
-from .results import OTHER_SETTINGS, Result
 from .summary import HEADINGS, number, with_error
 
 __all__ = ["Line", "csv_text", "lines", "markdown"]
@@ -47,17 +47,17 @@ _SINGLE = {"sample_mean": "one run"}
 class Line:
     """A row of the table: a choice among the samples of a result, its metrics, and the published means."""
 
-    result: Result
+    result: FinishedRun
     choice: str
     found: dict[str, dict[str, Any]]
     published: dict[str, float]
 
 
-def lines(results: Iterable[Result]) -> list[Line]:
+def lines(results: Iterable[FinishedRun]) -> list[Line]:
     """Return the rows of the table: by model, then by task in the paper's order."""
     models, tasks = list(published().models), list(published().tasks)
 
-    def place(result: Result) -> tuple[Any, ...]:
+    def place(result: FinishedRun) -> tuple[Any, ...]:
         task = result.task.partition(" ")[0]
         return (
             models.index(result.model) if result.model in models else len(models),

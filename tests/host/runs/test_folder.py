@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
-from daps_kit.runs.folder import RunFolder, RunResult, Sample, read_tensors, write_tensors
+from daps_kit.runs.folder import RunFolder, Sample, read_if_whole
+from daps_kit.tensor_file import write_plain
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_samples_come_back_bit_for_bit_with_their_failure(folder):
 
 def test_failures_of_earlier_versions_are_read(folder):
     said = {"level": 4, "levels": 20, "sigma": 1.5, "reason": "the chain diverged; take smaller steps"}
-    write_tensors(folder.sample("a", 0), {"x0": torch.zeros(3, 2, 2)}, {"failure": json.dumps(said)})
+    write_plain(folder.sample("a", 0), {"x0": torch.zeros(3, 2, 2)}, {"failure": json.dumps(said)})
     (sample,) = folder.samples("a", 1)
     assert str(sample.failure).endswith("the chain diverged; take smaller steps")
     assert (sample.failure.level, sample.failure.levels, sample.failure.sigma) == (4, 20, 1.5)
@@ -60,7 +61,7 @@ def test_a_truncated_file_counts_as_missing(folder, keep):
 def test_measurement_keeps_the_state_of_its_operator(folder):
     y, truth, mask = torch.rand(3, 2, 2), torch.rand(3, 4, 4), torch.eye(4)
     folder.write_measurement("a", y, truth, {"mask": mask})
-    found, _ = read_tensors(folder.measurement("a")) or ({}, {})
+    found, _ = read_if_whole(folder.measurement("a")) or ({}, {})
     assert torch.equal(found["operator.mask"], mask)
     stored = folder.measured("a")
     assert torch.equal(stored[0], y)
@@ -153,17 +154,7 @@ def test_the_batch_size_is_remembered(folder):
     assert folder.batch_size is None
 
 
-def test_results_of_different_shapes_are_not_stacked(tmp_path):
-    folder = RunFolder(tmp_path)
-    for name, size in (("a", 4), ("b", 6)):
-        folder.write_sample(name, 0, Sample(torch.zeros(3, size, size)))
-    with pytest.raises(UserError, match=r"different shapes .*take them one by one"):
-        _ = RunResult(tmp_path, ("a", "b"), 1).samples
-    with pytest.raises(UserError, match="has tasks"):
-        _ = RunResult(tmp_path, tasks=(RunResult(tmp_path, ("a",), 1),)).samples
-
-
 def test_tensors_on_the_way_to_disk_may_be_views(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
-    write_tensors(tmp_path / "x.safetensors", {"t": base.T, "a": base[0], "b": base[0]})
+    write_plain(tmp_path / "x.safetensors", {"t": base.T, "a": base[0], "b": base[0]})
     assert torch.equal(load_file(tmp_path / "x.safetensors")["t"], base.T)

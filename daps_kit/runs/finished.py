@@ -1,4 +1,4 @@
-"""Results as they lie in folders: which runs are finished, and what was run.
+"""The finished runs in some folders, and what was run.
 
 A result is known by its resolved recipe: the model by its prior, the task by its operator. It stands beside a
 published number where both are the published ones, whatever sampler it used.
@@ -20,15 +20,15 @@ from daps_kit.errors import UserError
 
 from .published import published
 
-__all__ = ["OTHER_SETTINGS", "Result", "find_results", "read_result"]
+__all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result"]
 
 OTHER_SETTINGS = "(other settings)"
 """Follows the name of a task whose operator or noise is not the published one."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished run.
+class FinishedRun:
+    """A finished run, as a table shows it.
 
     Attributes:
         folder: as it was given, or found.
@@ -83,7 +83,7 @@ def _runs(path: Path) -> Iterator[Path]:
             yield from _runs(below)
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: Path) -> FinishedRun:
     """Return what there is to say about a finished run.
 
     Raises:
@@ -93,7 +93,7 @@ def read_result(folder: Path) -> Result:
     try:
         prior, operator, sampler = (dict(recipe[key]) for key in ("prior", "operator", "sampler"))
         model, (task, exact) = published().model(prior), published().task(operator)
-        return Result(
+        return FinishedRun(
             folder=folder,
             model=model,
             task=task if exact else f"{task} {OTHER_SETTINGS}",
