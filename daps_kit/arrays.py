@@ -15,7 +15,7 @@ array on [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -117,6 +117,7 @@ def read_array(
     black: float = -1.0,
     white_level: float | None = None,
     axes: Literal["CHW", "HWC"] = "CHW",
+    doubt: Callable[[str], None] | None = None,
 ) -> Tensor:
     """Return the numbers of a file as a float32 tensor on the scale of an operator.
 
@@ -127,14 +128,28 @@ def read_array(
         black: the value that means no light.
         white_level: the number that means white, in place of the file's own.
         axes: the order of an array's last three axes.
+        doubt: is told where whole numbers use so little of their depth that white is likely another number.
 
     Raises:
-        UserError: the file is damaged, holds something else than real numbers, or does not have the key.
+        UserError: the file is damaged, holds something else than real numbers, or does not have the key; whole numbers
+            use less than a hundredth of their depth.
     """
     import torch
 
     numbers = read_numbers(path, key)
     with naming(path):
+        if numbers.white and white_level is None and numbers.values.size and numbers.values.dtype.kind == "u":
+            largest = int(numbers.values.max())
+            text = f"the largest number is {largest} of {numbers.white:.0f}"
+            if largest * 100 < numbers.white:
+                raise UserError(
+                    f"{text}, which is black everywhere; say which number means white as data.white_level, such as the "
+                    "peak of photon counts"
+                )
+            if doubt and largest * 8 < numbers.white:
+                doubt(
+                    f"{path}: {text}; if another number means white (4095 for 12 bits), say data.white_level"
+                )
         tensor = torch.from_numpy(np.ascontiguousarray(on_scale(numbers, black, white_level)))
         if axes == "HWC" and not numbers.picture and tensor.ndim >= 3:
             tensor = tensor.movedim(-1, -3).contiguous()

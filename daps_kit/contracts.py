@@ -140,6 +140,14 @@ class Operator(ABC):
         """Return what was drawn or read when the operator was built (masks, kernels), to be saved with a run."""
         return {}
 
+    def contradiction(self, y: Tensor) -> str:
+        """Return why no image in [-1, 1] has a measurement y [1, ...]: the likely mistake, and what mends it.
+
+        Empty, the default, where nothing is known to be wrong. y is as a user gave it: entries that are not observed
+        may be anything, also NaN.
+        """
+        return ""
+
     def to_image(self, y: Tensor) -> Tensor:
         """Return a picture of y, [B, 1 or 3, h, w] in [-1, 1]; by default y itself, clipped."""
         return y.clamp(-1, 1)

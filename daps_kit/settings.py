@@ -159,6 +159,11 @@ class ComponentSettings(Settings):
         """Return the first line of the docstring."""
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
+    @classmethod
+    def conventions(cls) -> str:
+        """Return the rest of the docstring in one line: what a component takes for granted, for messages."""
+        return " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n")[2].split())
+
 
 class NoiseSettings(ComponentSettings):
     """Base of the settings of noise models."""

@@ -23,10 +23,12 @@ from daps_kit.errors import UserError
 from daps_kit.files import files_of, unique_names
 from daps_kit.images import fit, load_image
 from daps_kit.random import stream_seed
-from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
+from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES, naming
 from daps_kit.recipe import Recipe
 from daps_kit.recipe.data import ImagesData, MeasurementData, PriorData
 from daps_kit.settings import OperatorSettings, Shape
+
+from .plausible import Doubt, doubts, require_possible
 
 __all__ = ["Bench", "Measured"]
 
@@ -40,12 +42,14 @@ class Measured:
         truth: the true image [C, H, W], where it is known; on the CPU, like y.
         y: the measurement, without a batch dimension.
         operator: the forward model that belongs to it.
+        doubts: what speaks against a measurement of the user's own, or against the operator's mask.
     """
 
     name: str
     truth: Tensor | None
     y: Tensor
     operator: Operator
+    doubts: tuple[Doubt, ...] = ()
 
 
 class Source(ABC):
@@ -217,20 +221,25 @@ class Bench:
             return Measured(name, truth, again[0], operator)
         given = self.source.measurement(index)
         if given is not None:
-            return Measured(name, truth, self._visible(given, operator), operator)
+            y, doubts = self._judged(given, truth, operator)
+            return Measured(name, truth, y, operator, doubts)
         if truth is None:
             raise RuntimeError("an item needs an image or a measurement")
         streams = RandomStreams([stream_seed(self.seed, "measurement", name)], self.device)
         y = operator.measure(truth[None].to(self.device), streams)
-        return Measured(name, truth, y[0].cpu(), operator)
+        return Measured(name, truth, y[0].cpu(), operator, _mask_doubts(operator))
 
-    def _visible(self, given: _Item, operator: Operator) -> Tensor:
-        """Return a measurement of the user's own with zeros where nothing is measured.
+    def _judged(
+        self, given: _Item, truth: Tensor | None, operator: Operator
+    ) -> tuple[Tensor, tuple[Doubt, ...]]:
+        """Return a measurement of the user's own with zeros where nothing is measured, and what speaks against it.
 
         Raises:
-            UserError: an entry that is measured is not finite.
+            UserError: an entry that is measured is not finite, or no image in [-1, 1] has this measurement.
         """
         y = given.values[None].to(self.device)
+        with naming(given.file):
+            require_possible(operator, y[0])
         hidden = operator.project(torch.ones_like(y)) == 0
         wrong = int((~torch.isfinite(y) & ~hidden).sum())
         if wrong:
@@ -238,7 +247,11 @@ class Bench:
                 f"{given.file}: {wrong} of {y.numel()} values are infinite or not a number; only entries that a mask "
                 "hides may be"
             )
-        return operator.project(y.masked_fill(hidden, 0))[0].cpu()
+        y = operator.project(y.masked_fill(hidden, 0))
+        known = None if truth is None else truth.to(self.device)
+        with naming(given.file):
+            found = tuple(doubts(operator, y[0], known, self.operators.settings.conventions()))
+        return y[0].cpu(), (*_mask_doubts(operator), *found)
 
     @torch.no_grad()
     def picture(self, index: int, y: Tensor) -> Tensor:
@@ -254,6 +267,12 @@ class Bench:
             return operator.residual(x.to(self.device), measured.expand(len(x), *y.shape)).cpu()
 
         return residual
+
+
+def _mask_doubts(operator: Operator) -> tuple[Doubt, ...]:
+    if operator.observed is None or not bool(operator.observed.all()):
+        return ()
+    return (Doubt("mask", "the mask hides nothing; 0, black or transparent is what it hides"),)
 
 
 # --- reading the user's own files --------------------------------------------------------------------------------
@@ -278,7 +297,7 @@ def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str],
     channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
     items: list[_Item] = []
     for file in files:
-        array = read_array(file, channels=channels, **how)
+        array = read_array(file, channels=channels, doubt=notes.append, **how)
         if channels and tuple(array.shape) == shape[1:]:  # grey, like a picture
             array = with_channels(array[None], channels)
         batch = array[None] if tuple(array.shape) == shape else array

@@ -171,9 +171,12 @@ class _Job:
         """
         for note in self.bench.notes:
             self.progress.note(note)
+        doubted: dict[str, list[str]] = {}
         for index, name in enumerate(self.bench.names):
             stored = self.folder.read_measurement(name)
             measured = self.bench.measure(index, stored)
+            for doubt in measured.doubts:
+                doubted.setdefault(doubt.kind, []).append(f"{name}: {doubt.text}")
             operator = measured.operator
             if stored is None:
                 own = operator.state() if self.recipe.operator.per_image else {}
@@ -186,6 +189,9 @@ class _Job:
             if not self.recipe.operator.per_image and not state.exists() and operator.state():
                 tensor_file.write_plain(state, operator.state())
             self._draw_measurement(index)
+        for texts in doubted.values():
+            others = f" (and {len(texts) - 1} more of this kind)" if len(texts) > 1 else ""
+            self.progress.warn(f"{texts[0]}{others}")
 
     def check_prior(self) -> None:
         """See that the prior denoises, if anything is left to be sampled.

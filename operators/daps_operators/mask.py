@@ -83,6 +83,21 @@ class Inpainting(LinearOperator):
         gain = 1 / (covariance.power + variance)
         return lambda z: self.forward(covariance.filter(z, gain))
 
+    def contradiction(self, y: Tensor) -> str:
+        """Tell a mask the wrong way round: what it keeps has a single value, or none, and what it hides has many."""
+        kept = self._mask.like(y).expand(y.shape) > 0
+        shown, hidden = (part[torch.isfinite(part)] for part in (y[kept], y[~kept]))
+        if (
+            len(hidden) < 2
+            or not float(hidden.std()) > 0
+            or (len(shown) and float(shown.max() - shown.min()) > 0)
+        ):
+            return ""
+        return (
+            "the mask keeps what is empty in the measurement and hides what was measured; if 1 (white) is what is "
+            "hidden, say operator.mask_is: hidden"
+        )
+
     def state(self) -> dict[str, Tensor]:
         """Return the mask, 1 where a pixel is kept."""
         return {"mask": self.observed}

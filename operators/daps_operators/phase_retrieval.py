@@ -18,6 +18,7 @@ and for intensities m^2 both are multiplied by 2 m.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -102,6 +103,45 @@ class PhaseRetrieval(Operator):
         if self.values == "intensity":
             return torch.full_like(modulus, self._factor**2)
         return self._factor / (2 * _positive(modulus))
+
+    def contradiction(self, y: Tensor) -> str:
+        """Tell a measurement of another custom by two moments of the image u on [0, 1].
+
+        With n pixels, N padded ones and the orthonormal moduli m, m(0) sqrt(N) / n is the mean of u, and sum m^2 / n
+        the mean of u^2, which lies between the square of the mean and the mean.
+        """
+        if not bool(torch.isfinite(y).all()):
+            return ""
+        spread = float(self.noise.std(y.clamp_min(0)).square().mean())
+        if float(y.min()) < -8 * math.sqrt(spread) - 1e-3 * float(y.max()):
+            return f"values down to {float(y.min()):.3g}, but moduli and intensities are not negative"
+        noisy = spread * y[0].numel() if self.values == "modulus" else 3 * math.sqrt(spread) * y[0].numel()
+        own = (self.centred, self.norm, self.values)
+        if self._fits(y, *own, noisy):
+            return ""
+        customs = itertools.product((True, False), ("ortho", "none"), ("modulus", "intensity"))
+        fitting = [custom for custom in customs if custom != own and self._fits(y, *custom, 0)]
+        fitting.sort(key=lambda custom: sum(a != b for a, b in zip(custom, own, strict=True)))
+        if fitting:
+            names = zip(("centred", "norm", "values"), fitting[0], own, strict=True)
+            said = ", ".join(f"operator.{name}: {str(new).lower()}" for name, new, old in names if new != old)
+            return f"no image on [0, 1] has this transform with the conventions of the operator; one has with {said}"
+        return (
+            "no image on [0, 1] has this transform, by its frequency 0 and its energy; if the image was on another "
+            "scale, say as data.white_level which number meant white, such as 255"
+        )
+
+    def _fits(self, y: Tensor, centred: bool, norm: str, values: str, noise: float) -> bool:
+        """Return whether an image on [0, 1] may have these frequency 0 and energy, all channels together."""
+        count, pixels = math.prod(self.size), math.prod(self.shape)
+        row, column = (side // 2 if centred else 0 for side in self.size)
+        factor = 1.0 if norm == "ortho" else math.sqrt(count)
+        power = y.clamp_min(0).double() ** (1 if values == "intensity" else 2) / factor**2
+        mean = float(power[..., row, column].sqrt().sum()) * math.sqrt(count) / pixels
+        square = float(power.sum()) / pixels
+        room = 0.15 * square + 2 * noise / factor ** (2 if values == "modulus" else 1) / pixels
+        largest = float(power[..., row, column].sum()) > 0.5 * float(power.amax((-2, -1)).sum())
+        return largest and mean <= 1.1 + room and mean**2 <= square + room and square <= 1.15 * mean + room
 
     def to_image(self, y: Tensor) -> Tensor:
         """Return the magnitudes on a logarithmic scale, the largest of each sample white, DECADES below it black."""

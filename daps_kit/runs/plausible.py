@@ -1,0 +1,243 @@
+r"""Is a measurement of the user's own one that the operator gives for images in [-1, 1]?
+
+Nothing is sampled for this. It is held against
+
+    what can never be         as the operator says it (`Operator.contradiction`): customs of transforms, reversed masks
+    the range of A(x)         for black, white, random and smooth images x
+    the scatter of neighbours the second differences Ly of rows and columns have at least the variance that the noise
+                              gives them: the median of |Ly|, against that of noise drawn for it
+    regions of one value      of which noise leaves none
+    the true image            where it is known: its residual is about 1
+
+What no image gives is refused; what is only unlikely is a doubt, which a run passes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daps_kit.contracts import Operator, RandomStreams
+from daps_kit.errors import UserError
+
+__all__ = ["Doubt", "doubts", "require_possible"]
+
+BEYOND = 0.01
+"""The share of a measurement that may lie out of the range of the operator: outliers, dead pixels."""
+PATCH = 5
+"""Side of the patches of one value that count as a region."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What speaks against a measurement.
+
+    Attributes:
+        kind: a word for it; of many measurements with one kind of doubt, one is told in full.
+        text: what it is, and which setting mends it.
+    """
+
+    kind: str
+    text: str
+
+
+@torch.no_grad()
+def _range(operator: Operator) -> tuple[float, float]:
+    """Return the least and the largest of A(x) over black, white, random and smooth images x."""
+    draws = torch.Generator().manual_seed(0)
+    noise = 2 * torch.rand(1, *operator.shape, generator=draws) - 1
+    smooth = F.avg_pool2d(noise, 3, 1, 1) * 3
+    low, high = math.inf, -math.inf
+    device = torch.device("cpu") if operator.observed is None else operator.observed.device
+    for x in (torch.full_like(noise, -1), torch.full_like(noise, 1), noise.sign(), smooth.clamp(-1, 1)):
+        clean = operator.forward(x.to(device))
+        low, high = min(low, float(clean.min())), max(high, float(clean.max()))
+    return low, high
+
+
+def require_possible(operator: Operator, y: Tensor) -> None:
+    """Refuse a measurement that no image in [-1, 1] has.
+
+    Args:
+        operator: on the device of y.
+        y: the measurement as it was given, [...]; entries that are hidden may be anything.
+
+    Raises:
+        UserError: it is on another scale or of another custom; the text names the likely mistake and the setting.
+    """
+    if problem := operator.contradiction(y[None]):
+        raise UserError(problem)
+
+
+@torch.no_grad()
+def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str = "") -> Iterator[Doubt]:
+    """Yield what speaks against a measurement.
+
+    Args:
+        operator: on the device of y and truth.
+        y: the measurement, [...]; entries that are hidden are zero.
+        truth: the true image [C, H, W], where it is known.
+        conventions: what the operator measures, in words.
+
+    Raises:
+        UserError: y lies far out of the range of the operator.
+    """
+    seen = operator.project(torch.ones_like(y[None]))[0] > 0
+    values = y[seen]
+    values = values[:: 1 + len(values) // 1_000_000]
+    if not len(values):
+        return
+    low, high = _range(operator)
+    middle, half = (low + high) / 2, max((high - low) / 2, 1e-12)
+    sd = operator.noise.std(y[None])[0]
+    typical = float(sd[seen].square().mean().sqrt())
+    beyond = [
+        float(((values - middle).abs() > factor * half + 6 * typical).float().mean()) > BEYOND
+        for factor in (3, 1.25)
+    ]
+    if any(beyond):
+        text = (
+            f"values from {_short(values.min())} to {_short(values.max())}, but the operator gives "
+            f"{low:.3g} to {high:.3g} for images in [-1, 1]{_scale(values, operator)}"
+        )
+        if beyond[0]:
+            raise UserError(f"{text}. {conventions}".strip())
+        yield Doubt("range", text)
+        return
+    if truth is not None:
+        yield from _by_truth(operator, y, truth, typical, half, conventions)
+        return
+    scatter = _scatter(operator, y, seen)
+    if low < -0.5 * half and (found := _one_sided(values, high, typical, scatter)):
+        yield found
+    elif scatter is not None and scatter < 0.7:
+        yield Doubt(
+            "scatter",
+            f"neighbours scatter as noise of at most {scatter * typical:.2g} would, but operator.noise says "
+            f"{typical:.2g}: state less noise, or see whether the measurement is on another scale",
+        )
+    if region := _empty(operator, y, seen):
+        share, value = region
+        yield Doubt(
+            "empty",
+            f"{100 * share:.2g} % of it, in whole regions, have the single value {value:.3g}, which noise does not "
+            "leave: where nothing was measured, a mask must hide it (operator inpainting, mask)",
+        )
+
+
+def _short(value: Tensor) -> str:
+    return f"{float(value):.3g}"
+
+
+def _scale(values: Tensor, operator: Operator) -> str:
+    """Return which white level would explain values out of range, in words."""
+    peak = getattr(operator.noise, "peak", None)
+    low, high = float(values.quantile(0.001)), float(values.quantile(0.999))
+    if low < -0.05 * high:
+        return "; it is on another scale"
+    if isinstance(peak, float) and peak / 20 < high <= 3 * peak + 5:
+        return (
+            f"; if these are counts, say what means white: data.white_level: {peak:g}, the peak of the noise"
+        )
+    for white in (1, 255, 65535):
+        if high <= 1.2 * white:
+            return f"; if black is 0 and white {white}, say data.white_level: {white}"
+    return "; say which number means white as data.white_level"
+
+
+def _by_truth(
+    operator: Operator, y: Tensor, truth: Tensor, typical: float, half: float, conventions: str
+) -> Iterator[Doubt]:
+    """Yield what the residual of the true image says; a truth of 8 bits may be off by a level."""
+    residual = float(operator.residual(truth[None], y[None]))
+    error = residual * typical
+    if residual > 2 and error > max(2 * typical, 0.02 * half):
+        yield Doubt(
+            "truth",
+            f"the true image has a residual of {residual:.3g} standard deviations of the noise, where 1 is expected: "
+            f"the measurement is on another scale or of another custom than the operator's. {conventions}".strip(),
+        )
+    elif residual < 0.5:
+        yield Doubt(
+            "truth",
+            f"the true image has a residual of {residual:.2g} standard deviations of the noise, where 1 is expected: "
+            "operator.noise says too much",
+        )
+
+
+def _drawn(operator: Operator, y: Tensor) -> Tensor:
+    """Return noise as the operator's model scatters around a measurement [...]."""
+    return operator.noise.sample(y[None], RandomStreams([0], y.device))[0] - y
+
+
+def _differences(y: Tensor, seen: Tensor) -> Tensor:
+    """Return the second differences along rows and columns of the pixels that are seen with their neighbours."""
+    kernel = y.new_tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None]
+    flat, mask = (t.reshape(-1, 1, *t.shape[-2:]).float() for t in (y, seen))
+    whole = F.conv2d(mask, torch.ones_like(kernel)) > 8.5
+    if int(whole.sum()) >= 200:
+        return F.conv2d(flat, kernel)[whole]
+    pairs = [
+        flat.diff(dim=axis)[
+            mask.narrow(axis, 1, mask.shape[axis] - 1).bool()
+            & mask.narrow(axis, 0, mask.shape[axis] - 1).bool()
+        ]
+        for axis in (-2, -1)
+    ]
+    return torch.cat(pairs)
+
+
+def _scatter(operator: Operator, y: Tensor, seen: Tensor) -> float | None:
+    """Return how much neighbours differ, in units of what the noise alone makes of it; None where nothing is known."""
+    if y.ndim < 3 or min(y.shape[-2:]) < 4:
+        return None
+    found, expected = (_differences(t, seen).abs() for t in (y, _drawn(operator, y)))
+    if len(found) < 200 or not float(expected.median()) > 0:
+        return None
+    return float(found.median() / expected.median())
+
+
+def _one_sided(values: Tensor, high: float, typical: float, scatter: float | None) -> Doubt | None:
+    """Doubt a measurement without negative numbers, of an operator that gives them."""
+    darkest, brightest = float(values.quantile(0.002)), float(values.quantile(0.998))
+    if not (-min(3 * typical, 0.15) - 0.01 <= darkest <= 0.12 and brightest <= high + 3 * typical):
+        return None
+    dark = float((values < 0.1 + min(2 * typical, 0.1)).float().mean()) > 0.02
+    as_stated = scatter is not None and 0.9 < scatter < 1.15  # so the scale is right, and the image bright
+    if not (scatter is not None and scatter < 0.85) and (as_stated or not dark):
+        return None
+    return Doubt(
+        "range",
+        f"no negative numbers (from {darkest:.2g} to {brightest:.2g}), but the operator gives them for images in "
+        "[-1, 1]: if it is on [0, 1], say data.white_level: 1; magnitudes do not belong here",
+    )
+
+
+def _empty(operator: Operator, y: Tensor, seen: Tensor) -> tuple[float, float] | None:
+    """Return the share and the value of regions of one value, more than the noise would leave; None where none are."""
+    if y.ndim < 3 or min(y.shape[-2:]) <= PATCH:
+        return None
+    levels = torch.unique(y[seen])
+    step = float(levels.diff().min()) if 1 < len(levels) < 70000 else 0.0
+    noisy = (y + _drawn(operator, y)).clamp(float(y[seen].min()), float(y[seen].max()))
+    noisy = (noisy / step).round() * step if step > 1e-6 else noisy
+    found, expected = (_regions(t, seen) for t in (y, noisy))
+    share = float(found.float().mean())
+    if share < 0.005 or float(expected.float().mean()) > share / 4:
+        return None
+    value = float(y[found].median())
+    return share, value
+
+
+def _regions(y: Tensor, seen: Tensor) -> Tensor:
+    """Return which pixels lie in a patch that is seen and has one value in each channel."""
+    shown = y.masked_fill(~seen, torch.nan).reshape(1, -1, *y.shape[-2:])
+    top, bottom = F.max_pool2d(shown, PATCH, 1), -F.max_pool2d(-shown, PATCH, 1)
+    flat = (top == bottom).all(1, keepdim=True).float()
+    inside = F.max_pool2d(F.pad(flat, (PATCH - 1,) * 4), PATCH, 1) > 0
+    return inside.expand(1, shown.shape[1], *y.shape[-2:]).reshape(y.shape)
