@@ -138,7 +138,8 @@ def read_array(
 
     numbers = read_numbers(path, key)
     with naming(path):
-        if numbers.white and white_level is None and numbers.values.size and numbers.values.dtype.kind == "u":
+        deep = numbers.values.dtype.kind == "u" and numbers.values.dtype.itemsize > 1 and numbers.values.size
+        if doubt and deep and numbers.white and white_level is None:
             largest = int(numbers.values.max())
             text = f"the largest number is {largest} of {numbers.white:.0f}"
             if largest * 100 < numbers.white:
@@ -146,7 +147,7 @@ def read_array(
                     f"{text}, which is black everywhere; say which number means white as data.white_level, such as the "
                     "peak of photon counts"
                 )
-            if doubt and largest * 8 < numbers.white:
+            if largest * 8 < numbers.white:
                 doubt(
                     f"{path}: {text}; if another number means white (4095 for 12 bits), say data.white_level"
                 )

@@ -135,7 +135,9 @@ class _Given(Source):
             measured = tuple(probe.forward(torch.zeros(1, *shape, device=operators.device)).shape[1:])
         scale = {"key": data.key, "black": probe.black, "white_level": data.white_level, "axes": data.axes}
         notes: list[str] = []
-        self.items = _read_items(data.path, measured, "the measurement of this operator has", notes, **scale)
+        self.items = _read_items(
+            data.path, measured, "the measurement of this operator has", notes, doubt=notes.append, **scale
+        )
         self.names = unique_names(item.name for item in self.items)
         self.truths: list[Tensor | None] = [None] * len(self.items)
         if data.truth is not None:
@@ -297,7 +299,7 @@ def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str],
     channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
     items: list[_Item] = []
     for file in files:
-        array = read_array(file, channels=channels, doubt=notes.append, **how)
+        array = read_array(file, channels=channels, **how)
         if channels and tuple(array.shape) == shape[1:]:  # grey, like a picture
             array = with_channels(array[None], channels)
         batch = array[None] if tuple(array.shape) == shape else array

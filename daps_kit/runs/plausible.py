@@ -138,16 +138,15 @@ def _scale(values: Tensor, operator: Operator) -> str:
     """Return which white level would explain values out of range, in words."""
     peak = getattr(operator.noise, "peak", None)
     low, high = float(values.quantile(0.001)), float(values.quantile(0.999))
-    if low < -0.05 * high:
+    if low < -0.15 * high:
         return "; it is on another scale"
-    if isinstance(peak, float) and peak / 20 < high <= 3 * peak + 5:
+    whites = [1.0, 255.0, 4095.0, 65535.0, *([peak] if isinstance(peak, float) else [])]
+    white = min(whites, key=lambda white: abs(math.log(high / white)))
+    if white == peak:
         return (
             f"; if these are counts, say what means white: data.white_level: {peak:g}, the peak of the noise"
         )
-    for white in (1, 255, 65535):
-        if high <= 1.2 * white:
-            return f"; if black is 0 and white {white}, say data.white_level: {white}"
-    return "; say which number means white as data.white_level"
+    return f"; if black is 0 and white {white:.0f}, say data.white_level: {white:.0f}"
 
 
 def _by_truth(
@@ -196,6 +195,7 @@ def _scatter(operator: Operator, y: Tensor, seen: Tensor) -> float | None:
     """Return how much neighbours differ, in units of what the noise alone makes of it; None where nothing is known."""
     if y.ndim < 3 or min(y.shape[-2:]) < 4:
         return None
+    seen = seen & (y > y[seen].min()) & (y < y[seen].max())  # a picture is clipped there
     found, expected = (_differences(t, seen).abs() for t in (y, _drawn(operator, y)))
     if len(found) < 200 or not float(expected.median()) > 0:
         return None
@@ -205,11 +205,13 @@ def _scatter(operator: Operator, y: Tensor, seen: Tensor) -> float | None:
 def _one_sided(values: Tensor, high: float, typical: float, scatter: float | None) -> Doubt | None:
     """Doubt a measurement without negative numbers, of an operator that gives them."""
     darkest, brightest = float(values.quantile(0.002)), float(values.quantile(0.998))
+    # Near 0 the noise would have left negative numbers.
+    folded = float(values.min()) >= 0 and float((values < min(typical, 0.1)).float().mean()) > 0.01
     if not (-min(3 * typical, 0.15) - 0.01 <= darkest <= 0.12 and brightest <= high + 3 * typical):
         return None
     dark = float((values < 0.1 + min(2 * typical, 0.1)).float().mean()) > 0.02
     as_stated = scatter is not None and 0.9 < scatter < 1.15  # so the scale is right, and the image bright
-    if not (scatter is not None and scatter < 0.85) and (as_stated or not dark):
+    if not folded and not (scatter is not None and scatter < 0.85) and (as_stated or not dark):
         return None
     return Doubt(
         "range",

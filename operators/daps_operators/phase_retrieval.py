@@ -113,7 +113,7 @@ class PhaseRetrieval(Operator):
         if not bool(torch.isfinite(y).all()):
             return ""
         spread = float(self.noise.std(y.clamp_min(0)).square().mean())
-        if float(y.min()) < -8 * math.sqrt(spread) - 1e-3 * float(y.max()):
+        if float(y.min()) < min(-8 * math.sqrt(spread), -0.05 * float(y.max())):
             return f"values down to {float(y.min()):.3g}, but moduli and intensities are not negative"
         noisy = spread * y[0].numel() if self.values == "modulus" else 3 * math.sqrt(spread) * y[0].numel()
         own = (self.centred, self.norm, self.values)
@@ -122,14 +122,16 @@ class PhaseRetrieval(Operator):
         customs = itertools.product((True, False), ("ortho", "none"), ("modulus", "intensity"))
         fitting = [custom for custom in customs if custom != own and self._fits(y, *custom, 0)]
         fitting.sort(key=lambda custom: sum(a != b for a, b in zip(custom, own, strict=True)))
+        ways = []
         if fitting:
             names = zip(("centred", "norm", "values"), fitting[0], own, strict=True)
-            said = ", ".join(f"operator.{name}: {str(new).lower()}" for name, new, old in names if new != old)
-            return f"no image on [0, 1] has this transform with the conventions of the operator; one has with {said}"
-        return (
-            "no image on [0, 1] has this transform, by its frequency 0 and its energy; if the image was on another "
-            "scale, say as data.white_level which number meant white, such as 255"
-        )
+            ways.append(
+                ", ".join(f"operator.{name}: {str(new).lower()}" for name, new, old in names if new != old)
+            )
+        if self._fits(y / 255, *own, noisy):
+            ways.append("data.white_level: 255")
+        end = f"one has with {' or with '.join(ways)}" if ways else "nor by any other custom"
+        return f"no image on [0, 1] has this transform, by its frequency 0 and its energy; {end}"
 
     def _fits(self, y: Tensor, centred: bool, norm: str, values: str, noise: float) -> bool:
         """Return whether an image on [0, 1] may have these frequency 0 and energy, all channels together."""
@@ -139,9 +141,9 @@ class PhaseRetrieval(Operator):
         power = y.clamp_min(0).double() ** (1 if values == "intensity" else 2) / factor**2
         mean = float(power[..., row, column].sqrt().sum()) * math.sqrt(count) / pixels
         square = float(power.sum()) / pixels
-        room = 0.15 * square + 2 * noise / factor ** (2 if values == "modulus" else 1) / pixels
+        room = 2 * noise / factor**2 / pixels
         largest = float(power[..., row, column].sum()) > 0.5 * float(power.amax((-2, -1)).sum())
-        return largest and mean <= 1.1 + room and mean**2 <= square + room and square <= 1.15 * mean + room
+        return largest and mean <= 1.1 and mean**2 <= 1.15 * square + room and square <= 1.15 * mean + room
 
     def to_image(self, y: Tensor) -> Tensor:
         """Return the magnitudes on a logarithmic scale, the largest of each sample white, DECADES below it black."""
