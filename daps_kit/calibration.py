@@ -32,7 +32,7 @@ from daps_kit.errors import UserError
 
 __all__ = [
     "SIGMAS",
-    "Calibration",
+    "CalibrationTable",
     "calibrate",
     "calibrated",
     "errors",
@@ -50,7 +50,7 @@ FLOOR = 1e-12  # of an error power, far below any that is measured
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationTable:
     """Measured errors of a denoiser.
 
     Attributes:
@@ -131,7 +131,7 @@ def calibrate(
     draws: int = 4,
     chunk: int = 16,
     tell: Callable[[float, float], None] | None = None,
-) -> Calibration:
+) -> CalibrationTable:
     """Measure a denoiser on images that it was not trained on.
 
     Args:
@@ -169,7 +169,7 @@ def calibrate(
         power = torch.fft.rfft2(rotated, norm="ortho").abs().square().mean(0).flatten(1)
         total = torch.zeros(len(power), len(count)).index_add_(1, index, power * weight)
         spectra.append(total / count)
-    return Calibration(
+    return CalibrationTable(
         sigma=torch.tensor(sigmas),
         mse=torch.stack([error.double().square().mean() for error in found]).float(),
         spectrum=torch.stack(spectra).clamp_min(FLOOR),
@@ -187,7 +187,7 @@ class CalibrationDescription(tensor_file.Description):
     images: int = Field(ge=1)
 
 
-def write_calibration(path: Path, calibration: Calibration) -> None:
+def write_calibration(path: Path, calibration: CalibrationTable) -> None:
     """Write a calibration as a .safetensors file.
 
     Raises:
@@ -202,7 +202,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     tensor_file.write(path, tensors, description)
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path) -> CalibrationTable:
     """Read what `write_calibration` wrote.
 
     Raises:
@@ -212,7 +212,7 @@ def read_calibration(path: Path) -> Calibration:
     images = CalibrationDescription.of(found, path).images
     if missing := [name for name in TENSORS if name not in tensors]:
         raise tensor_file.DamagedFile(f"{path} is damaged: a calibration has {missing[0]}, this file has not")
-    calibration = Calibration(**{name: tensors[name].float() for name in TENSORS}, images=images)
+    calibration = CalibrationTable(**{name: tensors[name].float() for name in TENSORS}, images=images)
     if problem := calibration.problem():
         raise tensor_file.DamagedFile(f"{path} is damaged: {problem}")
     return calibration

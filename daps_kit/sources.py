@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 __all__ = ["Source"]
 
-Kind = Literal["drive", "http", "hub"]
+Service = Literal["drive", "http", "hub"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Source:
 
     name: str
     file: str
-    kind: Kind
+    kind: Service
     location: str
     about: str
     member: str | None = None
@@ -48,8 +48,8 @@ class Source:
                 raise ValueError(
                     f"the name of a checkpoint has letters, digits, '_', '-' and '.', unlike {text!r}"
                 )
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"a checkpoint comes by {', '.join(get_args(Kind))}, not by {self.kind!r}")
+        if self.kind not in get_args(Service):
+            raise ValueError(f"a checkpoint comes by {', '.join(get_args(Service))}, not by {self.kind!r}")
 
     @property
     def qualified(self) -> str:

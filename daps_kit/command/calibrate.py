@@ -41,7 +41,7 @@ def command(
     sizes. Without --images the images of the recipe serve, and without a recipe the prior's own samples, which take
     some 80 calls each. Takes 17 calls for each image (and draw); once for a prior.
     """
-    from daps_kit.prior_check.calibrate import measure_prior  # which imports torch
+    from daps_kit.prior_check.measure import measure_prior  # which imports torch
 
     def tell(text: str) -> None:
         click.echo(text, err=True)

@@ -13,7 +13,7 @@ from daps_kit.errors import UserError
 from .build import build_prior
 from .choice import PriorChoice
 from .known_images import known_images
-from .verdict import Verdict, check
+from .verdict import Verdict, examine
 
 __all__ = ["PriorReport", "build_choice", "report_on"]
 
@@ -82,7 +82,7 @@ def report_on(choice: PriorChoice) -> PriorReport:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prior = build_choice(choice, device)
     x0, images = known_images(prior, choice.files, device)
-    return PriorReport(choice.label, images, check(prior, x0))
+    return PriorReport(choice.label, images, examine(prior, x0))
 
 
 def build_choice(choice: PriorChoice, device: torch.device) -> Prior:

@@ -32,16 +32,16 @@ from daps_kit.errors import UserError
 from .known_images import draws_exactly, known_images
 from .power_law import PowerLaw
 
-__all__ = ["Level", "Verdict", "check", "judge", "require_sound"]
+__all__ = ["Level", "Verdict", "examine", "judge", "require_sound"]
 
-SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Noise levels of the whole check."""
 QUICK = (0.2, 0.5, 1.0, 2.0)
 """Those before a run."""
 MIDDLE = (0.2, 2.0)
 """Between them a denoiser has to know what images look like; below noise is easily seen, above little is."""
 SLOW = 0.1
-"""Seconds of a call beyond which the check before a run contents itself with one."""
+"""Seconds of a call beyond which the check before a run makes only one call."""
 GAIN = 0.88
 """A mistake is named where calling the prior otherwise lowers its errors to this part of them."""
 
@@ -146,7 +146,7 @@ def _stored(prior: Prior, sigma: float) -> float | None:
     return float(np.exp(np.interp(math.log(sigma), levels, errors)))
 
 
-def check(prior: Prior, x0: Tensor, sigmas: Sequence[float] = SIGMAS) -> Verdict:
+def examine(prior: Prior, x0: Tensor, sigmas: Sequence[float] = LEVELS) -> Verdict:
     """Check a prior on known images [N, C, H, W] (latents, for a latent prior).
 
     Raises:

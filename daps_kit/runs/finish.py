@@ -18,7 +18,7 @@ from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
 from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip
-from .summary import markdown
+from .summary import metrics_markdown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ def finish(
         "images": images,
     }
     folder.write_json("metrics.json", metrics)
-    folder.write_text("metrics.md", markdown(name, metrics))
+    folder.write_text("metrics.md", metrics_markdown(name, metrics))
     heading = f"The first {MAX_ROWS} of {len(images)} images" if len(images) > MAX_ROWS else ""
     write_atomic(folder.grid, encode_png(draw_grid([(heading, rows)], name)))
     return metrics, rows
@@ -73,7 +73,9 @@ def finish(
 def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any], list[Row]]]) -> None:
     """Write the picture and the table of several tasks, each with its heading, metrics and rows."""
     write_atomic(folder.grid, encode_png(draw_grid([(heading, rows) for heading, _, rows in parts], name)))
-    folder.write_text("metrics.md", "\n".join(markdown(heading, metrics) for heading, metrics, _ in parts))
+    folder.write_text(
+        "metrics.md", "\n".join(metrics_markdown(heading, metrics) for heading, metrics, _ in parts)
+    )
 
 
 def _lost(image: str, run: int, failure: Failure) -> dict[str, Any]:

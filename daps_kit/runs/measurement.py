@@ -52,7 +52,7 @@ class Measured:
     doubts: tuple[Doubt, ...] = ()
 
 
-class Source(ABC):
+class Items(ABC):
     """Where the items of a run come from.
 
     Attributes:
@@ -94,7 +94,7 @@ def _advice(prior: Prior) -> str:
     return f": {prior.advice}" if prior.advice else ""
 
 
-class _Images(Source):
+class _Images(Items):
     def __init__(self, data: ImagesData, prior: Prior) -> None:
         self.files, self.white_level, self.notes = data.files, data.white_level, data.notes
         self.names = unique_names(file.stem for file in self.files)
@@ -112,7 +112,7 @@ class _Images(Source):
         return fit(image, self.size) if self.size else image
 
 
-class _Draws(Source):
+class _Draws(Items):
     def __init__(self, data: PriorData, prior: Prior, seed: int, device: torch.device) -> None:
         self.names = [f"draw-{index:03d}" for index in range(data.count)]
         self.prior, self.seed, self.device = prior, seed, device
@@ -124,7 +124,7 @@ class _Draws(Source):
         return self.prior.decode(self.prior.sample(self.state_shape, streams))[0].cpu()
 
 
-class _Given(Source):
+class _Given(Items):
     """The user's own measurements: a file, or a folder of them, of one or several items each."""
 
     def __init__(self, data: MeasurementData, prior: Prior, operators: _Operators) -> None:
@@ -188,7 +188,7 @@ class Bench:
         self.seed, self.device = recipe.seed, device
         self.operators = _Operators(recipe.operator, recipe.seed, device)
         data = recipe.data
-        self.source: Source
+        self.source: Items
         if isinstance(data, ImagesData):
             self.source = _Images(data, prior)
         elif isinstance(data, PriorData):

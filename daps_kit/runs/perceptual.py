@@ -40,7 +40,7 @@ from torch.nn.functional import interpolate
 
 from .metrics import to_unit
 
-__all__ = ["Collection", "Perceptual", "frechet_distance", "load"]
+__all__ = ["Collection", "Perceptual", "frechet_distance", "load_perceptual"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 Features = Callable[[Tensor], Tensor]
@@ -74,7 +74,7 @@ class Perceptual:
         )
 
 
-def load(names: Iterable[str], device: torch.device, say: Callable[[str], None]) -> Perceptual:
+def load_perceptual(names: Iterable[str], device: torch.device, say: Callable[[str], None]) -> Perceptual:
     """Return metrics by name; those that cannot be had are left out, and `say` is told why in a line each."""
     distances: dict[str, Distance] = {}
     features: dict[str, Features] = {}

@@ -16,13 +16,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-__all__ = ["Progress"]
+__all__ = ["RunDisplay"]
 
 _SHARE = 0.02
 """The part of the time that residuals may take."""
 
 
-class Progress:
+class RunDisplay:
     """Shows how far a run is. Use it as a context manager.
 
     Args:
@@ -45,7 +45,7 @@ class Progress:
         self._said: set[str] = set()
         self.plan("", 0, 0)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunDisplay:
         return self
 
     def __exit__(

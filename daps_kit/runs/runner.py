@@ -34,8 +34,8 @@ from .draw import draw
 from .finish import finish, join
 from .folder import RunFolder, Sample
 from .measurement import Bench
-from .perceptual import load
-from .progress import Progress
+from .perceptual import load_perceptual
+from .progress import RunDisplay
 from .result import RunResult
 from .summary import outcome
 
@@ -64,7 +64,7 @@ def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bo
     else:
         recipes = (recipe,)
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(quiet=quiet))
+        progress = stack.enter_context(RunDisplay(quiet=quiet))
         for each in recipes:
             stack.enter_context(RunFolder(each.output).claim(resolved_yaml(each)))
         jobs: list[_Job] = []
@@ -75,7 +75,9 @@ def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bo
             job.measure()
             job.check_prior()
         # What cannot be had is said before the hours of sampling, and once for all tasks.
-        perceptual = load([name for each in recipes for name in each.metrics], jobs[0].device, progress.warn)
+        perceptual = load_perceptual(
+            [name for each in recipes for name in each.metrics], jobs[0].device, progress.warn
+        )
         parts = []
         for job in jobs:
             job.sample()
@@ -154,7 +156,7 @@ class _Batch(NamedTuple):
 class _Job:
     """One recipe, in its folder."""
 
-    def __init__(self, recipe: Recipe, progress: Progress, prior: Prior) -> None:
+    def __init__(self, recipe: Recipe, progress: RunDisplay, prior: Prior) -> None:
         self.recipe, self.progress, self.prior = recipe, progress, prior
         self.folder = RunFolder(recipe.output)
         self.device = _device(recipe.device)

@@ -7,7 +7,7 @@ from typing import Any
 
 from daps_kit.tables import markdown_table
 
-__all__ = ["HEADINGS", "markdown", "number", "outcome", "with_error"]
+__all__ = ["HEADINGS", "metrics_markdown", "number", "outcome", "with_error"]
 
 HEADINGS = {
     "psnr": "PSNR (dB)",
@@ -58,7 +58,7 @@ def outcome(metrics: dict[str, Any]) -> str:
     return ", ".join([*texts, f"{lost} sample{'s' * (lost > 1)} lost"] if lost else texts)
 
 
-def markdown(title: str, metrics: dict[str, Any]) -> str:
+def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
     """Return metrics.md, made from the content of metrics.json."""
     images, summary = metrics["images"], metrics["summary"]
     keys = [key for key in HEADINGS if key in summary["reported"]]

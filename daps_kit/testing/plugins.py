@@ -15,11 +15,11 @@ from daps_kit.settings import Shape
 from .base import Outcome, run_checks
 from .checks import CHECKS, make_case
 
-__all__ = ["Report", "check_plugin", "in_words"]
+__all__ = ["PluginReport", "check_plugin", "in_words"]
 
 
 @dataclass(frozen=True)
-class Report:
+class PluginReport:
     """What the checks found of one component; `skipped` says why none was run, where none was."""
 
     component: Component
@@ -32,7 +32,9 @@ class Report:
         return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
 
 
-def check_plugin(name: str, registry: Registry | None = None, *, shape: Shape | None = None) -> list[Report]:
+def check_plugin(
+    name: str, registry: Registry | None = None, *, shape: Shape | None = None
+) -> list[PluginReport]:
     """Run the conformance checks on every component of an installed plugin, with its default settings.
 
     Args:
@@ -61,25 +63,25 @@ def _components(name: str, registry: Registry) -> list[Component]:
     return [component for plugin in plugins for component in plugin.provides]
 
 
-def _check(component: Component, shape: Shape | None) -> Report:
+def _check(component: Component, shape: Shape | None) -> PluginReport:
     if component.kind not in CHECKS:
-        return Report(component, skipped=f"there are no checks for a {component.kind}")
+        return PluginReport(component, skipped=f"there are no checks for a {component.kind}")
     try:
         settings = component.settings()
     except ValidationError as error:
         needed = ", ".join(str(e["loc"][0]) for e in error.errors() if e["loc"])
-        return Report(
+        return PluginReport(
             component, skipped=f"its defaults are not enough ({needed}); its own tests can give more"
         )
     case = make_case(component.kind, settings, shape)
     try:
         getattr(case, component.kind)
     except UserError as error:
-        return Report(component, skipped=f"it cannot be built with its defaults: {error}")
-    return Report(component, tuple(run_checks(case, CHECKS[component.kind])))
+        return PluginReport(component, skipped=f"it cannot be built with its defaults: {error}")
+    return PluginReport(component, tuple(run_checks(case, CHECKS[component.kind])))
 
 
-def in_words(reports: Iterable[Report]) -> list[str]:
+def in_words(reports: Iterable[PluginReport]) -> list[str]:
     """Return the reports as lines: one for each component, and one for each check that failed."""
     lines = []
     for report in reports:

@@ -24,11 +24,11 @@ from .download import disk_full, download, refuse_web_page
 
 __all__ = ["fetch"]
 
-Progress = Callable[[int, int | None], None]
+Arrived = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes that there will be, where that is known."""
 
 
-def fetch(name: str, progress: Progress | None = None) -> Path:
+def fetch(name: str, progress: Arrived | None = None) -> Path:
     """Download a checkpoint, unless it is there, and return its path.
 
     What an earlier call left unfinished is taken up. Nothing takes the checkpoint's place before it is complete.
@@ -54,7 +54,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         raise UserError(f"another process is fetching {path.name}; wait for it, then fetch again") from None
 
 
-def _fetch(source: Source, path: Path, progress: Progress | None) -> Path:
+def _fetch(source: Source, path: Path, progress: Arrived | None) -> Path:
     part = path.with_name(f"{path.name}.zip.part" if source.member else f"{path.name}.part")
     if source.kind == "hub":
         _from_hub(source, part)
@@ -76,7 +76,7 @@ def _fetch(source: Source, path: Path, progress: Progress | None) -> Path:
     return path
 
 
-def _from_drive(source: Source, part: Path, progress: Progress | None) -> None:
+def _from_drive(source: Source, part: Path, progress: Arrived | None) -> None:
     try:
         gdown: Any = importlib.import_module("gdown")
     except ImportError as error:

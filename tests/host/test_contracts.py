@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from daps_kit import testing
-from daps_kit.calibration import Calibration
+from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import GaussianNoise, LinearOperator, Operator, Prior, RandomStreams
 
 SHAPE = (2, 4, 6)
@@ -147,7 +147,7 @@ def test_a_prior_of_any_size_knows_its_error_for_the_size_that_it_is_told() -> N
     prior, x = Shrinks(), torch.zeros(2, 3, 8, 12)
     assert prior.sized((3, 8, 12)) is prior
     assert prior.conditional_covariance(x, 0.5) is None
-    prior.calibration = Calibration(
+    prior.calibration = CalibrationTable(
         torch.tensor([0.1, 1.0]), torch.tensor([0.01, 0.1]), torch.ones(2, 3, 9), torch.eye(3), 4
     )
     assert prior.denoising_covariance(1.0) is None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daps_kit import build, tensor_file
-from daps_kit.calibration import Calibration, calibrate, rings
+from daps_kit.calibration import CalibrationTable, calibrate, rings
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_priors.trained import weights
@@ -170,7 +170,7 @@ def test_the_covariance_is_the_measured_error(model: Denoiser) -> None:
 
 
 def test_the_covariance_between_and_beyond_the_levels() -> None:
-    table = Calibration(
+    table = CalibrationTable(
         sigma=torch.tensor([0.1, 1.0]),
         mse=torch.tensor([0.01, 0.04]),
         spectrum=torch.tensor([0.01, 0.04])[:, None, None].expand(2, 1, 4),

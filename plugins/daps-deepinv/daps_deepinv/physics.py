@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from daps_kit.contracts import GaussianNoise, LinearOperator, Noise, Operator, PoissonNoise
 from daps_kit.errors import ComponentError
+from daps_kit.shape import Shape
 
 from .modules import Copies
 
@@ -44,7 +45,6 @@ __all__ = [
     "try_on",
 ]
 
-Shape = tuple[int, int, int]
 ImageKind = Literal["together", "apart", "real", "complex"]
 
 OWN_ADJOINT = 1e-4

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from daps_kit.contracts import Operator, Prior
 from daps_kit.errors import ComponentError
+from daps_kit.shape import Shape
 
 from .denoiser import TRAINED, DenoiserPrior
 from .modules import find, make, parameters, seeded
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build_operator", "build_prior", "draws"]
 
-Shape = tuple[int, int, int]
 
 MODULES = [deepinv.physics, deepinv.physics.generator, deepinv.physics.functional]
 """Where a physics' arguments are looked up."""

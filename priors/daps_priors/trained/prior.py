@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from daps_kit.calibration import Calibration
+from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 from daps_kit.settings import Shape
@@ -38,12 +38,12 @@ class TrainedPrior(Prior):
     """
 
     shape: Shape
-    calibration: Calibration
+    calibration: CalibrationTable
 
     def __init__(
         self,
         model: Denoiser,
-        calibration: Calibration,
+        calibration: CalibrationTable,
         description: dict[str, Any],
         *,
         dtype: torch.dtype = torch.float32,

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, Field, model_validator
 
 from daps_kit import tensor_file
-from daps_kit.calibration import Calibration
+from daps_kit.calibration import CalibrationTable
 from daps_kit.errors import UserError
 
 from .network import Denoiser, blank, channels_last
@@ -80,7 +80,7 @@ def save(
     path: Path,
     model: Denoiser,
     network: dict[str, Any],
-    calibration: Calibration,
+    calibration: CalibrationTable,
     description: dict[str, Any],
 ) -> None:
     """Write a denoiser in half precision.
@@ -105,7 +105,7 @@ def save(
     tensor_file.write(path, half(model) | measured, basic | description)
 
 
-def load(path: Path) -> tuple[Denoiser, Calibration, dict[str, Any]]:
+def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
     """Return a denoiser in single precision, ready for inference, how wrong it is, and the metadata.
 
     Raises:
@@ -115,7 +115,7 @@ def load(path: Path) -> tuple[Denoiser, Calibration, dict[str, Any]]:
     found = DenoiserDescription.of(description, path)
     try:
         model = blank(found.shape, **found.network.model_dump(), sigma_range=found.sigma_range)
-        calibration = Calibration(
+        calibration = CalibrationTable(
             torch.tensor(found.calibration.sigma),
             torch.tensor(found.calibration.mse),
             tensors.pop(f"{CALIBRATION}spectrum"),

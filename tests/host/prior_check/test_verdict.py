@@ -16,7 +16,7 @@ from daps_kit.errors import UserError
 from daps_kit.images import load_image
 from daps_kit.prior_check.known_images import known_images
 from daps_kit.prior_check.power_law import PowerLaw
-from daps_kit.prior_check.verdict import QUICK, Verdict, check, require_sound
+from daps_kit.prior_check.verdict import QUICK, Verdict, examine, require_sound
 from daps_kit.registry import default_registry
 from daps_kit.settings import PriorSettings
 from tests.host.prior_check.smooth import smooth
@@ -56,7 +56,7 @@ def problem(verdict: Verdict) -> str:
 
 
 def test_a_right_prior_passes(images: Tensor) -> None:
-    verdict = check(Memory(images), images)
+    verdict = examine(Memory(images), images)
     assert (verdict.problems, verdict.doubts) == ((), ())
     for level in verdict.levels:
         assert level.mse < level.linear < 1.001 * level.trivial
@@ -73,7 +73,7 @@ def test_exact_priors_pass_on_their_own_draws(name: str, shape: tuple[int, int, 
     prior = build("prior", {"use": name, "std": 0.05}, shape=shape)
     x0, label = known_images(prior, (), CPU)
     assert label == "its own draws"
-    verdict = check(prior, x0)
+    verdict = examine(prior, x0)
     assert verdict.problems == ()
     assert require_sound(prior, torch.ones(shape), CPU) == ()  # whatever is to be restored: it has no weights
 
@@ -93,7 +93,7 @@ MISTAKES: dict[str, Callable[[Denoise, Tensor, float], Tensor]] = {
 @pytest.mark.parametrize("words", MISTAKES)
 def test_mistakes_are_recognised_and_named(images: Tensor, words: str) -> None:
     prior = Called(Memory(images), MISTAKES[words])
-    assert words in problem(check(prior, images))
+    assert words in problem(examine(prior, images))
     if words.startswith("takes"):  # between sigma 0.2 and 2 these images are told apart even so
         return
     with pytest.raises(UserError, match="prior: ") as caught:
@@ -106,7 +106,7 @@ def test_mistakes_with_real_weights_and_a_real_image_are_recognised(words: str) 
     # For them a [0, 1] prior is hardly worse than a linear filter: only the other call shows the mistake.
     prior = Called(build("prior", {"use": "embedded"}), MISTAKES[words])
     x0, _ = known_images(prior, (), CPU)
-    assert words in problem(check(prior, x0))
+    assert words in problem(examine(prior, x0))
 
 
 def linear_prior(images: Tensor) -> Prior:
@@ -134,17 +134,17 @@ def test_random_weights_are_found(images: Tensor) -> None:
         return c_skip * x + c_out * torch.conv2d(c_in * x, weights, padding=1)
 
     for wrong in (network, lambda d, x, s: x, lambda d, x, s: torch.zeros_like(x)):
-        assert "weights are random" in problem(check(Called(Memory(images), wrong), images))
+        assert "weights are random" in problem(examine(Called(Memory(images), wrong), images))
 
 
 def test_not_a_number_and_a_wrong_shape_are_found(images: Tensor) -> None:
     broken = Called(Memory(images), lambda d, x, s: d(x, s) / (0.0 if s == 5.0 else 1.0))
-    assert problem(check(broken, images)) == "it returns not-a-number or infinity at sigma 5"
+    assert problem(examine(broken, images)) == "it returns not-a-number or infinity at sigma 5"
     halved = Called(Memory(images), lambda d, x, s: d(x, s)[..., ::2])
     with pytest.raises(
         UserError, match=r"returns the shape \[12, 3, 16, 8\] for noisy images of shape \[12, 3, 16, 16\]"
     ):
-        check(halved, images)
+        examine(halved, images)
 
 
 def test_wrong_limits_are_found(images: Tensor) -> None:
@@ -152,19 +152,19 @@ def test_wrong_limits_are_found(images: Tensor) -> None:
         return Called(Memory(images), lambda d, x, s: d(x, s) + (by if s < 0.03 else 0.0))
 
     words = "at the small sigma 0.01 it does not leave these images as they are (it changes them by 0.05)"
-    assert problem(check(moved(0.05), images)) == words
-    verdict = check(moved(0.02), images)
+    assert problem(examine(moved(0.05), images)) == words
+    verdict = examine(moved(0.02), images)
     assert verdict.problems == ()
     assert verdict.doubts == (words.replace("0.05", "0.02"),)
-    assert check(moved(0.01), images).doubts == ()
+    assert examine(moved(0.01), images).doubts == ()
     far = Called(Memory(images), lambda d, x, s: x if s > 50 else d(x, s))
-    assert "at the large sigma 80 it does not return its mean image" in problem(check(far, images))
+    assert "at the large sigma 80 it does not return its mean image" in problem(examine(far, images))
 
 
 def test_levels_beyond_the_range_of_a_prior_are_left_out(images: Tensor) -> None:
     prior = Called(Memory(images), lambda d, x, s: d(x, s) if 0.1 <= s <= 3 else torch.full_like(x, math.nan))
     prior.sigma_range = (0.1, 3.0)
-    verdict = check(prior, images)
+    verdict = examine(prior, images)
     assert verdict.problems == ()
     assert [level.sigma for level in verdict.levels] == [0.1, 0.2, 0.5, 1.0, 2.0]
 
@@ -172,10 +172,10 @@ def test_levels_beyond_the_range_of_a_prior_are_left_out(images: Tensor) -> None
 def test_images_unlike_the_training_images_are_a_doubt_or_a_problem(images: Tensor) -> None:
     other = smooth(12, seed=9, alpha=0.5)
     close = linear_prior(images + 0.1 * other)
-    verdict = check(close, images)
+    verdict = examine(close, images)
     assert verdict.problems == ()
     assert "unlike those it was trained on" in verdict.doubts[0]
-    assert "denoises these images badly" in problem(check(linear_prior(images + 0.35 * other), images))
+    assert "denoises these images badly" in problem(examine(linear_prior(images + 0.35 * other), images))
 
 
 class Table:
@@ -190,20 +190,20 @@ class Table:
 
 def test_the_calibration_is_compared(images: Tensor) -> None:
     prior = linear_prior(images)
-    measured = check(prior, images).levels
+    measured = examine(prior, images).levels
     prior.calibration = Table([level.sigma for level in measured], [level.mse for level in measured])
-    verdict = check(prior, images)
+    verdict = examine(prior, images)
     assert [level.stored for level in verdict.levels] == pytest.approx(
         [level.mse for level in measured], rel=1e-5
     )
     assert (verdict.problems, verdict.doubts) == ((), ())
     prior.calibration = Table([0.1, 4.0], [measured[1].mse / 3, measured[1].mse * 40**1.5 / 3])
-    verdict = check(prior, images)
+    verdict = examine(prior, images)
     assert verdict.levels[0].stored is verdict.levels[-1].stored is None
     # Straight in the logarithms: between 0.1 and 4 this table is a power of sigma.
     assert verdict.levels[4].stored == pytest.approx(measured[1].mse / 3 * 10**1.5, rel=1e-5)
     prior.calibration = Table([level.sigma for level in measured], [level.mse / 2.5 for level in measured])
-    verdict = check(prior, images)
+    verdict = examine(prior, images)
     assert verdict.problems == ()
     assert "1.0 times the error of a linear filter and 2.5 times that of its calibration" in verdict.doubts[0]
 
@@ -260,7 +260,7 @@ def test_embedded_weights_that_are_shuffled_or_scaled_are_wrong() -> None:
             tensor.copy_(
                 tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].reshape(tensor.shape)
             )
-    verdict = check(prior, x0)
+    verdict = examine(prior, x0)
     assert len(verdict.problems) == 1, verdict
     with pytest.raises(UserError, match="prior: it"):
         require_sound(prior, None, CPU)

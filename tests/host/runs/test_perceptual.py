@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import daps_kit
 from daps_kit.images import save_png
 from daps_kit.runs import perceptual
-from daps_kit.runs.perceptual import Collection, frechet_distance, load
+from daps_kit.runs.perceptual import Collection, frechet_distance, load_perceptual
 
 CPU = torch.device("cpu")
 ALL = ("lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid")
@@ -113,7 +113,7 @@ def stand_ins(monkeypatch):
 def test_each_library_gets_images_as_it_wants_them(stand_ins):
     x, truth = 2 * noise(2, 3, 40, 36).float(), noise(2, 3, 40, 36, seed=1).float().clamp(-1, 1)
     said: list[str] = []
-    found = load(("lpips_piq", "lpips_alex"), CPU, said.append).distances
+    found = load_perceptual(("lpips_piq", "lpips_alex"), CPU, said.append).distances
     assert (list(found), said) == (["lpips_piq", "lpips_alex"], [])
     results = {name: distance(x, truth) for name, distance in found.items()}
 
@@ -133,7 +133,7 @@ def test_each_library_gets_images_as_it_wants_them(stand_ins):
 
 
 def test_grey_images_and_small_ones(stand_ins):
-    distance = load(("lpips_vgg",), CPU, pytest.fail).distances["lpips_vgg"]
+    distance = load_perceptual(("lpips_vgg",), CPU, pytest.fail).distances["lpips_vgg"]
     grey, truth = noise(1, 1, 32, 32).float(), noise(1, 1, 32, 32, seed=1).float()
     tripled = [image.expand(-1, 3, -1, -1) for image in (grey, truth)]
     torch.testing.assert_close(distance(grey, truth), distance(*tripled))
@@ -142,7 +142,7 @@ def test_grey_images_and_small_ones(stand_ins):
 
 def test_loading_leaves_the_global_state_alone(stand_ins):
     before = torch.get_rng_state(), dict(os.environ)
-    load(("lpips_vgg", "lpips_piq"), CPU, pytest.fail)
+    load_perceptual(("lpips_vgg", "lpips_piq"), CPU, pytest.fail)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert dict(os.environ) == before[1]
 
@@ -275,11 +275,11 @@ def test_why_a_metric_is_left_out_in_words(monkeypatch):
     for error, text in cases:
         monkeypatch.setitem(perceptual._DISTANCES, "lpips_piq", failing(error))
         said: list[str] = []
-        assert load(["lpips_piq"], CPU, said.append).distances == {}
+        assert load_perceptual(["lpips_piq"], CPU, said.append).distances == {}
         assert said == [f"metric lpips_piq is left out: {text}"]
     monkeypatch.setitem(perceptual._DISTANCES, "lpips_piq", failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        load(["lpips_piq"], CPU, pytest.fail)
+        load_perceptual(["lpips_piq"], CPU, pytest.fail)
 
 
 # --- the libraries themselves
@@ -316,7 +316,7 @@ def test_features_are_those_that_pytorch_fid_finds_in_files(tmp_path, monkeypatc
     network = inception.InceptionV3([3]).eval()
     files = sorted(tmp_path.glob("*.png"))
     expected = score.get_activations([str(file) for file in files], network, 2, 2048, "cpu", num_workers=0)
-    found = load(("fid",), CPU, pytest.fail).features["fid"](images)
+    found = load_perceptual(("fid",), CPU, pytest.fail).features["fid"](images)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
     x, y = noise(40, 6).numpy(), noise(30, 6, seed=1).numpy() + 0.5
     theirs = score.calculate_frechet_distance(
@@ -332,7 +332,7 @@ def test_fid_of_the_published_protocol(monkeypatch):
     network.load_state_dict(weights(network))
     monkeypatch.setattr(models, "inception_v3", lambda weights: network)
     images = noise(3, 3, 48, 48).float().clamp(-1, 1)
-    found = load(("fid_torchvision",), CPU, pytest.fail).features["fid_torchvision"](images)
+    found = load_perceptual(("fid_torchvision",), CPU, pytest.fail).features["fid_torchvision"](images)
     assert found.shape == (3, 2048)
     preprocess = models.Inception_V3_Weights.IMAGENET1K_V1.transforms()
     levels = ((images + 1) * 127.5).round() / 255
@@ -361,7 +361,7 @@ def test_lpips_of_the_libraries(name, monkeypatch):
         monkeypatch.setattr(own.perceptual, "vgg16", lambda *args, **options: network)
     else:
         monkeypatch.setattr(models, which.__name__, lambda *args, **options: network)
-    distance = load((name,), CPU, pytest.fail).distances[name]
+    distance = load_perceptual((name,), CPU, pytest.fail).distances[name]
     truth = noise(1, 3, 64, 64).float().clamp(-1, 1).expand(3, -1, -1, -1)
     steps = torch.tensor([0.0, 0.2, 0.8])[:, None, None, None]
     found = distance((truth + steps * noise(1, 3, 64, 64, seed=1).float()).clamp(-1, 1), truth)

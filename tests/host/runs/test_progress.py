@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from daps_kit.runs.progress import Progress
+from daps_kit.runs.progress import RunDisplay
 
 
 class Clock:
@@ -29,7 +29,7 @@ def followed(
         return 1.25
 
     console = Console(file=out, force_terminal=terminal, width=140, quiet=quiet)
-    with Progress(quiet=quiet, console=console, clock=clock) as progress:
+    with RunDisplay(quiet=quiet, console=console, clock=clock) as progress:
         progress.plan("blur", total=8, done=4)
         progress.begin(2)
         for level in range(levels):
@@ -71,14 +71,14 @@ def test_on_a_terminal_there_is_a_bar():
 
 def test_who_interrupts_is_told_how_to_go_on():
     out = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress(console=Console(file=out, width=200)):
+    with pytest.raises(KeyboardInterrupt), RunDisplay(console=Console(file=out, width=200)):
         raise KeyboardInterrupt
     assert "the same command goes on" in out.getvalue()
 
 
 def test_a_warning_is_given_once():
     out = io.StringIO()
-    progress = Progress(console=Console(file=out, width=200))
+    progress = RunDisplay(console=Console(file=out, width=200))
     for _ in range(3):
         progress.warn("sample [1] is odd")
     assert out.getvalue() == "warning: sample [1] is odd\n"

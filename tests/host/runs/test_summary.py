@@ -9,7 +9,7 @@ import torch
 
 from daps_kit.runs.metrics import score, summarise
 from daps_kit.runs.pictures import Row
-from daps_kit.runs.summary import markdown, outcome
+from daps_kit.runs.summary import metrics_markdown, outcome
 from tests.host.runs.rows import row
 
 
@@ -21,7 +21,7 @@ def metrics_of(rows: list[Row]) -> dict[str, Any]:
 def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
     rows = [row("a"), row("b", shape=(3, 12, 14))]
     metrics = metrics_of(rows)
-    text = markdown("title", metrics)
+    text = metrics_markdown("title", metrics)
     psnrs = [each.scores["reported"]["psnr"] for each in rows]
     mean, error = sum(psnrs) / 2, abs(psnrs[0] - psnrs[1]) / 2
     assert f"| **reported sample** (smallest residual) | {mean:.2f} ± {error:.2f} |" in text
@@ -34,7 +34,7 @@ def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
 
 def test_without_truth_there_is_only_the_residual():
     metrics = metrics_of([row(truth=False)])
-    text = markdown("title", metrics)
+    text = metrics_markdown("title", metrics)
     assert "PSNR" not in text
     assert "oracle" not in text
     assert "residual (noise sd)" in text
@@ -48,10 +48,10 @@ def test_lost_samples_are_named_and_count_nowhere():
     mean = sum(record["psnr"] for record in intact.scores["samples"][:2]) / 2
     assert spoiled.scores["sample_mean"]["psnr"] == pytest.approx(mean, rel=1e-5)
     metrics = metrics_of([spoiled]) | {"lost": [{"image": "a", "run": 2, "message": "lost at level 3"}]}
-    assert "- a, run 2: lost at level 3" in markdown("t", metrics)
+    assert "- a, run 2: lost at level 3" in metrics_markdown("t", metrics)
     assert outcome(metrics).endswith("1 sample lost")
     nothing = score(torch.full((2, 3, 8, 8), torch.nan), torch.zeros(3, 8, 8), lambda x: x)
     images = {"a": row("a").scores, "b": nothing}
     hopeless = {"summary": summarise(images.values()), "images": images, "lost": []}
-    assert "| b | – | – | – | – |" in markdown("t", hopeless)
+    assert "| b | – | – | – | – |" in metrics_markdown("t", hopeless)
     assert hopeless["summary"]["reported"]["psnr"]["images"] == 1
