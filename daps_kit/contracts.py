@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -429,19 +429,16 @@ class Target(ABC):
         """Return log p(x | x_t, y) up to a constant [B] (not-a-number where unknown) and its gradient [B, ...]."""
 
 
-@dataclass
-class KernelState:
-    """Where a chain is. Kernels with momentum and the like extend it.
+class KernelState(NamedTuple):
+    """Where a chain is, for a kernel that keeps nothing else.
+
+    A kernel that keeps more, such as the density there or a velocity, has a NamedTuple of its own with x in it.
 
     Attributes:
         x: position, [B, ...].
-        log_density: of x, [B], cached; None where the kernel does not need it.
-        gradient: of the log density at x, cached; None where the kernel does not need it.
     """
 
     x: Tensor
-    log_density: Tensor | None = None
-    gradient: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -469,24 +466,21 @@ class Kernel(ABC):
 
     Attributes:
         steps: how many steps are taken at a level.
-        tau: standard deviation of the likelihood exp(-loss / (2 tau^2)) the chain is to see in place of the noise
-            model's own; None, the default, is the stated noise.
         advice: what helps where a chain is lost, such as the setting to change, for the message a user reads.
         needs_density: whether the kernel needs the target's density, not its gradient alone.
     """
 
     steps: int = 1
-    tau: float | None = None
     needs_density: bool = False
     advice: str = "a smaller step size of the kernel"
 
     @abstractmethod
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> Any:
-        """Return the state of chains that start at x [B, ...]."""
+        """Return the state of chains that start at x [B, ...]: a NamedTuple with the position x in it."""
 
     @abstractmethod
     def step(self, target: Target, state: Any, streams: RandomStreams) -> tuple[Any, KernelInfo]:
-        """Take one step; sample b draws from stream b alone. The state has the position as its attribute `x`."""
+        """Take one step; sample b draws from stream b alone."""
 
     def run(self, target: Target, x: Tensor, streams: RandomStreams) -> tuple[Tensor, KernelInfo]:
         """Take all the steps of a level and return the last position and what is to be reported.

@@ -43,16 +43,26 @@ Source: Roberts and Tweedie, Bernoulli 2 (1996), 341-363.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
+from daps_kit.contracts import Kernel, KernelInfo, RandomStreams, Target
 from daps_kit.linalg import per_sample
 
 
 def _norm(v: Tensor) -> Tensor:
     """Return the squared norm of each sample, [B]."""
     return v.square().flatten(1).sum(1)
+
+
+class ${Class}State(NamedTuple):
+    """A chain at x [B, ...] with its log density there [B] and the gradient of that [B, ...]."""
+
+    x: Tensor
+    density: Tensor
+    gradient: Tensor
 
 
 class $Class(Kernel):
@@ -69,25 +79,24 @@ class $Class(Kernel):
         self.steps, self.lr = steps, lr
         self.advice = f"take a smaller step size (sampler.kernel.lr, now {lr:g})"
 
-    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
+    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> ${Class}State:
         """Return chains at x; one that starts where there is no density is lost (not-a-number)."""
         density, gradient = target.log_density_grad(x)
         lost = ~torch.isfinite(density) | ~torch.isfinite(_norm(gradient))
-        return KernelState(torch.where(per_sample(lost, x) > 0, torch.nan, x), density, gradient)
+        return ${Class}State(torch.where(per_sample(lost, x) > 0, torch.nan, x), density, gradient)
 
     def step(
-        self, target: Target, state: KernelState, streams: RandomStreams
-    ) -> tuple[KernelState, KernelInfo]:
+        self, target: Target, state: ${Class}State, streams: RandomStreams
+    ) -> tuple[${Class}State, KernelInfo]:
         """Take one step; draws a normal number an entry of x, then a uniform one a sample."""
-        x, density, gradient, eta = state.x, state.log_density, state.gradient, self.lr
-        assert density is not None and gradient is not None
+        (x, density, gradient), eta = state, self.lr
         proposal = x + eta * gradient + (2 * eta) ** 0.5 * streams.normal(x.shape[1:], x.dtype)
         new_density, new_gradient = target.log_density_grad(proposal)
         back, forth = _norm(x - proposal - eta * new_gradient), _norm(proposal - x - eta * gradient)
         log_a = new_density - density - (back - forth) / (4 * eta)
         accepted = streams.uniform((), x.dtype).log() < log_a  # false where it is not a number
         rows = per_sample(accepted, x) > 0
-        state = KernelState(
+        state = ${Class}State(
             torch.where(rows, proposal, x),
             torch.where(accepted, new_density, density),
             torch.where(rows, new_gradient, gradient),

@@ -45,6 +45,7 @@ __all__ = ["CHECKS", "KernelCase"]
 
 RATIO = 200
 CHAINS = 640
+LIKELIHOOD_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,10 @@ class KernelCase(Case):
         kernel: Kernel = self.what if self.settings is None else self.settings.build()
         return kernel
 
-    @property
-    def likelihood_variance(self) -> float:
-        """What the kernel takes for the variance of the noise."""
-        return 0.01 if self.kernel.tau is None else self.kernel.tau**2
-
     @cached_property
     def probe(self) -> KernelInfo:
         """What the kernel reports of one step."""
-        target, draws = Problem.of(0.01, self.likelihood_variance).target(2), streams(1, 2)
+        target, draws = Problem.of(0.01, LIKELIHOOD_VARIANCE).target(2), streams(1, 2)
         info: KernelInfo = self.kernel.step(target, self.kernel.init(target, target.centre, draws), draws)[1]
         return info
 
@@ -97,7 +93,7 @@ class KernelCase(Case):
     @cached_property
     def problem(self) -> Problem:
         """A posterior of a width that suits the step size."""
-        return Problem.of(0.01 if self.eta is None else RATIO * self.eta, self.likelihood_variance)
+        return Problem.of(0.01 if self.eta is None else RATIO * self.eta, LIKELIHOOD_VARIANCE)
 
     @cached_property
     def drawn(self) -> Drawn:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .schedules import Schedule
 
 
+_TAU = Field(None, gt=0, description="the sampler's tau, which recipes of the published settings give here")
+"""A kernel does not need to know it: `Daps.build` hands it to the sampler."""
+
+
 class _ChainSettings(KernelSettings):
     """What all kernels with a step size have in common."""
 
@@ -35,11 +39,7 @@ class _ChainSettings(KernelSettings):
     reach_lr_min: bool = Field(
         True, description="false, as published: level i of N takes the step size i / (N + 1) of the way down"
     )
-    tau: float | None = Field(
-        None,
-        gt=0,
-        description="standard deviation of the likelihood exp(-loss / (2 tau^2)); that of the noise where not given",
-    )
+    tau: float | None = _TAU
 
 
 class Langevin(_ChainSettings):
@@ -57,10 +57,11 @@ class Langevin(_ChainSettings):
 
     def build(self) -> Kernel:
         """Return the kernel."""
-        from .langevin import Langevin
+        from .langevin import Langevin, WhitenedLangevin
 
-        lr = None if self.lr == "auto" else self.lr
-        return Langevin(self.steps, lr, self.lr_min_ratio, tau=self.tau, reach_lr_min=self.reach_lr_min)
+        if self.lr == "auto":
+            return WhitenedLangevin(self.steps)
+        return Langevin(self.steps, self.lr, self.lr_min_ratio, reach_lr_min=self.reach_lr_min)
 
 
 class Underdamped(_ChainSettings):
@@ -85,7 +86,6 @@ class Underdamped(_ChainSettings):
             self.lr,
             self.lr_min_ratio,
             momentum=self.momentum,
-            tau=self.tau,
             reach_lr_min=self.reach_lr_min,
         )
 
@@ -102,16 +102,7 @@ class Metropolis(_ChainSettings):
         """Return the kernel."""
         from .metropolis import Metropolis
 
-        return Metropolis(
-            self.steps, self.lr, self.lr_min_ratio, tau=self.tau, reach_lr_min=self.reach_lr_min
-        )
-
-
-_TAU = Field(
-    None,
-    gt=0,
-    description="standard deviation of the likelihood exp(-loss / (2 tau^2)); that of the noise where not given",
-)
+        return Metropolis(self.steps, self.lr, self.lr_min_ratio, reach_lr_min=self.reach_lr_min)
 
 
 class Auto(KernelSettings):
@@ -124,7 +115,7 @@ class Auto(KernelSettings):
         """Return the kernel."""
         from .auto import Auto
 
-        return Auto(tau=self.tau)
+        return Auto()
 
 
 class Exact(KernelSettings):
@@ -141,7 +132,7 @@ class Exact(KernelSettings):
         """Return the kernel."""
         from .exact import Exact
 
-        return Exact(self.accuracy, self.cg_steps, tau=self.tau)
+        return Exact(self.accuracy, self.cg_steps)
 
 
 class RandomiseThenOptimise(KernelSettings):
@@ -162,7 +153,7 @@ class RandomiseThenOptimise(KernelSettings):
         """Return the kernel."""
         from .rto import RandomiseThenOptimise
 
-        return RandomiseThenOptimise(self.newton_steps, self.cg_steps, self.accuracy, tau=self.tau)
+        return RandomiseThenOptimise(self.newton_steps, self.cg_steps, self.accuracy)
 
 
 class _AdjustedSettings(KernelSettings):
@@ -187,7 +178,7 @@ class MALA(_AdjustedSettings):
         """Return the kernel."""
         from .mala import MALA
 
-        return MALA(self.steps, self.acceptance, step_size=self.step_size, tau=self.tau)
+        return MALA(self.steps, self.acceptance, step_size=self.step_size)
 
 
 class HMC(_AdjustedSettings):
@@ -202,7 +193,7 @@ class HMC(_AdjustedSettings):
         """Return the kernel."""
         from .hmc import HMC
 
-        return HMC(self.steps, self.leapfrog, self.acceptance, step_size=self.step_size, tau=self.tau)
+        return HMC(self.steps, self.leapfrog, self.acceptance, step_size=self.step_size)
 
 
 _OWNER = {"rho": "edm", "beta": "vp", "beta_min": "vp", "beta_max": "vp", "sigma_data": "trigflow"}
@@ -314,8 +305,8 @@ class Daps(SamplerSettings):
     tau: float | None = Field(
         None,
         gt=0,
-        description="standard deviation of the likelihood exp(-loss / (2 tau^2)); that of the noise where not given. "
-        "kernel.tau means the same",
+        description="standard deviation of the likelihood exp(-loss / (2 tau^2)); kernel.tau where that is given, else "
+        "that of the noise",
     )
     prior_score: Literal["gaussian", "score-t", "score-min", "exact"] = Field(
         "gaussian",

@@ -22,19 +22,14 @@ __all__ = ["Auto"]
 
 
 class Auto(Kernel):
-    """Takes `exact` for a linear operator with Gaussian noise, else `rto`.
-
-    Args:
-        tau: standard deviation of the likelihood; None is the noise model's own.
-    """
+    """Takes `exact` for a linear operator with Gaussian noise, else `rto`."""
 
     needs_density = True
 
-    def __init__(self, *, tau: float | None = None) -> None:
-        self.tau = tau
-        self._exact = exact.Exact(tau=tau)
-        self._rto = RandomiseThenOptimise(tau=tau)
-        self._rto_convex = RandomiseThenOptimise(4, 50, tau=tau)
+    def __init__(self) -> None:
+        self._exact = exact.Exact()
+        self._rto = RandomiseThenOptimise()
+        self._rto_convex = RandomiseThenOptimise(4, 50)
 
     def choose(self, operator: Operator) -> tuple[Kernel, str]:
         """Return the kernel for an operator, and why, in words."""

@@ -10,8 +10,8 @@ t0 = 10, kappa = 0.75; mu = log 2 h_0, where h_0 is already near the limit of st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import log, sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,7 @@ __all__ = ["DualAveraging"]
 GAMMA, T0, KAPPA = 0.05, 10, 0.75
 
 
-@dataclass(frozen=True)
-class DualAveraging:
+class DualAveraging(NamedTuple):
     """The state of dual averaging.
 
     Attributes:
@@ -37,25 +36,28 @@ class DualAveraging:
     start: Tensor
     target: float
     warm_up: int
-    taken: int = 0
-    excess: Tensor | None = None
-    current: Tensor | None = None
-    mean: Tensor | None = None
+    taken: int
+    excess: Tensor
+    current: Tensor
+    mean: Tensor
+
+    @classmethod
+    def begin(cls, start: Tensor, target: float, warm_up: int) -> DualAveraging:
+        """Return the state before the first step."""
+        return cls(start, target, warm_up, 0, torch.zeros_like(start), start, start)
 
     @property
     def step_size(self) -> Tensor:
         """Return h for the next step, [B]."""
-        value = self.current if self.taken < self.warm_up else self.mean
-        return (self.start if value is None else value).exp()
+        return (self.current if self.taken < self.warm_up else self.mean).exp()
 
     def updated(self, acceptance: Tensor) -> DualAveraging:
         """Return the state after a step with this acceptance [B]."""
         if self.taken >= self.warm_up:
             return self
         t = self.taken + 1
-        before = torch.zeros_like(self.start) if self.excess is None else self.excess
-        excess = before + (self.target - acceptance - before) / (t + T0)
+        excess = self.excess + (self.target - acceptance - self.excess) / (t + T0)
         current = self.start + log(2) - sqrt(t) / GAMMA * excess
         share = t**-KAPPA
-        mean = current if self.mean is None else (1 - share) * self.mean + share * current
-        return replace(self, taken=t, excess=excess, current=current, mean=mean)
+        mean = (1 - share) * self.mean + share * current
+        return self._replace(taken=t, excess=excess, current=current, mean=mean)

@@ -62,14 +62,13 @@ class Exact(Kernel):
     Args:
         accuracy: of the conjugate gradients: error of a draw in posterior standard deviations, root mean square.
         cg_steps: their steps at most.
-        tau: standard deviation of the likelihood; None is the noise model's own.
     """
 
     needs_density = True
     advice = "look at the measurement and at the prior's covariance: a linear system has no finite solution"
 
-    def __init__(self, accuracy: float = 0.05, cg_steps: int = 300, *, tau: float | None = None) -> None:
-        self.accuracy, self.cg_steps, self.tau = accuracy, cg_steps, tau
+    def __init__(self, accuracy: float = 0.05, cg_steps: int = 300) -> None:
+        self.accuracy, self.cg_steps = accuracy, cg_steps
         self._help = f"take more steps (sampler.kernel.cg_steps, now {cg_steps})"
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:

@@ -20,7 +20,7 @@ Sources: Neal, "MCMC using Hamiltonian dynamics", 2011; Hoffman and Gelman, "The
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ from torch import Tensor
 from daps_kit.contracts import (
     Kernel,
     KernelInfo,
-    KernelState,
     RandomStreams,
     Target,
 )
@@ -44,19 +43,23 @@ DIAGONAL = 0.1
 """Share of the curvature off the diagonal, by norm, up to which the diagonal is worth while."""
 
 
-@dataclass
-class HMCState(KernelState):
-    """Chains in whitened coordinates: w, log p(w) and its gradient by w, and what adapts the step size.
+class HMCState(NamedTuple):
+    """Chains in whitened coordinates, and what adapts their step size.
 
     Attributes:
+        x: position, [B, ...].
         w: whitened position, [B, ...].
-        tuning: dual averaging of log h.
+        log_density, gradient: log p(w), [B], and its gradient by w, [B, ...].
         scale: s, [B, ...].
+        tuning: dual averaging of log h.
     """
 
-    w: Tensor | None = None
-    scale: Tensor | None = None
-    tuning: DualAveraging | None = None
+    x: Tensor
+    w: Tensor
+    log_density: Tensor
+    gradient: Tensor
+    scale: Tensor
+    tuning: DualAveraging
 
 
 class HMC(Kernel):
@@ -67,7 +70,6 @@ class HMC(Kernel):
         leapfrog: L, at least 1.
         acceptance: the target acceptance, in (0, 1).
         step_size: h, fixed; None, the default, adapts it.
-        tau: standard deviation of the likelihood; None is the noise model's own.
     """
 
     needs_density = True
@@ -80,10 +82,8 @@ class HMC(Kernel):
         acceptance: float = 0.65,
         *,
         step_size: float | None = None,
-        tau: float | None = None,
     ) -> None:
-        self.steps, self.leapfrog, self.acceptance = steps, leapfrog, acceptance
-        self.step_size, self.tau = step_size, tau
+        self.steps, self.leapfrog, self.acceptance, self.step_size = steps, leapfrog, acceptance, step_size
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> HMCState:
         """Return chains at x; one that starts where the density is not finite is lost (not-a-number).
@@ -102,26 +102,21 @@ class HMC(Kernel):
             scale = diagonal_scale(here)
             probe = streams.normal(w.shape[1:], w.dtype)
             stiffness = here.stiffness(probe, scale=scale)
-            tuning = DualAveraging(-0.5 * stiffness.log(), self.acceptance, self.steps // 2)
+            tuning = DualAveraging.begin(-0.5 * stiffness.log(), self.acceptance, self.steps // 2)
         else:
-            tuning = DualAveraging(torch.full_like(log_density, math.log(self.step_size)), self.acceptance, 0)
-        return HMCState(torch.where(lost, torch.nan, x), log_density, gradient, w, scale, tuning)
+            log_h = torch.full_like(log_density, math.log(self.step_size))
+            tuning = DualAveraging.begin(log_h, self.acceptance, 0)
+        return HMCState(torch.where(lost, torch.nan, x), w, log_density, gradient, scale, tuning)
 
     def step(self, target: Target, state: HMCState, streams: RandomStreams) -> tuple[HMCState, KernelInfo]:
         """Take one step; draws a normal number an entry of x, then two uniform ones a sample."""
         space = Whitened(target)
-        old, w, gradient = state.log_density, state.w, state.gradient
-        scale, tuning = state.scale, state.tuning
-        assert old is not None
-        assert w is not None
-        assert gradient is not None
-        assert scale is not None
-        assert tuning is not None
+        start, w, old, gradient, scale, tuning = state
         h = tuning.step_size
         p = streams.normal(w.shape[1:], w.dtype)
         step = per_sample(h * (1 - JITTER * streams.uniform((), w.dtype)), w) * scale
         kinetic = inner(p, p) / 2
-        moved, slope, x, new = w, gradient, state.x, old
+        moved, slope, x, new = w, gradient, start, old
         for _ in range(self.leapfrog):
             p = p + step / 2 * slope
             moved = moved + step * p
@@ -133,10 +128,10 @@ class HMC(Kernel):
         acceptance = torch.nan_to_num(log_ratio, nan=-torch.inf).clamp_max(0).exp()
         rows = per_sample(accepted, w) != 0
         following = HMCState(
-            torch.where(rows, x, state.x),
+            torch.where(rows, x, start),
+            torch.where(rows, moved, w),
             torch.where(accepted, new, old),
             torch.where(rows, slope, gradient),
-            torch.where(rows, moved, w),
             scale,
             tuning.updated(acceptance),
         )

@@ -5,17 +5,17 @@ r"""Unadjusted Langevin dynamics.
 with the step size eta = lr of the level. For a Gaussian target of variance s^2 the chain's own variance is
 s^2 / (1 - eta / (2 s^2)): it is stable for eta < 2 s^2 and exact as eta -> 0.
 
-Without an lr the chain runs in whitened coordinates x = centre + C^{1/2} w and takes eta = `SAFETY` / L, L the largest
+`WhitenedLangevin` runs in whitened coordinates x = centre + C^{1/2} w and takes eta = `SAFETY` / L, L the largest
 curvature of -log p(w), measured at the start of the level by power iteration, each sample's own: its variance is then
 too large by SAFETY / 2 in the stiffest direction and by less in the others.
 
-Source: Zhang et al., arXiv 2407.01521, Algorithm 1 (with the likelihood's factor 1/2, see `Kernel.tau`).
+Source: Zhang et al., arXiv 2407.01521, Algorithm 1 (with the likelihood's factor 1/2, see `tau` of the sampler).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -25,17 +25,9 @@ from daps_kit.linalg import per_sample
 from .step_size import StepSize
 from .whitened import Linearised, Whitened
 
-__all__ = ["Langevin", "WhitenedState"]
+__all__ = ["Langevin", "WhitenedLangevin", "WhitenedState"]
 
 SAFETY = 0.05
-
-
-@dataclass
-class WhitenedState(KernelState):
-    """A chain in whitened coordinates: w [B, ...] and its step size [B]."""
-
-    w: Tensor | None = None
-    eta: Tensor | None = None
 
 
 class Langevin(Kernel):
@@ -43,62 +35,77 @@ class Langevin(Kernel):
 
     Args:
         steps: steps at each level.
-        lr: step size eta at the first level; None measures it at every level.
+        lr: step size eta at the first level.
         lr_min_ratio: the step size falls linearly to lr * lr_min_ratio at the last level.
-        tau: standard deviation of the likelihood; None is the noise model's own.
         reach_lr_min: whether the last level really has lr * lr_min_ratio; false is the published rule.
     """
 
     def __init__(
-        self,
-        steps: int = 100,
-        lr: float | None = 1e-4,
-        lr_min_ratio: float = 0.01,
-        *,
-        tau: float | None = None,
-        reach_lr_min: bool = True,
+        self, steps: int = 100, lr: float = 1e-4, lr_min_ratio: float = 0.01, *, reach_lr_min: bool = True
     ) -> None:
-        self.steps, self.tau = steps, tau
-        self.needs_density = lr is None
-        self.step_size = None if lr is None else StepSize(lr, lr_min_ratio, reach_lr_min)
-        self.advice = (
-            "set a step size (sampler.kernel.lr), or take the kernel 'auto'"
-            if lr is None
-            else f"take a smaller step size (sampler.kernel.lr, now {lr:g}) or a larger sampler.kernel.tau"
-        )
+        self.steps, self.step_size = steps, StepSize(lr, lr_min_ratio, reach_lr_min)
+        self.advice = f"take a smaller step size (sampler.kernel.lr, now {lr:g}) or a larger sampler.tau"
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
         """Return chains at x."""
-        if self.step_size is not None:
-            return KernelState(x)
-        space = Whitened(target)
-        here = Linearised(space, x)
-        here.weight = target.likelihood_curvature(here.clean)
-        eta = SAFETY / here.stiffness(streams.normal(x.shape[1:], x.dtype))
-        return WhitenedState(x, w=space.coordinates(x), eta=eta)
+        return KernelState(x)
 
     def step(
         self, target: Target, state: KernelState, streams: RandomStreams
     ) -> tuple[KernelState, KernelInfo]:
         """Take one step; draws one normal number an entry of x."""
-        x = state.x
-        if self.step_size is None:
-            return self._whitened_step(target, state, streams)
-        eta = self.step_size.at(target.level, target.levels)
+        x, eta = state.x, self.step_size.at(target.level, target.levels)
         _, gradient = target.log_density_grad(x)
         # The draw is ours alone, so the new position is built in its memory.
         moved = streams.normal(x.shape[1:], x.dtype).mul_(sqrt(2 * eta)).add_(x).add_(gradient, alpha=eta)
         return KernelState(moved), KernelInfo(step_size=eta)
 
-    @staticmethod
-    def _whitened_step(
-        target: Target, state: KernelState, streams: RandomStreams
-    ) -> tuple[KernelState, KernelInfo]:
-        assert isinstance(state, WhitenedState)
-        w, eta = state.w, state.eta
-        assert w is not None
-        assert eta is not None
-        space, size = Whitened(target), per_sample(eta, w)
-        _, gradient = space.log_density_grad(state.x, w)
+
+class WhitenedState(NamedTuple):
+    """A chain in whitened coordinates.
+
+    Attributes:
+        x: position, [B, ...].
+        w: whitened position, [B, ...].
+        eta: step size, [B].
+    """
+
+    x: Tensor
+    w: Tensor
+    eta: Tensor
+
+
+class WhitenedLangevin(Kernel):
+    """Unadjusted Langevin dynamics in whitened coordinates, whose step size is measured at every level.
+
+    Args:
+        steps: steps at each level.
+    """
+
+    needs_density = True
+    advice = "set a step size (sampler.kernel.lr), or take the kernel 'auto'"
+
+    def __init__(self, steps: int = 100) -> None:
+        self.steps = steps
+
+    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> WhitenedState:
+        """Return chains at x.
+
+        Raises:
+            daps_kit.errors.ComponentError: the target's density is not known.
+        """
+        space = Whitened(target)
+        here = Linearised(space, x)
+        here.weight = target.likelihood_curvature(here.clean)
+        eta = SAFETY / here.stiffness(streams.normal(x.shape[1:], x.dtype))
+        return WhitenedState(x, space.coordinates(x), eta)
+
+    def step(
+        self, target: Target, state: WhitenedState, streams: RandomStreams
+    ) -> tuple[WhitenedState, KernelInfo]:
+        """Take one step; draws one normal number an entry of x."""
+        (x, w, eta), space = state, Whitened(target)
+        size = per_sample(eta, w)
+        _, gradient = space.log_density_grad(x, w)
         w = w + size * gradient + (2 * size).sqrt() * streams.normal(w.shape[1:], w.dtype)
-        return WhitenedState(space.image(w), w=w, eta=eta), KernelInfo(step_size=eta)
+        return WhitenedState(space.image(w), w, eta), KernelInfo(step_size=eta)

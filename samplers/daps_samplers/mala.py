@@ -22,15 +22,9 @@ class MALA(HMC):
         steps: steps at each level.
         acceptance: the target acceptance, in (0, 1).
         step_size: h, fixed; None, the default, adapts it.
-        tau: standard deviation of the likelihood; None is the noise model's own.
     """
 
     def __init__(
-        self,
-        steps: int = 100,
-        acceptance: float = 0.574,
-        *,
-        step_size: float | None = None,
-        tau: float | None = None,
+        self, steps: int = 100, acceptance: float = 0.574, *, step_size: float | None = None
     ) -> None:
-        super().__init__(steps, 1, acceptance, step_size=step_size, tau=tau)
+        super().__init__(steps, 1, acceptance, step_size=step_size)

@@ -10,16 +10,29 @@ step has sqrt(eta) of about 2.4 / sqrt(d) target widths (Roberts, Gelman and Gil
 from __future__ import annotations
 
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
+from daps_kit.contracts import Kernel, KernelInfo, RandomStreams, Target
 from daps_kit.errors import ComponentError
 
 from .step_size import StepSize
 
-__all__ = ["Metropolis"]
+__all__ = ["Metropolis", "MetropolisState"]
+
+
+class MetropolisState(NamedTuple):
+    """A chain with its log density.
+
+    Attributes:
+        x: position, [B, ...].
+        log_density: of x, [B].
+    """
+
+    x: Tensor
+    log_density: Tensor
 
 
 class Metropolis(Kernel):
@@ -29,7 +42,6 @@ class Metropolis(Kernel):
         steps: steps at each level.
         lr: variance eta of the proposal at the first level.
         lr_min_ratio: it falls linearly to lr * lr_min_ratio at the last level.
-        tau: standard deviation of the likelihood; None is the noise model's own.
         reach_lr_min: whether the last level really has lr * lr_min_ratio; false is the published rule.
     """
 
@@ -42,13 +54,12 @@ class Metropolis(Kernel):
         lr: float = 1e-5,
         lr_min_ratio: float = 0.01,
         *,
-        tau: float | None = None,
         reach_lr_min: bool = True,
     ) -> None:
-        self.steps, self.tau = steps, tau
+        self.steps = steps
         self.step_size = StepSize(lr, lr_min_ratio, reach_lr_min)
 
-    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
+    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> MetropolisState:
         """Return chains at x with their log density; a chain that starts where there is none is lost (nan).
 
         Raises:
@@ -59,14 +70,13 @@ class Metropolis(Kernel):
                 "kernel 'metropolis' compares densities; this target (prior_score 'exact') has none"
             )
         log_density = target.log_density(x)
-        return KernelState(torch.where(_rows(torch.isfinite(log_density), x), x, torch.nan), log_density)
+        return MetropolisState(torch.where(_rows(torch.isfinite(log_density), x), x, torch.nan), log_density)
 
     def step(
-        self, target: Target, state: KernelState, streams: RandomStreams
-    ) -> tuple[KernelState, KernelInfo]:
+        self, target: Target, state: MetropolisState, streams: RandomStreams
+    ) -> tuple[MetropolisState, KernelInfo]:
         """Take one step; draws a normal number an entry of x, then a uniform one a sample."""
-        x, old = state.x, state.log_density
-        assert old is not None
+        x, old = state
         eta = self.step_size.at(target.level, target.levels)
         proposal = streams.normal(x.shape[1:], x.dtype).mul_(sqrt(eta)).add_(x)
         new = target.log_density(proposal)
@@ -75,7 +85,7 @@ class Metropolis(Kernel):
         moved = torch.where(_rows(accepted, x), proposal, x)
         acceptance = torch.nan_to_num(log_ratio, nan=-torch.inf).clamp_max(0).exp()
         info = KernelInfo(acceptance=acceptance, step_size=eta)
-        return KernelState(moved, torch.where(accepted, new, old)), info
+        return MetropolisState(moved, torch.where(accepted, new, old)), info
 
 
 def _rows(mask: Tensor, like: Tensor) -> Tensor:

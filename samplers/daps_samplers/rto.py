@@ -53,16 +53,13 @@ class RandomiseThenOptimise(Kernel):
         cg_steps: steps of conjugate gradients in each at most.
         accuracy: where the gradient of the objective bounds the distance to the minimiser by this many posterior
             standard deviations (root mean square), a sample is done.
-        tau: standard deviation of the likelihood; None is the noise model's own.
     """
 
     needs_density = True
     advice = "look at the operator and at the measurement: the objective is NaN where it starts"
 
-    def __init__(
-        self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.02, *, tau: float | None = None
-    ) -> None:
-        self.newton_steps, self.cg_steps, self.accuracy, self.tau = newton_steps, cg_steps, accuracy, tau
+    def __init__(self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.02) -> None:
+        self.newton_steps, self.cg_steps, self.accuracy = newton_steps, cg_steps, accuracy
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
         """Return the start of the minimisation."""

@@ -10,24 +10,24 @@ the chain's own variance as s^2 / (1 - eta / (2 s^2 (1 + m))).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, KernelState, RandomStreams, Target
+from daps_kit.contracts import Kernel, KernelInfo, RandomStreams, Target
 
 from .step_size import StepSize
 
 __all__ = ["Underdamped", "UnderdampedState"]
 
 
-@dataclass
-class UnderdampedState(KernelState):
-    """A chain with its velocity, [B, ...]."""
+class UnderdampedState(NamedTuple):
+    """A chain with its velocity, both [B, ...]."""
 
-    velocity: Tensor | None = None
+    x: Tensor
+    velocity: Tensor
 
 
 class Underdamped(Kernel):
@@ -38,7 +38,6 @@ class Underdamped(Kernel):
         lr: step size eta at the first level.
         lr_min_ratio: the step size falls linearly to lr * lr_min_ratio at the last level.
         momentum: share m of the velocity that a step keeps, 0 <= m < 1.
-        tau: standard deviation of the likelihood; None is the noise model's own.
         reach_lr_min: whether the last level really has lr * lr_min_ratio; false is the published rule.
     """
 
@@ -49,12 +48,11 @@ class Underdamped(Kernel):
         lr_min_ratio: float = 0.01,
         *,
         momentum: float = 0.5,
-        tau: float | None = None,
         reach_lr_min: bool = True,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-        self.steps, self.tau, self.momentum = steps, tau, momentum
+        self.steps, self.momentum = steps, momentum
         self.step_size = StepSize(lr, lr_min_ratio, reach_lr_min)
         self.advice = (
             f"take a smaller step size (sampler.kernel.lr, now {lr:g}) or less sampler.kernel.momentum"
@@ -68,8 +66,7 @@ class Underdamped(Kernel):
         self, target: Target, state: UnderdampedState, streams: RandomStreams
     ) -> tuple[UnderdampedState, KernelInfo]:
         """Take one step; draws one normal number an entry of x."""
-        x, m, velocity = state.x, self.momentum, state.velocity
-        assert velocity is not None
+        (x, velocity), m = state, self.momentum
         eta = self.step_size.at(target.level, target.levels)
         _, gradient = target.log_density_grad(x)
         kick = streams.normal(x.shape[1:], x.dtype).mul_(sqrt(2 * (1 - m)))

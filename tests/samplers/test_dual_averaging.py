@@ -23,7 +23,7 @@ def recursion(start, target, acceptances):
 
 
 def test_the_step_size_follows_the_recursion_and_then_stays():
-    state = DualAveraging(torch.tensor([log(0.3), log(0.7)], dtype=torch.float64), 0.65, 4)
+    state = DualAveraging.begin(torch.tensor([log(0.3), log(0.7)], dtype=torch.float64), 0.65, 4)
     assert state.step_size.tolist() == pytest.approx([0.3, 0.7])
     for t, acceptance in enumerate(ACCEPTANCES, 1):
         state = state.updated(torch.tensor([acceptance, 0.5], dtype=torch.float64))
@@ -34,13 +34,13 @@ def test_the_step_size_follows_the_recursion_and_then_stays():
 
 
 def test_without_a_warm_up_the_step_size_is_the_first():
-    state = DualAveraging(torch.tensor([log(0.3)]), 0.8, 0)
+    state = DualAveraging.begin(torch.tensor([log(0.3)]), 0.8, 0)
     assert state.updated(torch.tensor([0.0])).step_size.tolist() == pytest.approx([0.3])
 
 
 def test_the_acceptance_that_was_asked_for_is_reached():
     """A chain that accepts exp(-h): its step size is -log of the target."""
-    state = DualAveraging(torch.tensor([log(5.0)]), 0.6, 2000)
+    state = DualAveraging.begin(torch.tensor([log(5.0)]), 0.6, 2000)
     for _ in range(2000):
         state = state.updated((-state.step_size).exp())
     assert float(state.step_size) == pytest.approx(-log(0.6), rel=0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import daps_samplers
 from daps_kit.contracts import RandomStreams
 from daps_samplers.langevin import Langevin
 from daps_samplers.metropolis import Metropolis
@@ -57,3 +58,13 @@ def test_a_lost_chain_is_reported_and_disturbs_no_other(scaled_operator, kernel)
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ValueError, match=r"need|momentum"):
         make()
+
+
+@pytest.mark.parametrize("kernel", daps_samplers.daps_kernels(), ids=lambda kernel: kernel.name)
+def test_the_state_of_a_kernel_is_a_tuple_of_all_that_it_keeps(scaled_operator, kernel):
+    target, start = gaussian_target(scaled_operator, 2), exact_draw(2)
+    state = kernel().build().init(target, start, RandomStreams([0, 1]))
+    assert isinstance(state, tuple)
+    assert torch.equal(state.x, start)
+    assert all(value is not None for value in state)
+    assert not any("None" in str(kind) for kind in type(state).__annotations__.values())
