@@ -80,21 +80,31 @@ class CalibrationTable:
             return "noise levels must rise, and the rotation of colours be finite"
         return None
 
-    def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
-        """Return C_sigma for images of this size; beyond the table P ~ sigma^2 below and constant above."""
+    def covariance(
+        self, sigma: float, height: int, width: int, *, measured: tuple[int, int] | None = None
+    ) -> CosineCovariance:
+        """Return C_sigma for images of this size; beyond the table P ~ sigma^2 below and constant above.
+
+        Args:
+            sigma: the noise level.
+            height, width: of the images.
+            measured: (height, width) of the images that the table is of, where those are parts of larger ones: rings
+                are then read by cycles a pixel, not a picture.
+        """
         level = min(max(sigma, float(self.sigma[0])), float(self.sigma[-1]))
         logs = self.sigma.log()
         after = int(torch.searchsorted(self.sigma, level).clamp(1, len(self.sigma) - 1))
         weight = (math.log(level) - logs[after - 1]) / (logs[after] - logs[after - 1])
         error = torch.lerp(self.mse[after - 1].log(), self.mse[after].log(), weight).exp()
         rings = torch.lerp(self.spectrum[after - 1].log(), self.spectrum[after].log(), weight)
-        power = _read(rings, height, width).exp()
+        power = _read(rings, height, width, measured or (height, width)).exp()
         return CosineCovariance(power * (error / power.mean() * min(1.0, sigma / level) ** 2), self.colours)
 
 
-def _read(spectrum: Tensor, height: int, width: int) -> Tensor:
+def _read(spectrum: Tensor, height: int, width: int, measured: tuple[int, int]) -> Tensor:
     """Return a table [C, R] of rings at the frequencies of the cosine basis, [C, H, W]; linear between rings."""
-    down, across = (torch.arange(n, dtype=torch.float64) / 2 for n in (height, width))
+    sides = zip((height, width), measured, strict=True)
+    down, across = (torch.arange(n, dtype=torch.float64) / 2 * (side / n) for n, side in sides)
     radius = (down[:, None].square() + across.square()).sqrt().to(spectrum)
     last = spectrum.shape[-1] - 1
     inner = radius.floor().long().clamp_max(last)

@@ -4,6 +4,7 @@ exact       priors whose denoiser is known in closed form
 published   networks that others trained, in the file formats of their authors
 trained     the denoiser that `daps-kit train` makes, and the one of faces that ships with the package
 photos      the denoiser of photographs of any size that ships with the package
+tiled       any of them over larger pictures, by windows
 training    how denoisers are made
 
 Importing this module does not import torch; each `build` imports what it needs, and hands it plain values.
@@ -21,6 +22,7 @@ from .exact import Gaussian, Mixture
 from .photos.settings import shipped
 from .published import DDPM, LDM, SOURCES, Diffusers, StableDiffusion
 from .settings import Trained
+from .tiled import Tiled
 from .trained import Embedded
 from .training import TrainDenoiser
 from .training.photos.settings import TrainPhotos
@@ -33,6 +35,7 @@ __all__ = [
     "Gaussian",
     "Mixture",
     "StableDiffusion",
+    "Tiled",
     "TrainDenoiser",
     "TrainPhotos",
     "Trained",
@@ -42,7 +45,7 @@ __all__ = [
 @hookimpl
 def daps_priors() -> Iterable[type[PriorSettings]]:
     """Return the settings of the priors of this package."""
-    return [Gaussian, Mixture, Trained, Embedded, *shipped(), DDPM, LDM, StableDiffusion, Diffusers]
+    return [Gaussian, Mixture, Trained, Embedded, *shipped(), Tiled, DDPM, LDM, StableDiffusion, Diffusers]
 
 
 @hookimpl

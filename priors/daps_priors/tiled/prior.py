@@ -1,0 +1,150 @@
+r"""A prior of one size as a prior of larger pictures: its denoiser over windows of the picture.
+
+With windows W_k, the denoiser D of one and weights w_k that fall to zero at the borders of a window,
+
+    D(x, sigma) = sum_k w_k D(x restricted to W_k, sigma) / sum_k w_k.
+
+The windows lie on a grid whose place is drawn anew for each noise level, a function of it: no border stays where it is
+while a sampler passes its levels, so that no seam settles. What a sampler draws given the measurement it draws for the
+whole picture; the windows are the prior's alone.
+
+What is left open of x0 is that of a window, by frequency in cycles a pixel, where the prior of a window knows it: below
+one half of a cycle a window it is what it is there.
+
+Source: Hu et al., "Learning Image Priors through Patch-based Diffusion Models for Solving Inverse Problems", NeurIPS
+2024, arXiv 2406.02462, for the shifted grid; there windows touch, here they overlap and are weighted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daps_kit.calibration import Calibration
+from daps_kit.contracts import Prior
+from daps_kit.covariance import CosineCovariance
+from daps_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class WindowCalibration:
+    """The calibration of a window's prior for larger pictures.
+
+    Attributes:
+        window: the calibration of a window.
+        size: of a window.
+    """
+
+    window: Calibration
+    size: tuple[int, int]
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise levels, rising, [S]."""
+        return self.window.sigma
+
+    @property
+    def mse(self) -> Tensor:
+        """Mean squared error of a pixel at each, [S]."""
+        return self.window.mse
+
+    def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
+        """Return the covariance at a noise level, for pictures of this size."""
+        return self.window.covariance(sigma, height, width, measured=self.size)
+
+
+class TiledPrior(Prior):
+    """p(x0) of pictures of any size from that of a window up.
+
+    Args:
+        window_prior: the prior of a window, over pixels.
+        window: (height, width) of a window.
+        overlap: pixels that windows share with their neighbours, less than a side.
+        batch_size: windows denoised at once.
+    """
+
+    def __init__(
+        self, window_prior: Prior, window: tuple[int, int], overlap: int, *, batch_size: int = 8
+    ) -> None:
+        self.window_prior, self.window, self.overlap = window_prior, window, overlap
+        self.batch_size = batch_size
+        self.channels = window_prior.shape[0] if window_prior.shape else window_prior.channels
+        self.sigma_range = window_prior.sigma_range
+        measured = window_prior.calibration
+        if window_prior.shape is None:
+            self.calibration = measured
+        elif isinstance(measured, Calibration):
+            self.calibration = WindowCalibration(measured, window)
+
+    def require_fit(self, shape: Sequence[int]) -> None:
+        """Refuse pictures [C, H, W] smaller than a window, or with another number of channels.
+
+        Raises:
+            UserError: they are.
+        """
+        channels, *size = shape
+        if self.channels is not None and channels != self.channels:
+            raise UserError(
+                f"the prior knows pictures of {self.channels} channel(s), but those of the run have {channels}"
+            )
+        if any(n < side for n, side in zip(size, self.window, strict=True)):
+            given, side = (" x ".join(map(str, part)) for part in (size, self.window))
+            raise UserError(f"the pictures of the run are {given}: smaller than a window, {side}")
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return E[x0 | x0 + sigma n = x] by windows, [B, C, H, W].
+
+        Raises:
+            UserError: the pictures are smaller than a window.
+        """
+        self.require_fit(x.shape[1:])
+        levels = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
+        distinct = torch.unique(levels)
+        if len(distinct) == 1:
+            return self._at(x, distinct[0])
+        return torch.cat([self._at(x[b : b + 1], level) for b, level in enumerate(levels)])
+
+    def _at(self, x: Tensor, level: Tensor) -> Tensor:
+        """Return D(x, sigma) at one noise level."""
+        (height, width), (down, across) = self.window, self._places(x.shape[-2:], float(level))
+        weight = ramp(height, self.overlap)[:, None] * ramp(width, self.overlap)
+        weight = weight.to(x)
+        total = x.new_zeros(x.shape[-2:])
+        for top, left in itertools.product(down, across):
+            total[top : top + height, left : left + width] += weight
+        out = torch.zeros_like(x)
+        windows = list(itertools.product(range(len(x)), down, across))
+        for first in range(0, len(windows), self.batch_size):
+            chunk = windows[first : first + self.batch_size]
+            parts = torch.stack([x[b, :, top : top + height, left : left + width] for b, top, left in chunk])
+            for (b, top, left), part in zip(chunk, self.window_prior.denoise(parts, level), strict=True):
+                out[b, :, top : top + height, left : left + width] += weight * part
+        return out / total
+
+    def _places(self, size: Sequence[int], sigma: float) -> tuple[list[int], list[int]]:
+        """Return where windows begin at a noise level, along both axes."""
+        key = np.frombuffer(np.float32(sigma).tobytes(), dtype=np.uint32)
+        rng = np.random.default_rng(key)
+        down, across = (
+            starts(n, side, side - self.overlap, int(rng.integers(side - self.overlap)))
+            for n, side in zip(size, self.window, strict=True)
+        )
+        return down, across
+
+
+def starts(length: int, window: int, stride: int, shift: int) -> list[int]:
+    """Return where windows begin that cover an axis: `stride` apart, moved back by `shift`, none over the ends."""
+    last = length - window
+    return sorted({min(max(place - shift, 0), last) for place in range(0, last + 2 * stride, stride)})
+
+
+def ramp(length: int, overlap: int) -> Tensor:
+    """Return weights of the pixels of a window along an axis: 1 inside, sin^2 towards 0 in the overlap, [length]."""
+    place = torch.arange(length) + 0.5
+    edge = torch.minimum(place, length - place)
+    return (edge / max(overlap, 0.5)).clamp_max(1).mul(torch.pi / 2).sin().square()
