@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daps_kit.calibration import Calibration
+from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
@@ -40,7 +40,7 @@ class WindowCalibration:
         size: of a window.
     """
 
-    window: Calibration
+    window: CalibrationTable
     size: tuple[int, int]
 
     @property
@@ -78,7 +78,7 @@ class TiledPrior(Prior):
         measured = window_prior.calibration
         if window_prior.shape is None:
             self.calibration = measured
-        elif isinstance(measured, Calibration):
+        elif isinstance(measured, CalibrationTable):
             self.calibration = WindowCalibration(measured, window)
 
     def require_fit(self, shape: Sequence[int]) -> None:
