@@ -148,6 +148,17 @@ def members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
+def _paths(value: Any) -> list[Path]:
+    """Return the paths among settings, at any depth."""
+    if isinstance(value, BaseModel):
+        value = [getattr(value, key) for key in type(value).model_fields]
+    elif isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [path for item in value for path in _paths(item)]
+    return [value] if isinstance(value, Path) else []
+
+
 class ComponentSettings(Settings):
     """Settings of something that a plugin offers and a recipe names by `use:`."""
 
@@ -158,6 +169,12 @@ class ComponentSettings(Settings):
     def summary(cls) -> str:
         """Return the first line of the docstring."""
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+
+    def files(self) -> list[Path]:
+        """Return the files and folders that the component reads when it is built; a run that goes on must find them as
+        they were. By default every path among the settings, at any depth.
+        """
+        return _paths(self)
 
     @classmethod
     def conventions(cls) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import yaml
 from pydantic import BaseModel
 
 import daps_kit
+from daps_kit.fingerprint import fingerprint
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import ComponentSettings, Settings
 
 from .document import add_resolvers
 
-__all__ = ["components", "plain", "resolved_yaml", "to_yaml"]
+__all__ = ["components", "file_hashes", "plain", "resolved_yaml", "to_yaml"]
 
 
 def plain(value: Any, registry: Registry) -> Any:
@@ -68,11 +71,24 @@ def components(value: Any) -> list[ComponentSettings]:
 def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry | None = None) -> str:
     """Return a recipe as YAML with every default written out and every path absolute.
 
-    It loads again to an equal recipe. A comment says which distributions its components came from.
+    It loads again to an equal recipe. Comments say which distributions its components came from, and the hashes of the
+    files that they read.
+
+    Raises:
+        UserError: one of these files cannot be read.
     """
     registry = registry or default_registry()
     lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit {command} FILE"]
     for settings in components(recipe):
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
+    read = [file for c in components(recipe) if c.kind != "trainer" for file in c.files()]
+    for file in dict.fromkeys(read):
+        lines.append(f"# file {json.dumps(str(file))}: sha256 {fingerprint(file)}")
     return "\n".join(dict.fromkeys(lines)) + "\n" + to_yaml(plain(recipe, registry))
+
+
+def file_hashes(text: str) -> dict[str, str]:
+    """Return the hashes of the files that a resolved recipe names, by their paths."""
+    found = re.findall(r'^# file (".*"): sha256 ([0-9a-f]{64})$', text, re.MULTILINE)
+    return {json.loads(path): digest for path, digest in found}

@@ -32,6 +32,8 @@ from daps_kit import tensor_file
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
 from daps_kit.files import remove_leftovers, write_atomic
+from daps_kit.recipe import file_hashes, load_recipe, plain, to_yaml
+from daps_kit.registry import default_registry
 
 from .environment import environment
 
@@ -119,16 +121,28 @@ class RunFolder:
             raise UserError(
                 f"output: {self.path / 'recipe.yaml'} is damaged; choose another folder"
             ) from error
-        lines = []
-        for key in dict.fromkeys([*old, *new]):
-            if key.split(".")[0] not in _FREE_KEYS and old.get(key) != new.get(key):
-                before, now = (str(values.get(key, "not set")) for values in (old, new))
-                lines.append(f"    {key}: {before} there, {now} here")
-        if lines:
+        if _differences(old, new):
+            old = self._with_new_settings() or old
+        if lines := _differences(old, new):
             raise UserError(
                 f"output: {self.path} holds the run of another recipe; choose another folder or remove it\n"
                 + "\n".join(lines)
             )
+        was = file_hashes(there)
+        changed = [path for path, digest in file_hashes(here).items() if was.get(path, digest) != digest]
+        if changed:
+            raise UserError(
+                f"output: {', '.join(changed)} changed since {self.path} was begun; choose another output, or bring "
+                "back what was there"
+            )
+
+    def _with_new_settings(self) -> dict[str, Any] | None:
+        """Return the recipe of the folder, newer settings at their defaults; None where it is damaged."""
+        try:
+            (recipe,) = load_recipe(self.path / "recipe.yaml")
+        except UserError:
+            return None
+        return _flatten(yaml.safe_load(to_yaml(plain(recipe, default_registry()))))
 
     # --- environment
 
@@ -178,6 +192,15 @@ class RunFolder:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
         found = read_if_whole(self.measurement(name))
         return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
+
+    def read_operator(self, name: str, shape: tuple[int, int, int]) -> dict[str, Tensor] | None:
+        """Return the state of an item's operator, its own or the shared one; None where it is missing or damaged."""
+        found = read_if_whole(self.measurement(name))
+        own = {
+            key.removeprefix("operator."): t for key, t in (found[0] if found else {}).items() if "." in key
+        }
+        shared = read_if_whole(self.operator(shape))
+        return own or (shared[0] if shared else None)
 
     def measured(self, name: str) -> tuple[Tensor, Tensor | None]:
         """Return an item's measurement and true image.
@@ -265,6 +288,16 @@ def _failure(said: dict[str, Any]) -> Failure:
     if "reason" in said:
         return Failure(0, said["level"], said["levels"], said["sigma"], "nan", said["reason"])
     return Failure(**said)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the settings that change what is sampled and differ, one in a line."""
+    lines = []
+    for key in dict.fromkeys([*old, *new]):
+        if key.split(".")[0] not in _FREE_KEYS and old.get(key) != new.get(key):
+            before, now = (str(values.get(key, "not set")) for values in (old, new))
+            lines.append(f"    {key}: {before} there, {now} here")
+    return lines
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:

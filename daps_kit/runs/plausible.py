@@ -109,12 +109,14 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
             raise UserError(f"{text}. {conventions}".strip())
         yield Doubt("range", text)
         return
-    if truth is not None:
-        yield from _by_truth(operator, y, truth, typical, half, conventions)
+    told = list(_by_truth(operator, y, truth, typical, half, conventions)) if truth is not None else []
+    if truth is not None and not told:
         return
     scatter = _scatter(operator, y, seen)
     if low < -0.5 * half and (found := _one_sided(values, high, typical, scatter)):
         yield found
+    elif told:
+        yield from told
     elif scatter is not None and scatter < 0.7:
         yield Doubt(
             "scatter",
@@ -232,8 +234,7 @@ def _empty(operator: Operator, y: Tensor, seen: Tensor) -> tuple[float, float] |
     share = float(found.float().mean())
     if share < 0.005 or float(expected.float().mean()) > share / 4:
         return None
-    value = float(y[found].median())
-    return share, value
+    return share, float(y[found].median()) + 0.0
 
 
 def _regions(y: Tensor, seen: Tensor) -> Tensor:

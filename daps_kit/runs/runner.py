@@ -180,6 +180,7 @@ class _Job:
             for doubt in measured.doubts:
                 doubted.setdefault(doubt.kind, []).append(f"{name}: {doubt.text}")
             operator = measured.operator
+            self._compare_operator(name, operator)
             if stored is None:
                 own = operator.state() if self.recipe.operator.per_image else {}
                 self.folder.write_measurement(name, measured.y, measured.truth, own)
@@ -194,6 +195,16 @@ class _Job:
         for texts in doubted.values():
             others = f" (and {len(texts) - 1} more of this kind)" if len(texts) > 1 else ""
             self.progress.warn(f"{texts[0]}{others}")
+
+    def _compare_operator(self, name: str, operator: Operator) -> None:
+        """Refuse an operator that draws or reads something else than when the folder was begun."""
+        there, here = self.folder.read_operator(name, operator.shape), operator.state()
+        changed = [key for key in here if there and not _same(there.get(key), here[key].cpu())]
+        if changed:
+            raise UserError(
+                f"operator: its {', '.join(changed)} is not what it was when {self.folder.path} was begun; choose "
+                "another output"
+            )
 
     def check_prior(self) -> None:
         """See that the prior denoises, if anything is left to be sampled.
@@ -347,4 +358,5 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
     """Return whether two tensors agree, up to the rounding of another machine."""
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+    room = 1e-4 * min(1.0, float(b.abs().max()) if b.numel() else 0.0)
+    return a.shape == b.shape and torch.allclose(a.to(b), b, rtol=1e-4, atol=room)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from daps_kit.discovery import BUILTIN, normal
 from daps_kit.errors import UserError
+from daps_kit.fingerprint import cache_root
 from daps_kit.registry import default_registry
 from daps_kit.sources import Source
 
@@ -27,10 +27,7 @@ __all__ = ["cache_folder", "record_of", "sha256", "state", "target_of", "verify"
 
 def cache_folder() -> Path:
     """Return the folder that checkpoints are kept in, whether or not it exists."""
-    if chosen := os.environ.get("DAPS_KIT_CACHE"):
-        return Path(chosen).expanduser().absolute() / "checkpoints"
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "daps-kit" / "checkpoints"
+    return cache_root() / "checkpoints"
 
 
 def target_of(source: Source) -> Path:

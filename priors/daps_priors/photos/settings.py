@@ -28,6 +28,10 @@ class _OfPhotographs(PriorSettings):
         "`auto` finds out",
     )
 
+    def files(self) -> list[Path]:
+        """Return the file of the weights."""
+        return [self.file]
+
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
 

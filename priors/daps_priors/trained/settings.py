@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -34,6 +35,10 @@ class Embedded(DenoiserSettings):
     weights: Literal["portraits64"] = Field(
         "portraits64", description="which of the priors that ship with the package"
     )
+
+    def files(self) -> list[Path]:
+        """Return the file of the weights."""
+        return [Path(__file__).parents[1] / "weights" / f"{self.weights}.safetensors"]
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.

@@ -23,6 +23,7 @@ def test_the_resolved_recipe_says_everything(folder: Path) -> None:
         f"# resolved by daps-kit {version}; run it again with: daps-kit run FILE",
         f"# prior gaussian: daps-kit {version}",
         f"# operator identity: daps-kit {version}",
+        f"# noise gaussian: daps-kit {version}",
         f"# sampler daps: daps-kit {version}",
         f"# kernel auto: daps-kit {version}",
     ]

@@ -164,3 +164,66 @@ def test_a_batch_size_found_once_is_kept(toy):
     (first.path / "samples/ash/run-00.safetensors").unlink()
     daps_kit.run(toy(), quiet=True)
     assert '"batch_size": 2' in environment.read_text()
+
+
+# --- files that change under a run
+
+
+def written(path: Path, array: np.ndarray) -> str:
+    np.save(path, array)
+    return str(path)
+
+
+FILES = {
+    "kernel": lambda path: {"operator": {"use": "motion_blur", "kernel": str(path)}},
+    "mask": lambda path: {"operator": {"use": "inpainting", "mask": str(path)}},
+    "mean": lambda path: {"prior": {"use": "gaussian", "mean": str(path), "std": 0.4}},
+}
+FIRST = {
+    "kernel": np.eye(3),
+    "mask": np.tri(16),
+    "mean": np.zeros((3, 16, 16), np.float32),
+}
+OTHER = {"kernel": np.ones((3, 3)), "mask": 1 - np.tri(16), "mean": np.full((3, 16, 16), 0.2, np.float32)}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_changed_is_refused_by_its_name(toy, tmp_path, kind):
+    path = tmp_path / f"{kind}.npy"
+    written(path, FIRST[kind])
+    recipe = toy(**FILES[kind](path))
+    first = daps_kit.run(recipe, quiet=True)
+    before = contents(first.path)
+    written(path, OTHER[kind])
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=rf"{kind}\.npy changed since .*out was begun; choose another output"
+        ):
+            daps_kit.run(recipe, quiet=True)
+    (first.path / "samples" / "ash" / "run-01.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"{kind}\.npy changed"):
+        daps_kit.run(recipe, quiet=True)
+    written(path, FIRST[kind])
+    daps_kit.run(recipe, quiet=True)
+    assert contents(first.path) == before
+    written(path, OTHER[kind])
+    other = daps_kit.run(recipe, [f"output={tmp_path / 'other'}"], quiet=True)
+    assert not torch.equal(other.samples, first.samples)
+
+
+def test_an_operator_that_draws_or_reads_something_else_is_refused(toy, tmp_path):
+    """As where a folder was begun by a version that did not write hashes, or that took a kernel for something else."""
+    path = tmp_path / "kernel.npy"
+    written(path, np.triu(np.ones((3, 3))))
+    recipe = toy(**FILES["kernel"](path))
+    first = daps_kit.run(recipe, quiet=True)
+    text = (first.path / "recipe.yaml").read_text()
+    assert f'# file "{path}": sha256 ' in text
+    old = [line for line in text.splitlines() if not line.startswith("# file") and "kernel_is" not in line]
+    (first.path / "recipe.yaml").write_text("\n".join(old) + "\n")
+    daps_kit.run(recipe, quiet=True)  # a setting that is newer than the folder, at its default
+    written(path, np.tri(3))
+    with pytest.raises(UserError, match=r"operator: its kernel is not what it was when .*out was begun"):
+        daps_kit.run(recipe, quiet=True)
+    with pytest.raises(UserError, match=r"kernel_is: psf there, correlation here"):
+        daps_kit.run(recipe, ["operator.kernel_is=correlation"], quiet=True)
