@@ -26,7 +26,6 @@ from daps_samplers import (
 )
 from daps_samplers.annealing import Annealing
 from daps_samplers.daps import DAPS
-from daps_samplers.langevin import Langevin as LangevinKernel
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM
 from tests.samplers import closed_form
@@ -353,19 +352,6 @@ def test_streams_must_fit_the_measurements(scaled_operator):
     prior, operator, y = setting(scaled_operator, 2)
     with pytest.raises(ValueError, match="2 measurements"):
         run(Daps().build(), prior, operator, y, [0])
-
-
-def test_a_spread_that_the_score_fixes_is_refused():
-    with pytest.raises(ValueError, match="fixes the spread"):
-        DAPS(
-            Annealing(EDM()),
-            ProbabilityFlow(EDM()),
-            LangevinKernel(),
-            prior_score="exact",
-            spread="calibrated",
-        )
-    with pytest.raises(ValueError, match="levels"):
-        Annealing(EDM(), 0)
 
 
 def test_metropolis_with_the_exact_score_is_refused_before_the_run():

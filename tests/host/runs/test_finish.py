@@ -1,0 +1,146 @@
+"""What is made from samples that are there: scores, moments, pictures, and which of it all is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from daps_kit import tensor_file
+from daps_kit.failures import Failure
+from daps_kit.runs import finish as module
+from daps_kit.runs.finish import finish, join
+from daps_kit.runs.folder import RunFolder, Sample
+from daps_kit.runs.perceptual import Perceptual
+from daps_kit.runs.pictures import Row
+
+SHAPE = (1, 12, 12)
+LOST = Failure(0, 3, 8, 0.5, "diverged", "a smaller step size")
+
+
+def draws(seed: int, count: int) -> torch.Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+class Bench:
+    """Items whose residual is the distance to the measurement."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def residual(self, index: int, y: torch.Tensor) -> Any:
+        return lambda x: (x - y).square().flatten(1).mean(1).sqrt()
+
+    def picture(self, index: int, y: torch.Tensor) -> torch.Tensor:
+        return y
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[tuple[str, list[Row]]], str]]:
+    """The sections and titles of the grids."""
+    grids: list[tuple[list[tuple[str, list[Row]]], str]] = []
+    original = module.draw_grid
+
+    def draw_grid(sections: Any, title: str) -> Any:
+        grids.append((list(sections), title))
+        return original(sections, title)
+
+    monkeypatch.setattr(module, "draw_grid", draw_grid)
+    return grids
+
+
+def begun(path: Path, names: list[str], runs: int, lost: dict[str, int] | None = None) -> RunFolder:
+    """A folder with all samples; the truth is the measurement."""
+    folder = RunFolder(path)
+    for seed, name in enumerate(names):
+        y = draws(100 + seed, 1)[0]
+        folder.write_measurement(name, y, y, {})
+        for run, x0 in enumerate(draws(seed, runs)):
+            gone = (lost or {}).get(name) == run
+            x0 = torch.full_like(x0, torch.nan) if gone else x0
+            folder.write_sample(name, run, Sample(x0, LOST if gone else None, 10.0 + run))
+    return folder
+
+
+def test_moments_are_those_of_the_samples_that_are_left(tmp_path: Path) -> None:
+    folder = begun(tmp_path, ["a", "b"], 3, lost={"b": 1})
+    metrics, rows = finish(folder, "any", Bench(["a", "b"]), 3, Perceptual())
+    for name, seed, kept in (("a", 0, [0, 1, 2]), ("b", 1, [0, 2])):
+        left = draws(seed, 3)[kept].double().numpy()
+        moments, _ = tensor_file.read_plain(folder.beside(name, "posterior.safetensors"))
+        np.testing.assert_allclose(moments["mean"], left.mean(0), atol=1e-6)
+        np.testing.assert_allclose(moments["std"], left.std(0, ddof=1), atol=1e-6)
+        assert [record["run"] for record in metrics["images"][name]["samples"]] == kept
+        pictures = sorted(path.stem for path in folder.beside(name, "").glob("*.png"))
+        assert pictures == ["mean", *(f"run-{run:02d}" for run in kept), "std"]
+    assert metrics["lost"] == [
+        {"image": "b", "run": 1, "level": 4, "levels": 8, "sigma": 0.5, "cause": "diverged",
+         "advice": "a smaller step size", "message": str(LOST)}
+    ]  # fmt: skip
+    assert metrics["network_calls"] == pytest.approx(11.0)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"].keys() == {"a", "b"}
+    assert [row.name for row in rows] == ["a", "b"]
+
+
+def test_of_one_sample_there_are_no_moments(tmp_path: Path) -> None:
+    folder = begun(tmp_path, ["a"], 1)
+    _, (row,) = finish(folder, "any", Bench(["a"]), 1, Perceptual())
+    assert (row.mean, row.std) == (None, None)
+    assert not folder.beside("a", "posterior.safetensors").exists()
+    # Of two of which one is lost there is a mean, but no deviation.
+    folder = begun(tmp_path / "two", ["a"], 2, lost={"a": 0})
+    _, (row,) = finish(folder, "any", Bench(["a"]), 2, Perceptual())
+    assert torch.equal(row.mean, draws(0, 2)[1])
+    assert row.std is None
+
+
+def test_of_many_the_first_are_shown_and_the_reported_one(tmp_path: Path, drawn: list[Any]) -> None:
+    names = [f"item-{i}" for i in range(9)]
+    metrics, rows = finish(begun(tmp_path, names, 6), "any", Bench(names), 6, Perceptual())
+    ((heading, shown),) = drawn[0][0]
+    assert heading == "The first 8 of 9 images"
+    assert [row.name for row in shown] == names[:8]
+    reported = {name: metrics["images"][name]["reported"]["run"] for name in names}
+    assert len(set(reported.values()) - {0, 1, 2, 3}) > 0
+    for row in rows:
+        last = reported[row.name]
+        assert [run for run, _ in row.samples] == [0, 1, 2, 3 if last < 4 else last]
+        for run, x0 in row.samples:
+            assert torch.equal(x0, draws(names.index(row.name), 6)[run])
+    drawn.clear()
+    finish(begun(tmp_path / "eight", names[:8], 2), "any", Bench(names[:8]), 2, Perceptual())
+    assert drawn[0][0][0][0] == ""
+
+
+def test_pictures_that_are_there_stay(tmp_path: Path) -> None:
+    folder = begun(tmp_path, ["a"], 2)
+    levels = {key: draws(7, 2) for key in ("x_t", "x0hat", "x0y")} | {"sigma": torch.tensor([3.0, 0.5])}
+    tensor_file.write_plain(folder.trajectory("a", 1), levels)
+    bench = Bench(["a"])
+    finish(folder, "any", bench, 2, Perceptual())
+    pictures = {path: path.read_bytes() for path in folder.beside("a", "").glob("run-*.png")}
+    assert sorted(path.name for path in pictures) == ["run-00.png", "run-01-trajectory.png", "run-01.png"]
+    kept, other = sorted(pictures)[:2]
+    kept.write_bytes(pictures[sorted(pictures)[2]])  # another picture, but a whole one
+    other.write_bytes(pictures[other][:-5])
+    finish(folder, "any", bench, 2, Perceptual())
+    assert kept.read_bytes() == pictures[sorted(pictures)[2]]
+    assert other.read_bytes() == pictures[other]
+
+
+def test_tasks_share_a_picture_and_a_table(tmp_path: Path, drawn: list[Any]) -> None:
+    parts = []
+    for task in ("one", "two"):
+        metrics, rows = finish(begun(tmp_path / task, ["a"], 2), task, Bench(["a"]), 2, Perceptual())
+        parts.append((task, metrics, rows))
+    drawn.clear()
+    join(RunFolder(tmp_path), "both", parts)
+    ((sections, title),) = drawn
+    assert ([heading for heading, _ in sections], title) == (["one", "two"], "both")
+    text = (tmp_path / "metrics.md").read_text()
+    assert text.index("one") < text.index("two")
+    assert (tmp_path / "grid.png").exists()
