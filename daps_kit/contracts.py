@@ -62,8 +62,6 @@ class Operator(ABC):
         shape: (C, H, W) of the images it takes.
         noise: the noise model of its measurements.
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
-        black: value of a measurement that means no light, which some noise depends on: -1, as in images, unless an
-            operator says another.
         many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
     """

@@ -24,8 +24,9 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
 
+from daps_kit.errors import ComponentError
 from daps_kit.reading import unknown_format
 from daps_kit.shape import Shape
 
@@ -183,28 +184,66 @@ class ComponentSettings(Settings):
 
 
 class NoiseSettings(ComponentSettings):
-    """Base of the settings of noise models."""
+    """Base of the settings of noise models: each says in `model` what it is; how values are recorded comes on top."""
 
     kind = "noise"
+    quantised: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="bits of the converter that rounds noisy values, to 2^bits levels over the range `clipped`",
+    )
+    clipped: FloatRange | None = Field(
+        None,
+        description="[low, high] where noisy values saturate; where not given nowhere or, if they are quantised, at "
+        "black and white: -1 and 1 for images, 0 and 1 for magnitudes",
+    )
+
+    @field_validator("clipped")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"{list(value)} is no range; allowed: [low, high] with low < high")
+        return value
 
     @abstractmethod
+    def model(self) -> Noise:
+        """Return the noise model, of values before they are quantised or clipped."""
+
     def build(self) -> Noise:
-        """Return the noise model."""
+        """Return the noise model, of recorded values."""
+        noise = self.model()
+        if self.quantised is None and self.clipped is None:
+            return noise
+        from daps_kit.noise import RecordedNoise
+
+        return RecordedNoise(noise, bits=self.quantised, clipped=self.clipped)
 
 
 class GaussianNoiseSettings(NoiseSettings):
-    """White Gaussian noise."""
+    """Gaussian noise, of one standard deviation or of one for each element of the measurement."""
 
     name = "gaussian"
-    sigma: float = Field(
-        default=0.05, gt=0, description="standard deviation, in the units of the measurement"
+    sigma: Annotated[float, Field(gt=0)] | Annotated[Path, BeforeValidator(readable_file)] = Field(
+        default=0.05,
+        description="standard deviation, in the units of the measurement, or a file (such as sigma.npy) with one for "
+        "each element: an array that broadcasts to a measurement",
     )
 
-    def build(self) -> Noise:
+    def model(self) -> Noise:
         """Return the noise model."""
         from daps_kit.noise import GaussianNoise
 
-        return GaussianNoise(self.sigma)
+        if isinstance(self.sigma, float):
+            return GaussianNoise(self.sigma)
+        from torch import from_numpy
+
+        from daps_kit.arrays import read_map
+
+        try:
+            return GaussianNoise(from_numpy(read_map(self.sigma, "sigma")))
+        except ValueError as error:
+            raise ComponentError(f"operator.noise.sigma: {self.sigma}: {error}") from None
 
 
 class OperatorSettings(ComponentSettings):

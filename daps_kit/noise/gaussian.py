@@ -17,7 +17,7 @@ from torch import Tensor
 from daps_kit.errors import ComponentError
 from daps_kit.random import RandomStreams
 
-from .model import Noise
+from .model import Noise, wide
 
 __all__ = ["GaussianNoise"]
 
@@ -85,6 +85,11 @@ class GaussianNoise(Noise):
         """Return 2 w (clean - y)."""
         return 2 * self._like(self._weight, clean) * (clean - y)
 
+    def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return log P(lower < y <= upper | clean)."""
+        a, sigma = wide(clean), wide(self.std(clean))
+        return log_normal_cell((wide(lower) - a) / sigma, (wide(upper) - a) / sigma).to(clean)
+
     def curvature(self, clean: Tensor, y: Tensor) -> float | Tensor:
         """Return w."""
         return self._like(self._weight, clean)
@@ -101,3 +106,18 @@ class GaussianNoise(Noise):
         """Return the log of the normal density."""
         constant = (2 * math.pi * self.std(clean).square()).log() / 2
         return -self.misfit(clean, y) / (2 * self.dispersion) - constant
+
+
+def log_normal_cell(low: Tensor, high: Tensor) -> Tensor:
+    """Return log P(low < n <= high) of a standard normal n, elementwise, accurately in both tails; differentiable."""
+    low, high = low.clamp(-FAR, FAR), high.clamp(-FAR, FAR)
+    right = low + high > 0
+    low, high = torch.where(right, -high, low), torch.where(right, -low, high)
+    top: Tensor = torch.special.log_ndtr(high)
+    least = -torch.finfo(low.dtype).tiny
+    share = torch.expm1((torch.special.log_ndtr(low) - top).clamp_max(least))
+    return top + (-share).log()
+
+
+FAR = 1e6
+"""Stands for infinity, in standard deviations."""

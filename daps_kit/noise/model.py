@@ -20,9 +20,12 @@ Sources: Bardsley, Solonen, Haario and Laine, "Randomize-then-optimize", SIAM J.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +38,9 @@ SIMULATIONS = 4
 
 PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
 """The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
+
+CELL_NODES, TAIL = 24, 7.0
+"""Points of an integral over a cell, and how many standard deviations of a tail are looked at."""
 
 FLAT = 0.1
 """Share of the curvature of Gaussian noise of the same standard deviation that the default curvature has at least."""
@@ -132,6 +138,19 @@ class Likelihood:
         return at + shift * width, spread * width
 
 
+def wide(t: Tensor) -> Tensor:
+    """Return a tensor in double precision, where its device has that."""
+    return t if t.device.type == "mps" else t.double()
+
+
+def log_mean(log: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, nodes: int = CELL_NODES) -> Tensor:
+    """Return the log of the mean of exp(log(t)) over low <= t <= high, elementwise, by Gauss-Legendre's rule."""
+    points, weights = np.polynomial.legendre.leggauss(nodes)
+    middle, half = (low + high) / 2, (high - low) / 2
+    terms = [log(middle + t * half) + math.log(w / 2) for t, w in zip(points, weights, strict=True)]
+    return torch.stack(terms).logsumexp(0)
+
+
 class Noise(ABC):
     """A noise model: independent scatter of each element of y around the clean measurement.
 
@@ -193,6 +212,24 @@ class Noise(ABC):
     def level(self, y: Tensor) -> float:
         """Return the standard deviation of the noise of a measurement, root mean square, as far as y tells."""
         return float(self.std(y).square().nanmean().sqrt())
+
+    def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return log P(lower < y <= upper | clean), elementwise, for values that are rounded or saturated.
+
+        Args:
+            clean: the clean measurement, [B, ...].
+            lower, upper: ends of each element's cell, [B, ...]; they may be infinite.
+
+        By default the integral of the density, as far as `TAIL` standard deviations from the clean value or, for a cell
+        beyond, from its end. Noise whose values are discrete has to define its own.
+        """
+        a = wide(clean)
+        at, low, high = a.detach(), wide(lower), wide(upper)
+        reach = TAIL * self.std(at)
+        begin = torch.maximum(low, torch.minimum(at, high) - reach)
+        end = torch.minimum(high, torch.maximum(at, low) + reach)
+        found = log_mean(lambda y: self.log_density(a, y), begin, end) + (end - begin).clamp_min(1e-300).log()
+        return found.to(clean)
 
     def likelihood(self, y: Tensor, variance: float) -> Likelihood:
         """Return misfit / (2 v), v the variance, as a function of the clean measurement."""

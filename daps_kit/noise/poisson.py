@@ -6,15 +6,20 @@ Counts n ~ Poisson(r), the rate r linear in the clean measurement. The misfit is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from daps_kit.random import RandomStreams
 
-from .model import Noise
+from .model import Noise, wide
 
 __all__ = ["PoissonNoise"]
+
+
+TIE = 1e-3
+"""Share of a count by which the end of a cell is at a count in spite of rounding."""
 
 
 class PoissonNoise(Noise):
@@ -85,7 +90,55 @@ class PoissonNoise(Noise):
         n, r = self._counts(y).clamp_min(0), self._counts(clean).clamp_min(1)
         return self.gain**2 * torch.maximum(1 / r, n / r.square())
 
+    def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return log P(lower < y <= upper | clean): that of the counts in a cell, by the incomplete gamma function.
+
+        A cell without a count, in which no value can lie, is given the count above it.
+        """
+        low, high = ((wide(self._counts(end)) + TIE).floor() for end in (lower, upper))
+        first, last = (low + 1).clamp_min(0), torch.maximum(high, low + 1).clamp_min(0)
+        return self._continued(lambda r: _log_cell(first, last, r), wide(self._counts(clean))).to(clean)
+
+    def _continued(self, log: Callable[[Tensor], Tensor], r: Tensor) -> Tensor:
+        """Return log(r); below the rate `dark` it goes on as a line, down to 0 or, where it falls, for ever."""
+        inside = r.clamp_min(self.dark)
+        at = torch.full_like(r, self.dark)
+        with torch.no_grad():
+            slope = (log(2 * at) - log(at)) / self.dark
+        return log(inside) + slope * (torch.where(slope > 0, r, r.clamp_min(0)) - inside)
+
     def log_density(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return the log-probability of the counts, n log r - r - log n!."""
         n = self._counts(y).clamp_min(0)
         return torch.xlogy(n, n) - n - torch.lgamma(n + 1) - self.misfit(clean, y) / 2
+
+
+def log_counts(k: Tensor, r: Tensor) -> Tensor:
+    """Return the log-probability of k counts at the rate r > 0."""
+    return k * r.log() - r - torch.lgamma(k + 1)
+
+
+def _log_cell(first: Tensor, last: Tensor, r: Tensor) -> Tensor:
+    """Return log P(first <= n <= last) of n ~ Poisson(r); `last` may be infinite.
+
+    It is the difference of two tails, those that r is not in. Where it is too small for that, it is a geometric series
+    of counts from the end that is nearer to r, which for one count is exact.
+    """
+    endless, here = torch.isinf(last), r.detach()
+    after = torch.where(endless, first, last) + 1
+    above = first > here
+    upper = torch.where(first > 0, torch.special.gammainc(first.clamp_min(1), r), 1.0)
+    upper_rest = torch.where(endless, 0.0, torch.special.gammainc(after, r))
+    lower = torch.where(endless, 1.0, torch.special.gammaincc(after, r))
+    lower_rest = torch.where(first > 0, torch.special.gammaincc(first.clamp_min(1), r), 0.0)
+    tail, rest = torch.where(above, upper, lower), torch.where(above, upper_rest, lower_rest)
+    exact = (tail - rest > 1e-6 * tail) & (tail > 1e-280)
+    below = last < here
+    near = torch.where(below, last, first)
+    ratio = torch.where(below, near / r, r / (near + 1)).clamp_max(1 - 1e-9)
+    series = torch.log1p(-(ratio ** (last - first + 1).clamp_max(1e6))) - torch.log1p(-ratio)
+    return torch.where(
+        exact,
+        torch.where(exact, tail - rest, 1.0).log(),
+        log_counts(torch.where(exact, 1.0, near), r) + series,
+    )

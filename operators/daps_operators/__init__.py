@@ -28,7 +28,7 @@ from daps_kit.settings import (
 )
 from daps_kit.sources import Source
 
-from .noises import Poisson
+from .noises import Laplace, Poisson, PoissonGaussian, Student
 from .nonlinear_blur.settings import TrainBlur
 from .nonlinear_blur.sources import PUBLISHED
 
@@ -362,7 +362,7 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
 @hookimpl
 def daps_noises() -> Iterable[type[NoiseSettings]]:
     """Return the settings of the noise models that ship."""
-    return [GaussianNoiseSettings, Poisson]
+    return [GaussianNoiseSettings, Poisson, PoissonGaussian, Laplace, Student]
 
 
 @hookimpl

@@ -1,4 +1,7 @@
-"""The noise models that ship: their settings. What they do is in `daps_kit.noise`."""
+"""The noise models that ship: their settings. What they do is in `daps_kit.noise`.
+
+Gaussian noise, the default of every operator, is in `daps_kit.settings`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from daps_kit.settings import NoiseSettings
 if TYPE_CHECKING:
     from daps_kit.contracts import Noise
 
-__all__ = ["Poisson"]
+__all__ = ["Laplace", "Poisson", "PoissonGaussian", "Student"]
 
 
 class Poisson(NoiseSettings):
@@ -25,8 +28,58 @@ class Poisson(NoiseSettings):
         description="value that means no light; if not given, what the operator says: -1 for images, 0 for magnitudes",
     )
 
-    def build(self) -> Noise:
+    def model(self) -> Noise:
         """Return the noise model."""
         from daps_kit.noise import PoissonNoise
 
         return PoissonNoise(self.peak, self.black)
+
+
+class PoissonGaussian(Poisson):
+    """Photon noise and read noise, as cameras have them: counts of photons, read with Gaussian noise."""
+
+    name = "poisson_gaussian"
+    read: float = Field(2.0, gt=0, description="standard deviation of the read noise, in photons (electrons)")
+
+    def model(self) -> Noise:
+        """Return the noise model."""
+        from daps_kit.noise import PoissonGaussianNoise
+
+        return PoissonGaussianNoise(self.peak, self.read, self.black)
+
+
+class Laplace(NoiseSettings):
+    """Laplace noise, whose tails are heavier than a Gaussian's."""
+
+    name = "laplace"
+    scale: float = Field(
+        0.05,
+        gt=0,
+        description="mean absolute deviation, in the units of the measurement; the standard deviation over sqrt(2)",
+    )
+
+    def model(self) -> Noise:
+        """Return the noise model."""
+        from daps_kit.noise import LaplaceNoise
+
+        return LaplaceNoise(self.scale)
+
+
+class Student(NoiseSettings):
+    """Student's t noise, for measurements with outliers."""
+
+    name = "student_t"
+    scale: float = Field(
+        0.05, gt=0, description="scale, in the units of the measurement: of a Gaussian, its sigma"
+    )
+    dof: float = Field(
+        4.0,
+        ge=1,
+        description="degrees of freedom: the fewer, the more outliers (1: Cauchy; above 30: nearly Gaussian)",
+    )
+
+    def model(self) -> Noise:
+        """Return the noise model."""
+        from daps_kit.noise import StudentNoise
+
+        return StudentNoise(self.scale, self.dof)

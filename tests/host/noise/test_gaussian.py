@@ -1,0 +1,81 @@
+"""Gaussian noise of one standard deviation, and of a map of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from daps_kit.errors import ComponentError
+from daps_kit.noise import GaussianNoise
+from daps_kit.noise.gaussian import log_normal_cell
+from daps_kit.random import RandomStreams
+
+MAP = torch.tensor([[0.1, 0.2, 0.4], [0.05, 1.0, 0.3]])
+
+
+def measured(noise):
+    clean = torch.linspace(-1, 1, 5 * 6, dtype=torch.float64).reshape(5, 2, 3)
+    return clean, noise.sample(clean, RandomStreams(range(5)))
+
+
+@pytest.mark.parametrize("sigma", [0.07, MAP])
+def test_the_density_is_scipys(sigma):
+    noise = GaussianNoise(sigma)
+    clean, y = measured(noise)
+    expected = scipy.stats.norm.logpdf(y, clean, np.asarray(sigma, dtype=np.float64))
+    np.testing.assert_allclose(noise.log_density(clean, y), expected, rtol=1e-6)
+
+
+def test_draws_are_normal_each_with_its_own_deviation():
+    y = GaussianNoise(MAP).sample(torch.zeros(2000, 2, 3), RandomStreams(range(2000)))
+    for i, j in np.ndindex(2, 3):
+        assert scipy.stats.kstest(y[:, i, j], "norm", args=(0, float(MAP[i, j]))).pvalue > 1e-3
+
+
+def test_a_map_of_one_value_is_that_value():
+    one, same = GaussianNoise(0.2), GaussianNoise(torch.full((2, 3), 0.2))
+    clean, y = measured(one)
+    assert same.dispersion == pytest.approx(one.dispersion)
+    for method in ("misfit", "misfit_grad", "log_density"):
+        torch.testing.assert_close(
+            getattr(same, method)(clean, y), getattr(one, method)(clean, y), rtol=1e-6, atol=0
+        )
+    assert same.level(y) == pytest.approx(one.level(y))
+
+
+def test_the_variance_of_an_element_is_dispersion_over_curvature():
+    noise = GaussianNoise(MAP)
+    clean, y = measured(noise)
+    torch.testing.assert_close(
+        noise.dispersion / noise.curvature(clean, y), MAP.double().square(), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(noise.std(clean), MAP.double().expand(5, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3), (7,)])
+def test_a_map_that_does_not_fit_is_named(shape):
+    with pytest.raises(
+        ComponentError, match=r"the map of sigma has the shape .* does not fit a measurement of \[2, 3\]"
+    ):
+        GaussianNoise(torch.ones(shape)).sample(torch.zeros(1, 2, 3), RandomStreams([0]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1, 1), (0.1, 0.1001), (-np.inf, -20), (20, np.inf), (30, 31), (-35, -34.999)]
+)
+def test_the_probability_of_a_cell_is_accurate_in_both_tails(low, high):
+    """Against mpmath's precision by scipy: log_ndtr and its difference, or the density of narrow cells."""
+    got = float(
+        log_normal_cell(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
+    )
+    near, far = (-high, -low) if low > 0 else (low, high)
+    upper, lower = scipy.stats.norm.logcdf(far), scipy.stats.norm.logcdf(near)
+    expected = upper + np.log(-np.expm1(lower - upper))
+    if high - low < 0.01:
+        middle = (low + high) / 2
+        expected = (
+            scipy.stats.norm.logpdf(middle) + np.log(high - low) + (high - low) ** 2 * (middle**2 - 1) / 24
+        )
+    assert got == pytest.approx(expected, rel=1e-8)
