@@ -125,11 +125,12 @@ class Likelihood:
 
     def _moments(self, mean: Tensor, variance: Tensor, at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of N(mean, variance) L on a grid of at +- REACH width."""
+        temperature = self.noise.dispersion / self.variance
         top = torch.full_like(at, -torch.inf)
         zero, one, two = (torch.zeros_like(at) for _ in range(3))
         for t in torch.linspace(-REACH, REACH, NODES).tolist():
             a = at + t * width
-            log = -(a - mean).square() / (2 * variance) - self.noise.misfit(a, self.y) / (2 * self.variance)
+            log = temperature * self.noise.log_density(a, self.y) - (a - mean).square() / (2 * variance)
             new = torch.maximum(top, log)
             kept, p = (top - new).exp(), (log - new).exp()
             zero, one, two, top = kept * zero + p, kept * one + t * p, kept * two + t * t * p, new
@@ -190,8 +191,8 @@ class Noise(ABC):
         """Return the derivative of the misfit by the clean measurement, elementwise, [B, ...]; autograd by default."""
         with torch.enable_grad():
             leaf = clean.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.misfit(leaf, y).sum(), leaf)
-        return gradient
+            (gradient,) = torch.autograd.grad(self.log_density(leaf, y).sum(), leaf)
+        return -2 * self.dispersion * gradient
 
     def curvature(self, clean: Tensor, y: Tensor) -> float | Tensor:
         """Return the second derivative of misfit / 2 by the clean measurement, or a bound on it, for Gauss-Newton.

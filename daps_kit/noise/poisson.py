@@ -101,6 +101,8 @@ class PoissonNoise(Noise):
 
     def _continued(self, log: Callable[[Tensor], Tensor], r: Tensor) -> Tensor:
         """Return log(r); below the rate `dark` it goes on as a line, down to 0 or, where it falls, for ever."""
+        if bool((r >= self.dark).all()):
+            return log(r)
         inside = r.clamp_min(self.dark)
         at = torch.full_like(r, self.dark)
         with torch.no_grad():

@@ -63,7 +63,9 @@ class RecordedNoise(Noise):
         if self.step is None:
             return z
         # What lies between two levels becomes the lower one: cells hold their upper end.
-        return self.low + self.step * ((z - self.low) / self.step - 0.5 - TIE).ceil().clamp_min(0)
+        level: Tensor = ((z - self.low) / self.step - 0.5 - TIE).ceil().clamp_min(0)
+        recorded: Tensor = self.low + self.step * level
+        return recorded
 
     def sample(self, clean: Tensor, streams: RandomStreams) -> Tensor:
         """Draw noisy values and record them."""

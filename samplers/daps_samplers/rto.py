@@ -91,10 +91,13 @@ class RandomiseThenOptimise(Kernel):
         site = likelihood.tangent(operator.forward(space.image(w)))
         for _ in range(SWEEPS):
             here = Linearised(space, space.image(w))
-            here.weight = weight = site.weight + torch.zeros_like(here.clean)
-            share = (weight * here.variances(PROBES, self.cg_steps)).clamp(1e-3, 0.999)
-            variance = share / weight
-            apart = variance / (1 - share)
+            here.weight = site.weight
+            # A probe is not exact: what it says is kept where the formulas make sense.
+            least = 1e-3 / likelihood.curvature(here.clean)
+            variance = torch.maximum(
+                here.variances(PROBES, self.cg_steps), least + torch.zeros_like(here.clean)
+            )
+            apart = variance / (1 - site.weight * variance).clamp_min(1e-3)
             mean = here.clean + apart * site.gradient(here.clean)
             site = likelihood.matched(mean, apart, here.clean, variance.sqrt())
             w, _ = self._minimise(space, torch.zeros_like(w), site, w)

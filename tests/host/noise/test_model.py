@@ -66,7 +66,7 @@ each_noise = pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 
 
 def clean_and_measured(noise, dtype=F64):
-    clean = torch.rand((3, 2, 20, 30), dtype=dtype, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    clean = torch.rand((3, 2, 10, 30), dtype=dtype, generator=torch.Generator().manual_seed(0)) * 2 - 1
     clean = clean.abs() if getattr(noise, "black", -1) == 0 else clean
     return clean, noise.sample(clean, RandomStreams([1, 2, 3]))
 
@@ -125,14 +125,8 @@ def test_the_gradient_points_back_from_far_away(noise):
 @each_noise
 def test_draws_have_the_stated_density(noise):
     """Bartlett's identities: the score of draws has mean 0, its variance is the mean of minus its derivative."""
-    clean = torch.full((4, 20_000), 0.31, dtype=F64)
-    y = noise.sample(
-        clean
-        if not torch.is_tensor(getattr(noise, "_map", None))
-        else clean[:, : 30 * 600].reshape(4, 600, 30),
-        RandomStreams([3, 4, 5, 6]),
-    )
-    clean = torch.full_like(y, 0.31)
+    clean = torch.full((4, 200, 30), 0.31, dtype=F64)
+    y = noise.sample(clean, RandomStreams([3, 4, 5, 6]))
     h = 1e-3
 
     def score(a):
