@@ -234,7 +234,7 @@ class GaussianNoiseSettings(NoiseSettings):
         """Return the noise model."""
         from daps_kit.noise import GaussianNoise
 
-        if isinstance(self.sigma, float):
+        if not isinstance(self.sigma, Path):
             return GaussianNoise(self.sigma)
         from torch import from_numpy
 
