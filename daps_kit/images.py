@@ -98,10 +98,10 @@ def to_uint8(image: Tensor) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(levels.to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def encode_png(picture: Image.Image) -> bytes:
-    """Return the picture as the bytes of a PNG file."""
+def encode_png(picture: Image.Image, *, icc: bytes | None = None, exif: bytes | None = None) -> bytes:
+    """Return the picture as the bytes of a PNG file, with a profile of its colours and EXIF where they are given."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG", icc_profile=icc, exif=exif)
     return buffer.getvalue()
 
 

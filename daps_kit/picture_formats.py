@@ -26,7 +26,7 @@ from . import deep_png
 from .array_formats import Choice, gunzip
 from .reading import Numbers, optional, require_size
 
-__all__ = ["read_picture"]
+__all__ = ["open_picture", "read_picture"]
 
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
 """Tags of TIFF."""
@@ -45,7 +45,8 @@ TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """How [H, W, ...] is turned upright, by the orientation that EXIF gives."""
 
 
-def _open(source: Path | io.BytesIO) -> Image.Image:
+def open_picture(source: Path) -> Image.Image:
+    """Open a picture by Pillow, of those formats alone."""
     Image.init()
     return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
@@ -56,7 +57,7 @@ def _pillow(path: Path, choice: Choice) -> Numbers:
         head = file.read(26)
     if deep_png.is_deep(head) and head[25:] != b"\0":
         return _deep_png(path)
-    with _open(path) as file:
+    with open_picture(path) as file:
         require_size(path, math.prod(file.size) * 4)
         bits = tuple(getattr(file, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
         file.load()
@@ -80,7 +81,7 @@ def _stored(picture: Image.Image, bits: int = 8) -> Numbers:
 def _deep_png(path: Path) -> Numbers:
     """Read a PNG of 16 bits a channel in colour or with opacity, of which Pillow gives 8."""
     values, alpha = deep_png.decode(path.read_bytes(), lambda unpacked: require_size(path, unpacked))
-    with _open(path) as file:
+    with open_picture(path) as file:
         turned = TURNED.get(file.getexif().get(ExifTags.Base.Orientation, 1), TURNED[1])
     opacity = None if alpha is None else (turned(alpha) / np.float32(65535)).astype(np.float32, copy=False)
     return Numbers(turned(values).transpose(2, 0, 1), 65535.0, opacity, picture=True)
@@ -89,7 +90,7 @@ def _deep_png(path: Path) -> Numbers:
 def _tiff(path: Path, choice: Choice) -> Numbers:
     """Read a TIFF file by Pillow where that loses nothing, else by tifffile."""
     try:
-        with _open(path) as file:
+        with open_picture(path) as file:
             tags = getattr(file, "tag_v2", {})
             bits, form = tuple(tags.get(BITS_PER_SAMPLE, (8,))), int(tags.get(SAMPLE_FORMAT, (1,))[0])
             whole = max(bits) <= 8 or (len(bits) == 1 and bits[0] in (12, 16) and form == 1)

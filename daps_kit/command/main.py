@@ -25,6 +25,7 @@ COMMANDS = (
     "new",
     "plugins",
     "recipes",
+    "restore",
     "run",
     "schema",
     "show",
@@ -65,6 +66,7 @@ def main(no_plugins: bool) -> None:
     """Posterior sampling for imaging inverse problems with diffusion priors.
 
     \b
+    daps-kit restore photo.jpg            a photograph without its noise
     daps-kit run quickstart               the first pictures
     daps-kit recipes copy quickstart my.yaml
     daps-kit run my.yaml runs=4           a recipe of your own

@@ -29,6 +29,9 @@ class RunDisplay:
         quiet: show nothing at all.
         console: where to write; standard error by default.
         clock: returns seconds.
+
+    Attributes:
+        later: the work that follows this part, in multiples of it; the time left is that of both.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class RunDisplay:
     ) -> None:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
         self.quiet, self.clock = quiet, clock
+        self.later = 0.0
         self._bar: Bar | None = None
         self._task = None
         self._said: set[str] = set()
@@ -99,8 +103,8 @@ class RunDisplay:
             f"level {level + 1}/{levels}  sigma {sigma:.3g}  residual {self._residual:.2f}  {self._samples()}"
         )
         worked = self._worked + self._batch * fraction
-        left = (self.total - self.done - self._batch * fraction) * (now - self._began) / worked
-        text += f"  {_duration(left)} left"
+        ahead = self.total * (1 + self.later) - self.done - self._batch * fraction
+        text += f"  {_duration(ahead * (now - self._began) / worked)} left{' in all' if self.later else ''}"
         if self._bar is not None:
             task = self._bar.tasks[0].id
             self._bar.update(task, completed=self.done + self._batch * fraction, text=text)

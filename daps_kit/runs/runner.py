@@ -45,13 +45,20 @@ Pair = tuple[int, int]
 """Index of an item, and run."""
 
 
-def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bool = False) -> RunResult:
+def run(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    progress: RunDisplay | None = None,
+) -> RunResult:
     """Run a recipe and return its result; what is finished in its output folder already is kept.
 
     Args:
         recipe: a file, the name of an installed recipe, or a recipe that was read.
         overrides: settings as `a.b.c=value`, which win over the file.
         quiet: show no progress and no warnings.
+        progress: what shows them, of a program that runs several recipes.
 
     Raises:
         RecipeError: the recipe is wrong.
@@ -64,7 +71,7 @@ def run(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, quiet: bo
     else:
         recipes = (recipe,)
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(RunDisplay(quiet=quiet))
+        progress = stack.enter_context(progress or RunDisplay(quiet=quiet))
         for each in recipes:
             stack.enter_context(RunFolder(each.output).claim(resolved_yaml(each)))
         jobs: list[_Job] = []

@@ -82,3 +82,15 @@ def test_a_warning_is_given_once():
     for _ in range(3):
         progress.warn("sample [1] is odd")
     assert out.getvalue() == "warning: sample [1] is odd\n"
+
+
+def test_the_time_left_is_also_that_of_what_follows():
+    clock, out = Clock(), io.StringIO()
+    progress = RunDisplay(console=Console(file=out, width=140), clock=clock)
+    progress.later = 1.5
+    progress.plan("ash", total=4, done=0)
+    progress.begin(4)
+    clock.now += 2
+    progress.level(0, 10, 3.0, lambda: 1.0)
+    # 9 levels of 2 s, and what takes one and a half times all 10.
+    assert out.getvalue().endswith("48 s left in all\n")

@@ -1,0 +1,158 @@
+"""`daps-kit restore`: restore a photograph, or a folder of them, with a line of options."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daps_kit.errors import UserError
+from daps_kit.files import files_of
+from daps_kit.reading import PICTURE_SUFFIXES
+from daps_kit.recipe import load_recipe
+
+from .options import quiet
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Number(click.FloatRange):
+    """A number within bounds, which is finite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
+
+def _motion(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[float, float] | None:
+    """Return pixels and degrees of L:ANGLE."""
+    if text is None:
+        return None
+    length, _, angle = text.partition(":")
+    return _Number(min=1, max=1000).convert(length, param, ctx), _Number().convert(angle, param, ctx)
+
+
+def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
+    """Return a name that `daps` knows, or a number of network calls."""
+    if text in ("fast", "balanced", "accurate"):
+        return text
+    if text.isdecimal() and int(text) > 1:
+        return int(text)
+    raise click.BadParameter(f"{text!r} is not fast, balanced, accurate or a number of calls from 2 up.")
+
+
+@click.command("restore")
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--mask", type=FILE, help="Fill what is white, or transparent, in this picture.")
+@click.option(
+    "--blur",
+    type=_Number(min=0, min_open=True, max=1000),
+    metavar="SIGMA",
+    help="Undo a Gaussian blur: its standard deviation in pixels.",
+)
+@click.option(
+    "--motion",
+    callback=_motion,
+    metavar="L:ANGLE",
+    help="Undo a motion of L pixels at ANGLE degrees, such as 21:30.",
+)
+@click.option("--psf", type=FILE, help="Undo a blur: a picture of what it makes of a point.")
+@click.option(
+    "--upscale", type=_Number(min=1, min_open=True, max=16), metavar="TIMES", help="Enlarge so many times."
+)
+@click.option(
+    "--denoise",
+    type=_Number(min=0, min_open=True, max=10),
+    metavar="SIGMA",
+    help="How strong the noise is: its standard deviation, with black at -1 and white at 1; estimated if not given.",
+)
+@click.option(
+    "--counts", type=_Number(min=0, min_open=True), metavar="N", help="The noise is of photons, N at white."
+)
+@click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="How many answers.")
+@click.option(
+    "--budget",
+    callback=_budget,
+    metavar="BUDGET",
+    default="fast",
+    show_default=True,
+    help="fast, balanced, accurate or network calls.",
+)
+@click.option("--prior", help="A prior, or its section as in a recipe; photos, or photos_grey, if not given.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("restored"),
+    show_default=True,
+    help="Folder of the results.",
+)
+@click.option("--recipe", type=FILE, help="Write the recipe to this file instead of running it.")
+@quiet
+def command(photo: Path, output: Path, recipe: Path | None, quiet: bool, **wished: Any) -> None:
+    """Restore a PHOTO of any size, or each in a folder: less noise, or what an option says.
+
+    \b
+    daps-kit restore photo.jpg                               less noise, whose strength is estimated
+    daps-kit restore photo.jpg --mask scratches.png          fill what is white in the mask
+    daps-kit restore photo.jpg --motion 21:30 --samples 8    undo a motion of 21 pixels, at 30 degrees
+
+    Writes restored/photo.png, the mean of several answers, in the form of the photo: size, depth, colour profile and
+    opacity; beside it the answers themselves, where they differ, before and after, and the recipe.
+    """
+    one_of = ("mask", "blur", "motion", "psf", "upscale")
+    for names in (one_of, ("denoise", "counts")):
+        given = [f"--{name}" for name in names if wished[name] is not None]
+        if len(given) > 1:
+            raise UserError(
+                f"{' and '.join(given)}: allowed is one of {', '.join(f'--{name}' for name in names)}"
+            )
+    if recipe and recipe.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--recipe {recipe}: the name of a recipe ends in .yaml")
+
+    def tell(text: str) -> None:
+        if not quiet:
+            click.echo(text, err=True)
+
+    files = _files(photo, tell)
+    from daps_kit.restore import results  # which imports torch
+    from daps_kit.restore.picture import read
+    from daps_kit.restore.recipe import Wishes, draft
+
+    wishes = Wishes(**wished)
+    drafted = draft(files, wishes, recipe or output / f"{photo.absolute().stem}.yaml", output)
+    for line in drafted.said:
+        tell(line)
+    if recipe:
+        with results.begun(drafted):
+            click.echo(recipe)
+        return
+    from daps_kit.runs.progress import RunDisplay
+    from daps_kit.runs.runner import run
+
+    progress = RunDisplay(quiet=quiet)
+    with results.begun(drafted, output):
+        for place, each in enumerate(load_recipe(drafted.path)):
+            progress.later = sum(drafted.pixels[place + 1 :]) / drafted.pixels[place]
+            result = run(each, progress=progress)
+            click.echo(results.write(read(files[place]), result, wishes, output, drafted.names[place]))
+
+
+def _files(photo: Path, tell: Any) -> list[Path]:
+    """Return the pictures that are meant.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        found, note = files_of(photo, PICTURE_SUFFIXES)
+    except OSError as error:
+        raise UserError(f"cannot read {photo}: {error.strerror}") from None
+    if note:
+        tell(note)
+    if not found:
+        raise UserError(f"no picture in the folder {photo}" if photo.is_dir() else f"no such file: {photo}")
+    return found

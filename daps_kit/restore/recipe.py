@@ -1,0 +1,212 @@
+"""From what a user wishes to the text of a recipe, and the files that it needs beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from daps_kit.errors import UserError
+from daps_kit.files import unique_names
+from daps_kit.images import encode_png
+from daps_kit.prior_check.choice import choose_priors
+from daps_kit.recipe import plain, to_yaml
+from daps_kit.registry import default_registry
+
+from .mask import read_holes
+from .noise_level import noise_level
+from .picture import Picture, read
+from .psf import linear_motion, read_psf
+
+__all__ = ["Draft", "Wishes", "draft"]
+
+LEAST = 2 / 255 / math.sqrt(12)
+"""What rounding to 8 bits leaves of a number, in [-1, 1]; no picture is taken to have less noise."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be done to pictures. At most one of mask, blur, motion, psf, upscale; denoise or counts, or neither.
+
+    Attributes:
+        mask: a file, in which white or transparent is what is to be filled.
+        blur: standard deviation of a Gaussian blur, in pixels.
+        motion: length in pixels, and angle in degrees, of a motion.
+        psf: a file with the picture of a blurred point.
+        upscale: how many times more pixels along a side.
+        denoise: standard deviation of the noise, in [-1, 1]; it is estimated where neither this nor counts is given.
+        counts: expected photons at white.
+        samples: of the posterior.
+        budget: of network calls, as `daps` has it.
+        prior: a name, or a section as a recipe has it; photographs where not given.
+    """
+
+    mask: Path | None = None
+    blur: float | None = None
+    motion: tuple[float, float] | None = None
+    psf: Path | None = None
+    upscale: float | None = None
+    denoise: float | None = None
+    counts: float | None = None
+    samples: int = 4
+    budget: str | int = "fast"
+    prior: str | None = None
+
+    @cached_property
+    def holes(self) -> NDArray[np.bool_] | None:
+        """What is to be filled, [H, W]."""
+        return None if self.mask is None else read_holes(self.mask)
+
+    @cached_property
+    def kernel(self) -> NDArray[np.float64] | None:
+        """The kernel of a blur that is no Gaussian."""
+        if self.psf is not None:
+            return read_psf(self.psf)
+        return None if self.motion is None else linear_motion(*self.motion)
+
+    def kept(self, picture: Picture) -> NDArray[np.bool_] | None:
+        """Return where a picture stays as it is: around what is filled, unless it is to be denoised as well.
+
+        Raises:
+            UserError: the mask has another size.
+        """
+        if self.holes is None:
+            return None
+        if self.holes.shape != picture.size:
+            given, wanted = (f"{w} x {h}" for h, w in (self.holes.shape, picture.size))
+            raise UserError(f"mask {self.mask} has {given} pixels, but {picture.path} has {wanted}")
+        return ~self.holes if self.denoise is None and self.counts is None else None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe that is not written yet.
+
+    Attributes:
+        path: of the recipe.
+        text: of the recipe.
+        files: what it needs beside it.
+        names: what each picture is called.
+        pixels: how many each is to have.
+        said: a line about each picture.
+    """
+
+    path: Path
+    text: str
+    files: Mapping[Path, bytes]
+    names: Sequence[str]
+    pixels: Sequence[int]
+    said: Sequence[str]
+
+
+def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Draft:
+    """Return the recipe that restores pictures: of one picture a plain recipe, of several one with a task for each.
+
+    Args:
+        files: of the pictures, at least one.
+        wishes: what is to be done.
+        path: of the recipe.
+        output: the folder that holds the folder of each picture's run.
+
+    Raises:
+        UserError: a file cannot be read or does not fit, or it cannot be told how strong the noise is.
+    """
+    beside: dict[Path, bytes] = {}
+    task, operator = _operator(wishes, path, beside)
+    names = unique_names(file.stem for file in files)
+    sections, pixels, said = [], [], []
+    for file in files:
+        picture = read(file)
+        prior, channels = _prior(wishes.prior, len(picture.seen))
+        noise, words = _noise(picture, wishes, channels // len(picture.seen))
+        height, width = (math.floor(side * (wishes.upscale or 1) + 1e-9) for side in picture.size)
+        data = {"use": "measurement", "path": str(file.absolute()), "image_shape": [channels, height, width]}
+        sections.append({"data": data, "prior": prior, "operator": operator | {"noise": noise}})
+        pixels.append(height * width)
+        size = " x ".join(map(str, reversed(picture.size)))
+        enlarged = f", to become {width} x {height}" if wishes.upscale else ""
+        said.append(f"{file}: {size}{enlarged}, {words}")
+    content: dict[str, Any] = {"format": 1}
+    if len(files) == 1:
+        content |= sections[0]
+    content |= {"sampler": {"use": "daps", "budget": wishes.budget}, "runs": wishes.samples}
+    content["output"] = str(output.absolute() / names[0] if len(files) == 1 else output.absolute())
+    if len(files) > 1:
+        content["tasks"] = dict(zip(names, sections, strict=True))
+    header = "".join(f"# {line}\n" for line in (task, f"Run it with `daps-kit run {path.name}`."))
+    return Draft(path, header + to_yaml(content), beside, names, pixels, said)
+
+
+def _operator(wishes: Wishes, path: Path, files: dict[Path, bytes]) -> tuple[str, dict[str, Any]]:
+    """Return what is done, in words, and the operator's section; the files that it needs are put into `files`."""
+    if wishes.holes is not None:
+        beside = path.with_name(f"{path.stem}-mask.png")
+        files[beside] = encode_png(Image.fromarray(~wishes.holes))
+        return f"Fill what {wishes.mask} hides.", {"use": "inpainting", "mask": str(beside.absolute())}
+    if wishes.blur is not None:
+        size = 2 * math.ceil(4 * wishes.blur) + 1
+        section = {"use": "gaussian_blur", "kernel_size": size, "intensity": wishes.blur}
+        return f"Undo a Gaussian blur of {wishes.blur:g} pixels.", section
+    if wishes.kernel is not None:
+        beside = path.with_name(f"{path.stem}-kernel.npy")
+        buffer = io.BytesIO()
+        np.save(buffer, wishes.kernel)
+        files[beside] = buffer.getvalue()
+        words = f"the blur of {wishes.psf}"
+        if wishes.motion is not None:
+            words = "a motion of {:g} pixels at {:g} degrees".format(*wishes.motion)
+        return f"Undo {words}.", {"use": "motion_blur", "kernel": str(beside.absolute())}
+    if wishes.upscale is not None:
+        section = {"use": "down_sampling", "scale_factor": wishes.upscale}
+        return f"Enlarge {wishes.upscale:g} times.", section
+    return "Take the noise away.", {"use": "identity"}
+
+
+def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any], str]:
+    """Return the section of the noise, and how strong it is in words.
+
+    Args:
+        picture: what is measured.
+        wishes: may say how strong it is.
+        copies: how many channels of the recipe show each of the picture's. They have one noise together, where the
+            recipe takes them for independent: its variance is as many times larger.
+    """
+    kept = wishes.kept(picture)
+    if wishes.counts is not None:
+        return {"use": "poisson", "peak": wishes.counts / copies}, f"{wishes.counts:g} photons at white"
+    sigma, how = wishes.denoise, "as given"
+    if sigma is None:
+        found = noise_level(picture.seen, None if kept is None else ~kept)
+        if found is None:
+            raise UserError(
+                f"{picture.path}: too few pixels tell how strong the noise is; say it, such as --denoise 0.05"
+            )
+        sigma, how = float(f"{max(found, LEAST):.3g}"), "estimated"
+    section = {"use": "gaussian", "sigma": float(f"{sigma * math.sqrt(copies):.6g}")}
+    return section, f"noise {sigma:g} ({sigma * 127.5:.2g} of 255), {how}"
+
+
+def _prior(wish: str | None, channels: int) -> tuple[dict[str, Any], int]:
+    """Return the section of the prior, and how many channels its pictures have.
+
+    Args:
+        wish: a name, or a section, of which the settings that were given are kept. Where there is none, the prior of
+            photographs serves, for grey ones that of colour where there is no other.
+        channels: of the picture.
+    """
+    registry = default_registry()
+    if wish is None:
+        if channels == 1 and any(c.name == "photos_grey" for c in registry.components("prior")):
+            return {"use": "photos_grey"}, 1
+        return {"use": "photos"}, 3
+    settings = choose_priors([wish], registry)[0].settings
+    given = {key: plain(getattr(settings, key), registry) for key in sorted(settings.model_fields_set)}
+    return {"use": registry.name_in_recipe(settings)} | given, channels

@@ -1,0 +1,82 @@
+"""From a finished run to restored pictures, in the form of the one that it began with.
+
+    OUTPUT/NAME.png                  the mean of the samples: of all pictures the one nearest to the truth on average
+    OUTPUT/NAME/sample-1.png ...     the samples, any of which may be true
+    OUTPUT/NAME/uncertainty.png      the standard deviation of the samples in colour, with its scale
+    OUTPUT/NAME/before-after.png     the picture beside its mean
+
+The folder OUTPUT/NAME is that of the run (see `daps_kit.runs.folder`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from daps_kit.errors import UserError
+from daps_kit.files import write_atomic
+from daps_kit.images import encode_png
+from daps_kit.runs.folder import RunResult
+from daps_kit.runs.pictures import draw_std
+
+from .picture import Picture
+from .recipe import Draft, Wishes
+
+__all__ = ["begun", "write"]
+
+
+@contextlib.contextmanager
+def begun(draft: Draft, output: Path | None = None) -> Iterator[None]:
+    """Write a recipe and what it needs, unless they are there; where nothing comes of it they are taken away again.
+
+    Args:
+        draft: the recipe.
+        output: where results will be; None where it is not run.
+
+    Raises:
+        UserError: something else is there.
+    """
+    files = {**draft.files, draft.path: draft.text.encode()}
+    for path, content in files.items():
+        if path.exists() and not (path.is_file() and path.read_bytes() == content):
+            raise UserError(f"{path} is there, and is of something else; choose another name or move it away")
+    runs = {} if output is None else {name: output / name / "recipe.yaml" for name in draft.names}
+    for name, run in runs.items():
+        target = run.parents[1] / f"{name}.png"
+        if target.exists() and not run.exists():
+            raise UserError(f"{target} is there, and was not restored here; choose another --output")
+    fresh = [path for path in files if not path.exists()]
+    for path in fresh:
+        write_atomic(path, files[path])
+    try:
+        yield
+    except UserError:
+        if not any(run.exists() for run in runs.values()):
+            for path in fresh:
+                path.unlink(missing_ok=True)
+        raise
+
+
+def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, name: str) -> Path:
+    """Write the pictures of a run and return the mean's path.
+
+    Args:
+        picture: what was restored.
+        result: of its run.
+        wishes: what was to be done.
+        output: the folder of all results.
+        name: of the picture.
+    """
+    samples = result.samples[0]
+    alive = samples[samples.isfinite().flatten(1).all(1)]
+    kept = wishes.kept(picture)
+    mean = picture.in_form(alive.mean(0).numpy(), kept)
+    target, folder = output / f"{name}.png", output / name
+    for number, sample in enumerate(alive, 1):
+        write_atomic(folder / f"sample-{number}.png", picture.encode(picture.in_form(sample.numpy(), kept)))
+    if len(alive) > 1:
+        write_atomic(folder / "uncertainty.png", encode_png(draw_std(alive.std(0))))
+    write_atomic(folder / "before-after.png", picture.beside([picture.own_form(), mean]))
+    write_atomic(target, picture.encode(mean))
+    return target

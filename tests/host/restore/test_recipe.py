@@ -1,0 +1,201 @@
+"""Recipes that are written: they say what was wished, and are valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from daps_kit import build
+from daps_kit.errors import UserError
+from daps_kit.recipe import Recipe, load_recipe
+from daps_kit.registry import default_registry
+from daps_kit.restore.psf import linear_motion, read_psf
+from daps_kit.restore.recipe import LEAST, Draft, Wishes, draft
+from daps_kit.restore.results import begun
+from daps_kit.settings import PriorSettings
+from tests.host.restore.conftest import noisy
+
+pytestmark = pytest.mark.usefixtures("work")
+
+PRIOR = "{use: gaussian, std: 0.4}"
+
+
+def opened(path: str) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def drafted(*names: str, **wishes: Any) -> Draft:
+    wishes.setdefault("prior", PRIOR)
+    return draft(
+        [Path(name) for name in names or ("photo.png",)], Wishes(**wishes), Path("r.yaml"), Path("out")
+    )
+
+
+def section(name: str = "operator", **wishes: Any) -> dict[str, Any]:
+    return yaml.safe_load(drafted(**wishes).text)[name]
+
+
+def loaded(found: Draft) -> tuple[Recipe, ...]:
+    with begun(found):
+        return load_recipe(found.path)
+
+
+def test_noise_is_estimated_and_said():
+    found = drafted()
+    content = yaml.safe_load(found.text)
+    assert content["operator"]["use"] == "identity"
+    assert content["operator"]["noise"]["sigma"] == pytest.approx(0.1, rel=0.2)
+    sigma = content["operator"]["noise"]["sigma"]
+    assert found.said == [f"photo.png: 32 x 24, noise {sigma} ({sigma * 127.5:.2g} of 255), estimated"]
+    assert content["data"] == {
+        "use": "measurement", "path": str(Path("photo.png").absolute()), "image_shape": [3, 24, 32],
+    }  # fmt: skip
+    assert content["prior"] == {"use": "gaussian", "std": 0.4}
+    assert content["sampler"] == {"use": "daps", "budget": "fast"}
+    assert content["runs"] == 4
+    (recipe,) = loaded(found)
+    assert recipe.output == Path("out/photo").absolute()
+
+
+def test_noise_as_given():
+    assert section(denoise=0.3)["noise"] == {"use": "gaussian", "sigma": 0.3}
+    assert section(counts=30.0)["noise"] == {"use": "poisson", "peak": 30.0}
+    assert drafted(counts=30.0).said == ["photo.png: 32 x 24, 30 photons at white"]
+
+
+def test_noise_below_rounding_is_not_believed():
+    y, x = np.mgrid[:64, :64]
+    Image.fromarray((40000 + 300 * y + 11 * x + (x * y) % 2).astype(np.uint16)).save("photo.png")
+    assert section()["noise"]["sigma"] == pytest.approx(LEAST, rel=0.01)
+
+
+def test_flat_pictures_say_nothing_of_their_noise():
+    Image.new("RGB", (32, 24)).save("photo.png")
+    with pytest.raises(UserError, match=r"photo.png: too few pixels tell how strong the noise is; say it"):
+        drafted()
+    drafted(denoise=0.1)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "operator"),
+    [
+        ({"blur": 2.0}, {"use": "gaussian_blur", "kernel_size": 17, "intensity": 2.0}),
+        ({"upscale": 1.5}, {"use": "down_sampling", "scale_factor": 1.5}),
+    ],
+)
+def test_operators(wishes, operator):
+    assert section(denoise=0.1, **wishes) == operator | {"noise": {"use": "gaussian", "sigma": 0.1}}
+    loaded(drafted(denoise=0.1, **wishes))
+
+
+def test_the_taps_of_a_gaussian_fit_into_their_kernel():
+    """What a larger kernel adds is nothing."""
+    x = torch.rand(1, 1, 24, 32, generator=torch.Generator().manual_seed(0))
+    chosen = section(blur=1.7, denoise=0.1)
+    larger = chosen | {"kernel_size": 61}
+    a, b = (build("operator", o, shape=(1, 24, 32)).forward(x) for o in (chosen, larger))
+    torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("times", [1.5, 2.0, 3.0, 3.7, 4.0])
+@pytest.mark.parametrize("size", [(24, 32), (17, 23), (29, 19)])
+def test_the_enlarged_picture_is_measured_as_the_small_one(times, size):
+    noisy(0, size).save("photo.png")
+    shape = section("data", upscale=times, denoise=0.1)["image_shape"]
+    assert shape[1:] == [int(side * times + 1e-9) for side in size]
+    operator = build("operator", section(upscale=times, denoise=0.1), shape=shape)
+    assert operator.forward(torch.zeros(1, *shape)).shape == (1, 3, *size)
+
+
+def test_kernels_and_masks_are_files_beside_the_recipe():
+    found = drafted(motion=(9.0, 30.0))
+    with begun(found):
+        pass
+    assert np.array_equal(np.load("r-kernel.npy"), linear_motion(9, 30))
+    assert yaml.safe_load(found.text)["operator"]["kernel"] == str(Path("r-kernel.npy").absolute())
+    Image.fromarray(np.arange(15, dtype=np.uint8).reshape(5, 3)).save("psf.png")
+    found = draft([Path("photo.png")], Wishes(psf=Path("psf.png"), prior=PRIOR), Path("p.yaml"), Path("out"))
+    with begun(found):
+        pass
+    assert np.array_equal(np.load("p-kernel.npy"), read_psf(Path("psf.png")))
+    found = draft(
+        [Path("photo.png")], Wishes(mask=Path("mask.png"), prior=PRIOR), Path("m.yaml"), Path("out")
+    )
+    (recipe,) = loaded(found)
+    operator = recipe.operator.build(shape=(3, 24, 32), seed=0, device=torch.device("cpu"))
+    white = opened("mask.png") == 255
+    assert np.array_equal(operator.observed[0, 0].numpy() == 0, white)
+
+
+def test_the_noise_under_a_mask_does_not_count():
+    pixels = opened("photo.png").copy()
+    pixels[10:13, 4:] = np.random.default_rng(1).integers(0, 256, (3, 28, 3))
+    Image.fromarray(pixels).save("photo.png")
+    there, with_holes = (section(mask=mask)["noise"]["sigma"] for mask in (Path("mask.png"), None))
+    assert there == pytest.approx(0.1, rel=0.25)
+    assert there < with_holes
+
+
+def test_masks_of_another_size_are_refused():
+    noisy(0, (24, 30)).save("photo.png")
+    with pytest.raises(UserError, match=r"mask mask.png has 32 x 24 pixels, but photo.png has 30 x 24"):
+        drafted(mask=Path("mask.png"))
+
+
+def test_grey_pictures():
+    noisy(0, (24, 32), 1).save("photo.png")
+    assert section("data")["image_shape"] == [1, 24, 32]
+
+
+class _Grey(PriorSettings):
+    """Grey photographs."""
+
+    name = "photos_grey"
+
+    def build(self, *, shape, device):
+        raise NotImplementedError
+
+
+def test_photographs_are_the_prior_if_none_is_wished():
+    grey = any(c.name == "photos_grey" for c in default_registry().components("prior"))
+    assert section("prior", prior=None) == {"use": "photos"}
+    noisy(0, (24, 32), 1).save("photo.png")
+    if not grey:
+        # In three channels that have one noise: as much is known as from one channel.
+        assert section("prior", prior=None) == {"use": "photos"}
+        assert section("data", prior=None)["image_shape"] == [3, 24, 32]
+        sigma, tripled = (section(prior=prior)["noise"]["sigma"] for prior in (PRIOR, None))
+        assert tripled == pytest.approx(sigma * np.sqrt(3), rel=1e-4)
+        assert section(prior=None, counts=30.0)["noise"]["peak"] == 10
+        with default_registry().extended(_Grey):
+            assert section("prior", prior=None) == {"use": "photos_grey"}
+            assert section("data", prior=None)["image_shape"] == [1, 24, 32]
+
+
+def test_priors_are_looked_up():
+    with pytest.raises(UserError, match=r"no prior and no recipe 'gausian'; .* did you mean 'gaussian'"):
+        drafted(prior="gausian")
+    with pytest.raises(UserError, match="prior.std: expected more than 0"):
+        drafted(prior="{use: gaussian, std: -1}")
+    assert section("prior", prior="gaussian") == {"use": "gaussian"}
+
+
+def test_several_pictures_are_tasks():
+    noisy(1, (16, 20), 1).save("other.png")
+    found = drafted("photo.png", "other.png")
+    assert found.names == ["photo", "other"]
+    assert found.pixels == [24 * 32, 16 * 20]
+    recipes = loaded(found)
+    assert [recipe.output for recipe in recipes] == [
+        Path("out/photo").absolute(),
+        Path("out/other").absolute(),
+    ]
+    assert [recipe.data.image_shape for recipe in recipes] == [(3, 24, 32), (1, 16, 20)]
+    assert recipes[0].operator != recipes[1].operator

@@ -1,0 +1,134 @@
+"""Restored pictures: what is written is what was sampled, in the form of the photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from daps_kit import deep_png
+from daps_kit.errors import UserError
+from daps_kit.recipe import load_recipe
+from daps_kit.restore.picture import read
+from daps_kit.restore.recipe import Wishes, draft
+from daps_kit.restore.results import begun, write
+from daps_kit.runs.runner import RunResult, run
+
+pytestmark = pytest.mark.usefixtures("work")
+
+OUT = Path("out")
+
+
+def opened(path: Path | str) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def restored(budget: str | int = 2, **wished: Any) -> tuple[RunResult, np.ndarray]:
+    """Return a run and the picture that was written of it."""
+    wishes = Wishes(prior="{use: gaussian, std: 0.4}", budget=budget, **wished)
+    found = draft([Path("photo.png")], wishes, OUT / "photo.yaml", OUT)
+    with begun(found, OUT):
+        (recipe,) = load_recipe(found.path)
+        result = run(recipe, quiet=True)
+    path = write(read(Path("photo.png")), result, wishes, OUT, "photo")
+    assert path == OUT / "photo.png"
+    return result, opened(path)
+
+
+def test_mean_samples_uncertainty_and_before_after():
+    result, mean = restored(samples=3)
+    samples = result.samples[0].numpy()
+    levels = np.rint((samples.mean(0).transpose(1, 2, 0) + 1) * 127.5).clip(0, 255)
+    assert np.abs(mean - levels).max() <= 1
+    assert np.mean(mean != levels) < 0.01
+    for number in range(3):
+        one = opened(OUT / f"photo/sample-{number + 1}.png").astype(float)
+        np.testing.assert_allclose(
+            one / 127.5 - 1, samples[number].transpose(1, 2, 0).clip(-1, 1), atol=1.01 / 255
+        )
+    assert opened(OUT / "photo/uncertainty.png").ndim == 3
+    both = opened(OUT / "photo/before-after.png")
+    assert np.array_equal(both[:, :32], opened("photo.png"))
+    assert np.array_equal(both[:, -32:], mean)
+
+
+def test_the_posterior_mean_of_a_gaussian():
+    """The prior N(0, s^2) and noise sigma: y s^2 / (s^2 + sigma^2), up to the noise of a mean of samples."""
+    _, mean = restored("balanced", samples=16, denoise=0.2)
+    y = opened("photo.png") / 127.5 - 1
+    expected, deviation = y * 0.8, 0.2 * np.sqrt(0.8)
+    error = mean / 127.5 - 1 - expected
+    assert np.sqrt((error**2).mean()) == pytest.approx(deviation / 4, rel=0.15)
+
+
+def test_around_what_is_filled_nothing_changes():
+    photo, white = opened("photo.png"), opened("mask.png") == 255
+    _, mean = restored(samples=2, mask=Path("mask.png"))
+    assert np.array_equal(mean[~white], photo[~white])
+    assert (mean[white] != photo[white]).mean() > 0.9
+
+
+def test_it_does_where_the_noise_is_said():
+    photo, white = opened("photo.png"), opened("mask.png") == 255
+    _, mean = restored(samples=2, mask=Path("mask.png"), denoise=0.2)
+    assert (mean[~white] != photo[~white]).mean() > 0.8
+
+
+def test_sixteen_bits_stay_and_eight_do_not_show():
+    deep = opened("photo.png").astype(np.uint16) * 257
+    Path("photo.png").write_bytes(deep_png.encode(deep))
+    result, _ = restored(samples=2)
+    mean, _ = deep_png.decode((OUT / "photo.png").read_bytes())
+    exact = (result.samples[0].mean(0).numpy().transpose(1, 2, 0) + 1) * 32767.5
+    assert np.abs(mean - exact.clip(0, 65535)).max() <= 1.01
+    assert len(np.unique(mean % 257)) > 200
+
+
+def test_enlarged():
+    _, mean = restored(samples=1, upscale=2.0)
+    assert mean.shape == (48, 64, 3)
+    assert opened(OUT / "photo/before-after.png").shape == (48, 136, 3)
+    assert not (OUT / "photo/uncertainty.png").exists()
+
+
+def test_grey_pictures_stay_grey():
+    Image.fromarray(opened("photo.png")[..., 0]).save("photo.png")
+    _, mean = restored(samples=1)
+    assert mean.shape == (24, 32)
+
+
+def begin(*arguments: Any) -> None:
+    with begun(*arguments):
+        pass
+
+
+def test_what_is_there_is_not_written_over():
+    found = draft([Path("photo.png")], Wishes(motion=(5, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
+    begin(found, OUT)
+    begin(found, OUT)
+    other = draft([Path("photo.png")], Wishes(motion=(7, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
+    before = {path: path.read_bytes() for path in OUT.iterdir()}
+    with pytest.raises(UserError, match=r"out/photo-kernel.npy is there, and is of something else"):
+        begin(other, OUT)
+    assert before == {path: path.read_bytes() for path in OUT.iterdir()}
+    found = draft([Path("photo.png")], Wishes(prior="gaussian"), Path("r.yaml"), Path())
+    with pytest.raises(
+        UserError, match=r"photo.png is there, and was not restored here; choose another --output"
+    ):
+        begin(found, Path())
+    assert not Path("r.yaml").exists()
+
+
+@pytest.mark.parametrize("begun_before", [False, True])
+def test_a_recipe_of_which_nothing_came_does_not_stand_in_the_way(begun_before):
+    found = draft([Path("photo.png")], Wishes(motion=(5, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
+    if begun_before:
+        (OUT / "photo").mkdir(parents=True)
+        (OUT / "photo/recipe.yaml").write_text("format: 1")
+    with pytest.raises(UserError, match="no"), begun(found, OUT):
+        raise UserError("no")
+    assert (OUT / "photo.yaml").exists() == (OUT / "photo-kernel.npy").exists() == begun_before
