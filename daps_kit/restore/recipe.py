@@ -20,11 +20,12 @@ from daps_kit.images import encode_png
 from daps_kit.prior_check.choice import choose_priors
 from daps_kit.recipe import plain, to_yaml
 from daps_kit.registry import default_registry
+from daps_kit.settings import readable_file
 
 from .mask import read_holes
+from .motion import linear_motion
 from .noise_level import noise_level
 from .picture import Picture, read
-from .psf import linear_motion, read_psf
 
 __all__ = ["Draft", "Wishes", "draft"]
 
@@ -64,13 +65,6 @@ class Wishes:
     def holes(self) -> NDArray[np.bool_] | None:
         """What is to be filled, [H, W]."""
         return None if self.mask is None else read_holes(self.mask)
-
-    @cached_property
-    def kernel(self) -> NDArray[np.float64] | None:
-        """The kernel of a blur that is no Gaussian."""
-        if self.psf is not None:
-            return read_psf(self.psf)
-        return None if self.motion is None else linear_motion(*self.motion)
 
     def kept(self, picture: Picture) -> NDArray[np.bool_] | None:
         """Return where a picture stays as it is: around what is filled, unless it is to be denoised as well.
@@ -155,15 +149,19 @@ def _operator(wishes: Wishes, path: Path, files: dict[Path, bytes]) -> tuple[str
         size = 2 * math.ceil(4 * wishes.blur) + 1
         section = {"use": "gaussian_blur", "kernel_size": size, "intensity": wishes.blur}
         return f"Undo a Gaussian blur of {wishes.blur:g} pixels.", section
-    if wishes.kernel is not None:
+    if wishes.motion is not None:
         beside = path.with_name(f"{path.stem}-kernel.npy")
         buffer = io.BytesIO()
-        np.save(buffer, wishes.kernel)
+        np.save(buffer, linear_motion(*wishes.motion))
         files[beside] = buffer.getvalue()
-        words = f"the blur of {wishes.psf}"
-        if wishes.motion is not None:
-            words = "a motion of {:g} pixels at {:g} degrees".format(*wishes.motion)
-        return f"Undo {words}.", {"use": "motion_blur", "kernel": str(beside.absolute())}
+        words = "Undo a motion of {:g} pixels at {:g} degrees.".format(*wishes.motion)
+        return words, {"use": "motion_blur", "kernel": str(beside.absolute())}
+    if wishes.psf is not None:
+        try:
+            readable_file(wishes.psf)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return f"Undo the blur of {wishes.psf}.", {"use": "motion_blur", "kernel": str(wishes.psf.absolute())}
     if wishes.upscale is not None:
         section = {"use": "down_sampling", "scale_factor": wishes.upscale}
         return f"Enlarge {wishes.upscale:g} times.", section

@@ -17,8 +17,8 @@ from pathlib import Path
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.images import encode_png
-from daps_kit.runs.folder import RunResult
 from daps_kit.runs.pictures import draw_std
+from daps_kit.runs.result import RunResult
 
 from .picture import Picture
 from .recipe import Draft, Wishes

@@ -105,7 +105,8 @@ def test_every_wish(options: tuple[str, ...]):
         ((".empty",), "error: no picture in the folder .empty"),
         (("broken.png",), "error: cannot read broken.png: "),
         (("photo.png", "--mask", "no.png"), "error: cannot read no.png: No such file or directory"),
-        (("photo.png", "--psf", "bad.yaml"), "error: cannot read bad.yaml: the suffix .yaml tells no format"),
+        (("photo.png", "--psf", "bad.yaml"), "error: cannot read {folder}/bad.yaml: the suffix .yaml tells no format"),
+        (("photo.png", "--psf", "no.png"), "error: no such file: {folder}/no.png"),
         (("photo.png", "--blur", "1", "--psf", "mask.png"), "error: --blur and --psf: allowed is one of --mask, --blur, "),
         (("photo.png", "--denoise", "1", "--counts", "9"), "error: --denoise and --counts: allowed is one of "),
         (("photo.png", "--recipe", "x.txt"), "error: --recipe x.txt: the name of a recipe ends in .yaml"),
@@ -118,7 +119,8 @@ def test_mistakes_are_a_line(arguments: tuple[str, ...], message: str):
     Path("broken.png").write_bytes(Path("photo.png").read_bytes()[:200])
     result = call("restore", *arguments, "--quiet", *(() if "--prior" in arguments else PRIOR))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith(message.format(folder=Path.cwd()))
+    assert not Path("restored/photo.yaml").exists()
     assert result.stderr.count("\n") == 1
 
 

@@ -15,7 +15,7 @@ from daps_kit import build
 from daps_kit.errors import UserError
 from daps_kit.recipe import Recipe, load_recipe
 from daps_kit.registry import default_registry
-from daps_kit.restore.psf import linear_motion, read_psf
+from daps_kit.restore.motion import linear_motion
 from daps_kit.restore.recipe import LEAST, Draft, Wishes, draft
 from daps_kit.restore.results import begun
 from daps_kit.settings import PriorSettings
@@ -120,11 +120,6 @@ def test_kernels_and_masks_are_files_beside_the_recipe():
         pass
     assert np.array_equal(np.load("r-kernel.npy"), linear_motion(9, 30))
     assert yaml.safe_load(found.text)["operator"]["kernel"] == str(Path("r-kernel.npy").absolute())
-    Image.fromarray(np.arange(15, dtype=np.uint8).reshape(5, 3)).save("psf.png")
-    found = draft([Path("photo.png")], Wishes(psf=Path("psf.png"), prior=PRIOR), Path("p.yaml"), Path("out"))
-    with begun(found):
-        pass
-    assert np.array_equal(np.load("p-kernel.npy"), read_psf(Path("psf.png")))
     found = draft(
         [Path("photo.png")], Wishes(mask=Path("mask.png"), prior=PRIOR), Path("m.yaml"), Path("out")
     )
@@ -132,6 +127,17 @@ def test_kernels_and_masks_are_files_beside_the_recipe():
     operator = recipe.operator.build(shape=(3, 24, 32), seed=0, device=torch.device("cpu"))
     white = opened("mask.png") == 255
     assert np.array_equal(operator.observed[0, 0].numpy() == 0, white)
+
+
+def test_a_point_is_blurred_to_the_picture_of_the_point():
+    levels = np.random.default_rng(0).integers(0, 256, (4, 5), dtype=np.uint8)
+    Image.fromarray(levels).save("psf.png")
+    point = torch.zeros(1, 1, 16, 16)
+    point[..., 8, 8] = 1
+    operator = build("operator", section(psf=Path("psf.png"), denoise=0.1), shape=(1, 16, 16))
+    expected = np.zeros((16, 16))
+    expected[6:10, 6:11] = levels / levels.sum()
+    np.testing.assert_allclose(operator.forward(point)[0, 0].numpy(), expected, atol=1e-6)
 
 
 def test_the_noise_under_a_mask_does_not_count():

@@ -1,15 +1,12 @@
-"""Kernels of blur against closed forms, and against what they do to a point."""
+"""The kernel of a motion against closed forms."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from daps_kit import build
 from daps_kit.errors import UserError
-from daps_kit.restore.psf import linear_motion, read_psf
+from daps_kit.restore.motion import linear_motion
 
 
 @pytest.mark.parametrize("length", [1, 5, 21])
@@ -54,31 +51,3 @@ def test_symmetries():
 def test_motions_that_there_are_not(length, angle):
     with pytest.raises(UserError, match="at least 1 pixel"):
         linear_motion(length, angle)
-
-
-@pytest.mark.parametrize("size", [(3, 3), (4, 5), (2, 2)])
-def test_a_point_is_blurred_to_the_picture_of_the_point(tmp_path, size):
-    levels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-    Image.fromarray(levels).save(tmp_path / "psf.png")
-    np.save(tmp_path / "kernel.npy", read_psf(tmp_path / "psf.png"))
-    section = {"use": "motion_blur", "kernel": str(tmp_path / "kernel.npy")}
-    point = torch.zeros(1, 1, 16, 16)
-    point[..., 8, 8] = 1
-    blurred = build("operator", section, shape=(1, 16, 16)).forward(point)[0, 0].numpy()
-    top, left = (8 - n // 2 for n in size)
-    expected = np.zeros((16, 16))
-    expected[top : top + size[0], left : left + size[1]] = levels / levels.sum()
-    np.testing.assert_allclose(blurred, expected, atol=1e-6)
-
-
-def test_what_is_no_psf(tmp_path):
-    for name, values in {
-        "dark": np.zeros((3, 3)),
-        "negative": -np.eye(3),
-        "cube": np.ones((2, 3, 3)),
-    }.items():
-        np.save(tmp_path / f"{name}.npy", values)
-        with pytest.raises(UserError, match=f"{name}.npy is no point spread function"):
-            read_psf(tmp_path / f"{name}.npy")
-    with pytest.raises(UserError, match="nothing.png"):
-        read_psf(tmp_path / "nothing.png")

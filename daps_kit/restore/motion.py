@@ -1,4 +1,4 @@
-r"""Kernels of blur from what a user knows: the length and direction of a motion, or a picture of a blurred point.
+r"""The kernel of a blur by motion along a line, from its length and direction.
 
 Motion at constant speed smears a point over a line of L pixels. With d(p) the distance of the pixel p from the
 segment of length L - 1 around the middle,
@@ -12,15 +12,13 @@ L, and the outermost taps are fractions for others.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daps_kit.arrays import read_map
 from daps_kit.errors import UserError
 
-__all__ = ["linear_motion", "read_psf"]
+__all__ = ["linear_motion"]
 
 
 def linear_motion(length: float, angle: float) -> NDArray[np.float64]:
@@ -48,25 +46,4 @@ def linear_motion(length: float, angle: float) -> NDArray[np.float64]:
     used = [np.flatnonzero(taps.any(axis)) for axis in (1, 0)]
     taps = taps[used[0][0] : used[0][-1] + 1, used[1][0] : used[1][-1] + 1]
     kernel: NDArray[np.float64] = taps / taps.sum()
-    return kernel
-
-
-def read_psf(path: Path) -> NDArray[np.float64]:
-    """Return the kernel that correlates a picture to what a point spread function convolves it to, of sum 1.
-
-    Args:
-        path: a picture or an array of the image of a point, [h, w]; the point is at (h // 2, w // 2).
-
-    Raises:
-        UserError: the file cannot be read, is not one plane of numbers of at least 0, or is 0 everywhere.
-    """
-    psf = read_map(path, "kernel", "psf")
-    while psf.ndim > 2 and len(psf) == 1:
-        psf = psf[0]
-    if psf.ndim != 2 or (psf < 0).any() or not psf.any():
-        raise UserError(
-            f"{path} is no point spread function; allowed: one plane of numbers from 0 up, not all of them 0"
-        )
-    odd = np.pad(psf, [(0, 1 - side % 2) for side in psf.shape])  # so that the middle stays the middle
-    kernel: NDArray[np.float64] = odd[::-1, ::-1] / odd.sum()
     return kernel
