@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from daps_kit.contracts import LinearOperator, RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_operators.mask import Inpainting
 from daps_priors.exact.gaussian import GaussianPrior
@@ -42,6 +44,38 @@ def test_levels_go_where_the_posterior_changes(half: Inpainting) -> None:
     assert all(a > b for a, b in pairwise(found))
     # The hidden pixels, of standard deviation 0.3, are decided around sigma 0.3, not beyond 1.
     assert sum(0.1 < sigma < 1 for sigma in found) > sum(0.1 < sigma < 1 for sigma in GEOMETRIC)
+
+
+def test_between_two_levels_lies_the_same_share_of_the_change(half: Inpainting) -> None:
+    """Nine tenths of the density over log sigma follow the root of the change of V, one tenth is even."""
+    s = 0.3
+
+    def v(sigma):
+        precision = 1 / s**2 + 1 / sigma**2
+        return (1 / precision + 1 / (precision + 1 / NOISE**2)) / 2
+
+    nodes = np.geomspace(GEOMETRIC[0], GEOMETRIC[-1], 7)
+    change = np.sqrt(v(nodes)[:-1] - v(nodes)[1:])
+    density = 0.9 * change / change.mean() + 0.1
+    found = place(GEOMETRIC, GaussianPrior(torch.zeros(SHAPE), s), half, torch.zeros(1, *SHAPE), SHAPE)
+    fine = np.linspace(np.log(GEOMETRIC[-1]), np.log(GEOMETRIC[0]), 60_001)
+    middle = (fine[1:] + fine[:-1]) / 2
+    place_of = np.searchsorted(np.log(nodes[::-1]), middle) - 1
+    mass = np.concatenate([[0.0], np.cumsum(density[::-1][place_of])])
+    mass = np.interp(np.log(found), fine, mass / mass[-1])
+    np.testing.assert_allclose(-np.diff(mass), 1 / 11, rtol=0.02)
+
+
+def test_levels_stay_where_nothing_changes(half: Inpainting) -> None:
+    class Constant(GaussianPrior):
+        def denoising_covariance(self, sigma: float) -> Isotropic:
+            return Isotropic(torch.tensor(0.1))
+
+    y = torch.zeros(1, *SHAPE)
+    assert place(GEOMETRIC, Constant(torch.zeros(SHAPE), S), half, y, SHAPE) == GEOMETRIC
+    assert place(GEOMETRIC[:2], GaussianPrior(torch.zeros(SHAPE), S), half, y, SHAPE) == GEOMETRIC[:2]
+    three = place(GEOMETRIC[:3], GaussianPrior(torch.zeros(SHAPE), S), half, y, SHAPE)
+    assert three != GEOMETRIC[:3]
 
 
 def test_levels_stay_where_nothing_is_known(scaled_operator: type, half: Inpainting) -> None:

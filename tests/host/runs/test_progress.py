@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
+from daps_kit.runs import progress
 from daps_kit.runs.progress import RunDisplay
 
 
@@ -54,6 +56,38 @@ def test_residuals_take_at_most_a_fiftieth_of_the_time(cost):
     assert calls
     # The very first is taken whatever it costs; beyond it the share holds.
     assert cost * (len(calls) - 1) <= 0.02 * total
+
+
+def test_residuals_that_cost_nothing_are_as_new_as_their_lines():
+    text, calls, _ = followed(cost=1e-6)
+    assert len(calls) == len(text.splitlines())
+
+
+def test_lines_come_at_growing_intervals_of_two_seconds_to_a_minute():
+    _, calls, _ = followed(cost=0.0)
+    gaps = [b - a for a, b in pairwise(calls)]
+    assert gaps[:6] == [2, 3, 5, 7, 11, 16]  # the least whole seconds above 2, 3, 4.5, 6.75, 10.125, 15.19
+    assert max(gaps) == 60 == gaps[-1]
+
+
+def test_the_time_that_is_left_is_that_of_the_samples_that_are():
+    """4 of 8 samples were there; 2 more take 10 levels of 3 seconds, 15 seconds a sample."""
+    text, _, _ = followed(cost=0.0, levels=10, each=3.0)
+    lines = text.splitlines()
+    assert [int(line.split("/")[0].split()[-1]) for line in lines] == [1, 2, 3, 5, 8]
+    assert [line.rpartition("  ")[2] for line in lines] == [
+        f"{60 - 3 * level} s left" for level in (1, 2, 3, 5, 8)
+    ]
+    assert lines[1].startswith("blur: level 2/10  sigma 3  residual 1.25  4 of 8 samples done  ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (3600, "1 h 00 min"),
+     (86_400 + 125, "24 h 02 min")],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert progress._duration(seconds) == text
 
 
 def test_quiet_shows_nothing_and_asks_for_no_residual():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from daps_kit.runs.metrics import score, summarise
 from daps_kit.runs.pictures import Row
-from daps_kit.runs.summary import metrics_markdown, outcome
+from daps_kit.runs.summary import metrics_markdown, number, outcome, with_error
 from tests.host.runs.rows import row
 
 
@@ -55,3 +56,21 @@ def test_lost_samples_are_named_and_count_nowhere():
     hopeless = {"summary": summarise(images.values()), "images": images, "lost": []}
     assert "| b | – | – | – | – |" in metrics_markdown("t", hopeless)
     assert hopeless["summary"]["reported"]["psnr"]["images"] == 1
+
+
+def test_of_one_image_there_is_no_mean_to_speak_of():
+    assert "Mean over" not in metrics_markdown("t", metrics_of([row()]))
+    assert "Mean over 2 images ± standard error." in metrics_markdown("t", metrics_of([row("a"), row("b")]))
+    told = metrics_markdown("t", metrics_of([row()]) | {"network_calls": 41.5})
+    assert "41.5 calls of the prior's network for a sample." in told
+    lost = metrics_of([row()]) | {"lost": [{}, {}]}
+    assert outcome(lost).endswith(", 2 samples lost")
+
+
+def test_numbers_that_are_not_there_are_dashes():
+    assert (number(None, ".2f"), number(math.nan, ".2f"), number(math.inf, ".2f"), number(2, ".2f")) == (
+        "–", "–", "–", "2.00",
+    )  # fmt: skip
+    assert with_error(None, ".1f", "") == ""
+    assert with_error({"mean": 3.0, "standard_error": None}, ".1f") == "3.0"
+    assert with_error({"mean": 3.0, "standard_error": 0.25}, ".2f") == "3.00 ± 0.25"
