@@ -9,7 +9,7 @@ measured is the error power by channel and ring of frequencies, of |k| cycles a 
 
 with F the orthonormal 2-D Fourier transform. The table is kept at a few noise levels and interpolated linearly in
 log sigma, |k| and log P. The mean of P_sigma over all frequencies and channels is the mean squared error of a pixel,
-to which what is interpolated is scaled.
+and interpolated spectra are scaled to have that mean.
 The covariance is diagonal in the cosine basis (`daps_kit.covariance`), which does not join opposite borders.
 """
 

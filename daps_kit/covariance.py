@@ -5,9 +5,9 @@ The last has, of images with rotated colours,
     C = (Q x D^T) diag(P) (Q^T x D),     D = cosine_matrix(H) x cosine_matrix(W),
 
 with Q orthonormal and D the discrete cosine transform (DCT-II), the Fourier transform of an image that is mirrored at
-its borders: opposite borders of a picture have nothing to do with each other, which a periodic transform would have
-them. Basis function k of n pixels has k / 2 cycles in the picture. The transform is a matrix product for each axis: up
-to 256 pixels that is no slower than a fast transform.
+its borders. A periodic transform would join opposite borders, which have nothing to do with each other. Basis function
+k of n pixels has k / 2 cycles in the picture. The transform is a matrix product for each axis: up to 256 pixels that is
+no slower than a fast transform.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@ r"""PNG of 16 bits a channel, which Pillow reads as 8 and of which it writes gre
 
 A line of pixels is stored as what a filter leaves of its bytes: with a, b, c the bytes of the pixel to the left, above,
 and above to the left, x - {0, a, b, (a + b) / 2, P(a, b, c)} by the line's filter, P the one of a, b, c that is nearest
-to a + b - c. What stands on one anti-diagonal of the picture depends on the two before it alone, so all lines are
-undone at once, an anti-diagonal at a time.
+to a + b - c. An anti-diagonal of the picture depends only on the two before it, so all lines are undone at
+once, an anti-diagonal at a time.
 
 Source: Portable Network Graphics Specification (Third Edition), W3C, 2025, sections 7 to 11.
 """

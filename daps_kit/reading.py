@@ -2,7 +2,7 @@
 
 Whatever a library raises at a damaged or foreign file becomes one line with the file's name: what is opened within
 `reading(path)` needs no list of exceptions. Nothing is unpacked before it is known what it unpacks to: a file may
-become 64 times its own size, and 256 MiB in any case; DAPS_KIT_UNPACK_MIB says another number than 256.
+become 64 times its own size, and 256 MiB in any case, or as many MiB as the variable DAPS_KIT_UNPACK_MIB says.
 
 Importing this module imports neither numpy nor torch, so that settings can look at names and sizes.
 """

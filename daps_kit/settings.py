@@ -188,13 +188,13 @@ class NoiseSettings(ComponentSettings):
 
     kind = "noise"
     quantised: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=16,
         description="bits of the converter that rounds noisy values, to 2^bits levels over the range `clipped`",
     )
     clipped: FloatRange | None = Field(
-        None,
+        default=None,
         description="[low, high] where noisy values saturate; where not given nowhere or, if they are quantised, at "
         "black and white: -1 and 1 for images, 0 and 1 for magnitudes",
     )

@@ -50,7 +50,7 @@ class Recipe(Settings):
     sampler: SamplerSettings = Field(
         description="the method that draws from the posterior; {use: daps} if not given"
     )
-    runs: int = Field(1, ge=1, description="samples of the posterior for each image")
+    runs: int = Field(1, ge=1, description="posterior samples per image")
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="(image, run) pairs computed at once; results do not depend on it"

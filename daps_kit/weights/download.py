@@ -2,7 +2,11 @@
 
 What has arrived is kept in the target, with `TARGET.json` beside it saying which version of which address it is part of
 (its ETag or date). The next attempt asks for the rest (`Range`, with `If-Range` so that a file that has changed starts
-anew). Of the libraries for this, pooch cannot resume.
+anew).
+
+Why not a library: requests and pooch cannot resume, and huggingface_hub resumes files of its hub alone. gdown (6.5)
+resumes with `If-Range` within one call, but a later call continues from the part that it finds even if the file has
+changed since, and gives up on a server that does not know ranges.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fetching a published checkpoint: by gdown from Google Drive, by huggingface_hub from there, else over HTTP.
+"""Fetching a published checkpoint: by gdown from Google Drive, by huggingface_hub from its hub, else over HTTP.
 
 A download goes to a file of another name, can be taken up where it broke, and takes its place only when it is complete.
 """

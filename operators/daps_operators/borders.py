@@ -1,4 +1,4 @@
-r"""What lies beyond the border of an image: the customs that blurs know, with the adjoint of each.
+r"""What lies beyond the border of an image: the conventions of blurs, with the adjoint of each.
 
 reflect    d c b | a b c d | c b a     mirrored without repeating the edge (scipy's `mirror`)
 periodic   b c d | a b c d | a b c     as the discrete Fourier transform sees it (scipy's `wrap`)

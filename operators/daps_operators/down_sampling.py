@@ -7,8 +7,9 @@ the scale factor. Its weights on the fine pixels j are
 
 (h(u_i - j) without antialiasing), normalised to sum 1. At the border the image is mirrored with its edge
 pixel repeated (c b a | a b c | c b a). The coarse image has m = ceil(n / s) pixels. Where s does not divide n, there
-are two customs: the shift c = (n - s m) / 2 puts both grids on one centre, so that a mirrored image gives a mirrored
-measurement (`centred`), and c = 0 lets both begin at one corner, as MATLAB's imresize(x, 1 / s) does (`corner`).
+are two conventions: the shift c = (n - s m) / 2 puts both grids on one centre, so that a mirrored image gives a
+mirrored measurement (`centred`), and c = 0 lets both begin at one corner, as MATLAB's imresize(x, 1 / s) does
+(`corner`).
 
 Sources: Keys, "Cubic convolution interpolation for digital image processing", 1981; Duchon, "Lanczos filtering
 in one and two dimensions", 1979.

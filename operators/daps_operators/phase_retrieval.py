@@ -4,8 +4,9 @@ r"""Phase retrieval: only the modulus of the Fourier transform is measured.
 
 P pads with zeros to N_h x N_w, F is the orthonormal discrete Fourier transform, with frequency 0 in the middle (at
 N_h // 2, N_w // 2). Where P puts the image only turns phases, so the image goes into a corner and the transform need
-not be centred. Other customs: frequency 0 in the corner (`centred: false`), F without a factor, as numpy.fft.fft2 has
-it, which is sqrt(N_h N_w) times larger (`norm: none`), and intensities |F P (x + 1) / 2|^2, as detectors count them.
+not be centred. Other conventions: frequency 0 in the corner (`centred: false`), F without a factor, as numpy.fft.fft2
+has it, which is sqrt(N_h N_w) times larger (`norm: none`), and intensities |F P (x + 1) / 2|^2, as detectors count
+them.
 
 The image is real, so F(-k) = conj F(k): half of the columns, H = rfft2, holds everything. With m = |H| and the
 phases e = H / m (0 where m = 0, a subgradient), w the half of (v(k) + v(-k)) / 2, and crop the adjoint of P:

@@ -5,7 +5,7 @@ it. The code of the published network has a vector for each square of the border
 single vector: a shake is the same everywhere.
 
 Source: Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse Problems", ICLR 2023, for the task;
-`bkse` for the published network, `blur_network` for the embedded one.
+`bkse` for the published network, `network` for the embedded one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights of blur networks in files: the published ones, and those that `daps-kit train` writes.
 
 The latter hold network and encoder in half precision, and as metadata a JSON object: `format`, `kind` ("blur"),
-`network` (sizes), `measured` (see `blur_measure`), `training` (facts of the run) and `card` (title, licence, credits,
+`network` (sizes), `measured` (see `measure`), `training` (facts of the run) and `card` (title, licence, credits,
 data, limits).
 """
 
