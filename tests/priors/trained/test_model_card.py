@@ -13,7 +13,7 @@ from daps_kit.tensor_file import read
 from daps_priors.trained.prior import WEIGHTS
 from daps_priors.training.settings import TrainDenoiser
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "model_card.py"
+SCRIPT = Path(__file__).parents[3] / "docs" / "model_card.py"
 
 
 @pytest.fixture(scope="module")

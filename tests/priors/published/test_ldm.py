@@ -2,109 +2,39 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import yaml
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch import nn
 
 import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.weights.tensors import read_tensors
 from daps_priors.published.adm import Architecture
 from daps_priors.published.latent_settings import LDM, LatentArchitectureSettings
-from daps_priors.published.latent_unet import Attention
 from daps_priors.published.ldm import LATENT_ARCHITECTURES, LatentDiffusion, scaled_linear_betas
 from daps_priors.published.preconditioning import VP, Discrete
-from daps_priors.published.vq import VQ, VQArchitecture
-from daps_samplers.target import DecodedOperator
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-CPU = torch.device("cpu")
-UNET = Architecture(
-    image_size=8,
-    num_channels=32,
-    num_res_blocks=1,
-    channel_mult=(1, 2),
-    attention_resolutions=(4,),
-    num_head_channels=32,
-    use_scale_shift_norm=False,
+from daps_priors.published.vq import VQArchitecture
+from tests.priors.published.tiny_ldm import (
+    CLASSES,
+    CPU,
+    FIRST_STAGE,
+    GOLDEN,
+    HEADS,
+    UNET,
+    build,
+    lightning,
+    noise,
+    relative,
+    weights,
 )
-FIRST_STAGE = VQArchitecture(width=32, multipliers=(1, 2), blocks=1, codes=64)
-CLASSES = {"classes": 11, "context": 24}
-HEADS = LatentArchitectureSettings(num_head_channels=32)
-
-
-def filled(module, rule="B"):
-    """Return the state dict of a module with the weights of the recorded networks."""
-    state = {}
-    for k, (name, tensor) in enumerate(module.state_dict().items()):
-        r = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(k))
-        if rule == "A":
-            state[name] = 0.02 * r
-        else:
-            state[name] = (
-                r / tensor[0].numel() ** 0.5 if tensor.ndim >= 2 else 0.1 * r + name.endswith("weight")
-            )
-    return state
-
-
-def weights(arch=UNET, first_stage=FIRST_STAGE, rule="B", **options):
-    with torch.device("meta"):
-        model = LatentDiffusion(arch, first_stage, **options)
-    state = {}
-    for prefix in ("model.diffusion_model", "first_stage_model", "cond_stage_model"):
-        if hasattr(model, prefix.partition(".")[0]):
-            part = filled(model.get_submodule(prefix), rule)
-            state.update({f"{prefix}.{name}": tensor for name, tensor in part.items()})
-    return state
-
-
-def lightning(state, path, **more):
-    """Save weights as a trainer did: with its schedule, its counters, and objects of classes that nobody has here."""
-    module = types.ModuleType("a_training_library")
-    module.Callback = type("Callback", (), {"__module__": "a_training_library"})
-    sys.modules["a_training_library"] = module
-    try:
-        betas = scaled_linear_betas().float()
-        schedule = {"betas": betas, "alphas_cumprod": (1 - betas).cumprod(0)}
-        content = {
-            "epoch": 3,
-            "state_dict": {**schedule, **state, **more},
-            "callbacks": {"x": module.Callback()},
-        }
-        torch.save(content, path)
-    finally:
-        del sys.modules["a_training_library"]
-    return path
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     return lightning(weights(), tmp_path / "tiny.ckpt")
-
-
-def build(path, shape=(3, 16, 16), **options):
-    options.setdefault("architecture", HEADS)
-    return LDM(model="custom", checkpoint=path, **options).build(shape=shape, device=CPU)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def relative(found, expected):
-    expected = torch.as_tensor(expected)
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-# --- recorded numbers
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -168,9 +98,6 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints(model):
     prefixes = ("model.", "first_stage_model.", "cond_stage_model.")
     assert ours == {name: shape for name, shape in published.items() if name.startswith(prefixes)}
     assert LATENT_ARCHITECTURES[model]["first_stage"].factor == 4
-
-
-# --- weights
 
 
 def test_averaged_weights_are_used_under_the_names_that_training_gave_them(tmp_path):
@@ -272,9 +199,6 @@ def test_works_out_the_architecture_from_the_weights(tmp_path, arch, first, opti
     assert prior.state_shape(prior.shape) == (first.latent_channels, 8, 8)
 
 
-# --- the denoiser
-
-
 def test_the_network_is_told_the_time_of_its_own_schedule(tmp_path, checkpoint):
     sigma = torch.tensor([0.1, 0.3, 1, 3, 10], dtype=torch.float64)
     own, published = build(checkpoint), build(checkpoint, schedule="published")
@@ -312,25 +236,6 @@ def test_the_denoiser_is_the_network_behind_its_preconditioning(checkpoint):
     leaf = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(prior.denoise(leaf, sigma).sum(), leaf)
     assert float(gradient.abs().max()) > 0
-
-
-def test_attention_to_a_condition_is_multi_head_attention():
-    attention = Attention(24, 10, 3)
-    attention.load_state_dict(filled(attention))
-    reference = nn.MultiheadAttention(24, 3, kdim=10, vdim=10, bias=False, batch_first=True)
-    reference.load_state_dict(
-        {
-            "q_proj_weight": attention.to_q.weight,
-            "k_proj_weight": attention.to_k.weight,
-            "v_proj_weight": attention.to_v.weight,
-            "out_proj.weight": attention.to_out[0].weight,
-        }
-    )
-    x, contexts = noise(6, 5, 24), noise(2, 4, 10, seed=1)
-    with torch.no_grad():
-        attention.condition(contexts)
-        expected, _ = reference(x, *(2 * [contexts.repeat_interleave(3, 0)]))
-        torch.testing.assert_close(attention(x), expected + attention.to_out[0].bias, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -407,62 +312,10 @@ def test_compiles_the_network(classes, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-# --- the first stage
-
-
-def test_decoding_rounds_to_the_nearest_code(checkpoint):
-    prior = build(checkpoint)
-    z = noise(2, 3, 8, 8)
-    codes = prior.first_stage.quantize.embedding.weight
-    flat = z.permute(0, 2, 3, 1).reshape(-1, 3)
-    nearest = codes[torch.cdist(flat, codes).argmin(1)].view(2, 8, 8, 3).permute(0, 3, 1, 2)
-    smooth = build(checkpoint, quantize=False)
-    with torch.no_grad():
-        torch.testing.assert_close(prior.decode(z), smooth.decode(nearest), rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(prior.decode(z), smooth.decode(z), atol=1e-2)
-        scaled = build(checkpoint, scale_factor=0.5)
-        torch.testing.assert_close(scaled.decode(z * 0.5), prior.decode(z), rtol=1e-4, atol=1e-4)
-        image = noise(1, 3, 16, 16, seed=3)
-        torch.testing.assert_close(scaled.encode(image), 0.5 * prior.encode(image))
-    # The identity stands in for the derivative of rounding.
-    leaf, rounded = z.clone().requires_grad_(), nearest.clone().requires_grad_()
-    (through,) = torch.autograd.grad(prior.decode(leaf).square().sum(), leaf)
-    (direct,) = torch.autograd.grad(smooth.decode(rounded).square().sum(), rounded)
-    torch.testing.assert_close(through, direct, rtol=1e-4, atol=1e-3)
-
-
-def test_the_decoder_has_a_directional_derivative(checkpoint):
-    prior = build(checkpoint, quantize=False)
-    z, v = noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
-    operator = daps_kit.build("operator", {"use": "identity"}, shape=(3, 16, 16))
-    push = DecodedOperator(operator, prior, (3, 8, 8)).jvp(z, v)
-    h = 1e-2
-    with torch.no_grad():
-        change = (prior.decode(z + h * v) - prior.decode(z - h * v)) / (2 * h)
-    assert relative(push, change) < 0.02
-
-
 def test_the_scale_factor_of_the_checkpoint_is_used(tmp_path):
     path = lightning(weights(), tmp_path / "scaled.ckpt", scale_factor=torch.tensor(0.25))
     assert build(path).scale_factor == 0.25
     assert build(path, scale_factor=2.0).scale_factor == 2.0
-
-
-def test_activations_far_from_zero_keep_their_digits():
-    stage = VQ(FIRST_STAGE)
-    stage.load_state_dict(filled(stage, "A"))  # means are 20 times the spread in its last layers
-    stage.requires_grad_(False)
-    z = noise(1, 3, 8, 8)
-    exact = VQ(FIRST_STAGE).double()
-    exact.load_state_dict(filled(stage, "A"))
-    with torch.no_grad():
-        expected = exact.decode(z.double(), quantize=False)
-        stage.to(memory_format=torch.channels_last)
-        found = stage.decode(z.contiguous(memory_format=torch.channels_last), quantize=False)
-    assert relative(found.double(), expected) < 1e-5
-
-
-# --- a run
 
 
 def test_a_latent_recipe_runs_from_a_checkpoint_to_pictures(tmp_path, checkpoint):

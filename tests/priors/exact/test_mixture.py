@@ -1,21 +1,16 @@
-"""The mixture prior against the score of its density by autograd, and against the published closed form."""
+"""The mixture prior against densities, quadrature and derivatives."""
 
 from __future__ import annotations
 
 from math import sqrt
 
-import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from daps_kit.contracts import RandomStreams
-from daps_kit.errors import ComponentError
-from daps_priors import Mixture
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
 
-CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)
 
 
@@ -109,43 +104,6 @@ def test_samples_of_images(means):
     nearest = torch.cdist(x.flatten(1), means.flatten(1))
     assert float(nearest.min(1).values.max()) < 1e-3
     assert len(nearest.argmin(1).unique()) == 4
-
-
-def test_built_from_settings(tmp_path, means):
-    np.save(tmp_path / "means.npy", means.numpy())
-    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    built = Mixture(means=tmp_path / "means.npy", std=[0.1, 0.2, 0.3, 0.4]).build(shape=SHAPE, device=CPU)
-    expected = MixturePrior(means, torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)).denoise(x, 0.5)
-    torch.testing.assert_close(built.denoise(x, 0.5), expected)
-    plain = Mixture(weights=[1.0, 2.0], elementwise=True).build(shape=(3, 9, 9), device=CPU)
-    assert plain.shape is None
-    torch.testing.assert_close(plain.weights, torch.tensor([1, 2], dtype=torch.float64) / 3)
-
-
-def test_wrong_settings_are_refused(tmp_path, means):
-    for given in (
-        {"std": 0.0},
-        {"std": [0.1, -0.1]},
-        {"weights": []},
-        {"means": []},
-        {"means": "no.npy"},
-        {"k": 3},
-    ):
-        with pytest.raises(ValidationError):
-            Mixture.model_validate(given)
-    with pytest.raises(ComponentError, match="2 components need 2 std"):
-        Mixture(std=[0.1, 0.2, 0.3]).build(shape=None, device=CPU)
-    with pytest.raises(ComponentError, match="2 components need 2 weights"):
-        Mixture(weights=[1.0]).build(shape=None, device=CPU)
-    np.save(tmp_path / "means.npy", means.numpy())
-    with pytest.raises(ComponentError, match="the run have"):
-        Mixture(means=tmp_path / "means.npy").build(shape=(3, 8, 8), device=CPU)
-    with pytest.raises(ComponentError, match="means must be"):
-        MixturePrior(torch.zeros(2, 3), 0.1)
-    with pytest.raises(ComponentError, match="positive"):
-        MixturePrior(torch.zeros(2), 0.1, torch.tensor([1.0, -1.0]))
-    with pytest.raises(ValueError, match="this mixture is over"):
-        MixturePrior(means, 0.1).denoise(torch.zeros(1, 3, 8, 8), 0.1)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 20.0])

@@ -1,20 +1,16 @@
-"""The Gaussian prior against dense linear algebra."""
+"""The Gaussian prior against Bayes' rule."""
 
 from __future__ import annotations
 
 from math import sqrt
 
-import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import ComponentError
-from daps_priors import Gaussian
 from daps_priors.exact.gaussian import GaussianPrior
 
-CPU = torch.device("cpu")
 SHAPE, D = (2, 3, 4), 24
 
 
@@ -89,41 +85,6 @@ def test_single_precision_in_single_precision_out():
     assert prior.denoise(x, 0.3).dtype == torch.float32
     assert prior.sample((3, 5, 5), RandomStreams([0])).dtype == torch.float32
     assert prior.shape is None
-
-
-def test_built_from_files(tmp_path, mean, covariance):
-    np.save(tmp_path / "mean.npy", mean.numpy())
-    np.save(tmp_path / "covariance.npy", covariance.numpy())
-    np.save(tmp_path / "std.npy", np.full(SHAPE, 0.3))
-    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
-    full = Gaussian(mean=tmp_path / "mean.npy", covariance=tmp_path / "covariance.npy")
-    expected = bayes(x.double(), 0.5, mean, covariance).float()
-    built = full.build(shape=SHAPE, device=CPU)
-    torch.testing.assert_close(built.denoise(x, 0.5), expected, rtol=1e-4, atol=1e-5)
-    assert built.shape == SHAPE
-    assert Gaussian(std=tmp_path / "std.npy").build(shape=None, device=CPU).shape == SHAPE
-    torch.testing.assert_close(
-        Gaussian().build(shape=SHAPE, device=CPU).denoise(x, 0.5), GaussianPrior(0.0, 0.5).denoise(x, 0.5)
-    )
-
-
-def test_wrong_settings_are_refused(tmp_path, mean):
-    np.save(tmp_path / "mean.npy", mean.numpy())
-    for given in (
-        {"std": 0.0},
-        {"std": 1.0, "covariance": tmp_path / "mean.npy"},
-        {"mean": tmp_path / "no.npy"},
-    ):
-        with pytest.raises(ValidationError):
-            Gaussian.model_validate(given)
-    with pytest.raises(ComponentError, match="the run have"):
-        Gaussian(mean=tmp_path / "mean.npy").build(shape=(3, 8, 8), device=CPU)
-    (tmp_path / "text.npy").write_text("no numbers")
-    with pytest.raises(ComponentError, match=r"not a \.npy file"):
-        Gaussian(mean=tmp_path / "text.npy").build(shape=None, device=CPU)
-    np.save(tmp_path / "nan.npy", np.full(SHAPE, np.nan))
-    with pytest.raises(ComponentError, match="finite"):
-        Gaussian(mean=tmp_path / "nan.npy").build(shape=None, device=CPU)
 
 
 @pytest.mark.parametrize(

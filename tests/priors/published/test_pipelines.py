@@ -1,0 +1,106 @@
+"""Pipelines of diffusers, of either kind: what stops a run, and whole runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from tiny_models import pixel_unet, save_parts, stable_diffusion
+
+import daps_kit
+from daps_kit.errors import UserError
+from daps_priors.published.latent_settings import Diffusers, StableDiffusion
+
+diffusers = pytest.importorskip("diffusers", reason="the extra 'sd' is not installed")
+
+
+CPU = torch.device("cpu")
+
+
+def build(folder, shape=None, **options):
+    return Diffusers(model=str(folder), **options).build(shape=shape, device=CPU)
+
+
+@pytest.fixture
+def ddpm(tmp_path):
+    pipeline = diffusers.DDPMPipeline(pixel_unet(), diffusers.DDPMScheduler(clip_sample=False))
+    pipeline.save_pretrained(tmp_path / "ddpm")
+    return tmp_path / "ddpm"
+
+
+@pytest.fixture(scope="module")
+def stable(tmp_path_factory):
+    """A small Stable Diffusion, saved by the library; its parts."""
+    folder = tmp_path_factory.mktemp("stable")
+    pipeline = stable_diffusion(folder)
+    pipeline.save_pretrained(folder / "model")
+    return folder / "model", pipeline
+
+
+def build_stable(folder, shape=(3, 32, 32), **options):
+    options.setdefault("prompt", "a face")
+    return StableDiffusion(model=str(folder), **options).build(shape=shape, device=CPU)
+
+
+def test_wrong_folders_stop_the_run(ddpm, tmp_path, stable):
+    with pytest.raises(UserError, match=r"shape \[3, 8, 8\], but those of the run have \[3, 9, 9\]"):
+        build(ddpm, (3, 9, 9))
+    with pytest.raises(UserError, match=r"unet is a UNet2DConditionModel, but allowed is UNet2DModel"):
+        build(stable[0])
+    with pytest.raises(UserError, match="unet is a UNet2DModel, but allowed is UNet2DConditionModel"):
+        build_stable(ddpm)
+    classes = save_parts(
+        tmp_path / "classes",
+        "DDPMPipeline",
+        unet=pixel_unet(num_class_embeds=4),
+        scheduler=diffusers.DDPMScheduler(),
+    )
+    with pytest.raises(UserError, match="is class-conditional"):
+        build(classes)
+    flow = save_parts(
+        tmp_path / "flow",
+        "DDPMPipeline",
+        unet=pixel_unet(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )
+    with pytest.raises(UserError, match=r"FlowMatchEulerDiscreteScheduler has no variances"):
+        build(flow)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has no model_index.json"):
+        build(tmp_path / "empty")
+    for name, match in (("no/such/folder", "no such folder"), ("nothing", "no such folder: .*not an id")):
+        with pytest.raises(ValidationError, match=match):
+            build(name)
+
+
+def test_building_leaves_the_global_random_state_alone(ddpm, stable):
+    before = torch.get_rng_state()
+    build(ddpm)
+    build_stable(stable[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("use", ["diffusers", "stable_diffusion"])
+def test_a_recipe_runs(use, ddpm, stable, tmp_path):
+    prior = {"use": use, "model": str(ddpm if use == "diffusers" else stable[0])}
+    if use == "stable_diffusion":
+        prior |= {"prompt": "a face", "resolution": 8}
+    recipe = {
+        "format": 1,
+        "data": {"use": "prior", "count": 1},
+        "prior": prior,
+        "operator": {"use": "down_sampling", "scale_factor": 2},
+        "sampler": {
+            "use": "daps",
+            "annealing": {"levels": 2, "sigma_max": 10.0, "sigma_min": 0.1},
+            "ode": {"steps": 2},
+            "kernel": {"use": "underdamped", "steps": 2, "lr": 1.0e-5},
+        },
+        "check_prior": False,
+        "output": str(tmp_path / "out"),
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    result = daps_kit.run(tmp_path / "recipe.yaml", quiet=True)
+    assert result.samples.shape == (1, 1, 3, 8, 8)
+    assert bool(torch.isfinite(result.samples).all())
