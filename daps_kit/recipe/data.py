@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from daps_kit.files import files_of
+from daps_kit.paths import existing_file, readable_file, resolve_path
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
-from daps_kit.settings import Settings, existing_file, readable_file, resolve_path
+from daps_kit.settings import Settings
 
 __all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "image_files"]
 

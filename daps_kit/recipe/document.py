@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from daps_kit.errors import Location, Problem
-from daps_kit.settings import RecipeText
+from daps_kit.paths import RecipeText
 
 __all__ = ["Node", "add_resolvers", "from_python", "read_yaml"]
 

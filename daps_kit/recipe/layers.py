@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from daps_kit.errors import Location, Problem, UserError
-from daps_kit.settings import RecipeText
+from daps_kit.paths import RecipeText
 
 from .document import Node, read_yaml
 from .installed import find_recipe, read_text, shown

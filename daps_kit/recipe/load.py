@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
 
 from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
+from daps_kit.paths import RecipeText, resolve_path
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import (
     OperatorSettings,
     PriorSettings,
-    RecipeText,
     SamplerSettings,
     Settings,
-    resolve_path,
 )
 
 from .data import DataSettings

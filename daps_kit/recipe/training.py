@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import Field
 
 from daps_kit.errors import Location, Problem, RecipeError
+from daps_kit.paths import RecipeText
 from daps_kit.registry import Registry, default_registry
-from daps_kit.settings import RecipeText, Settings, TrainerSettings
+from daps_kit.settings import Settings, TrainerSettings
 
 from .document import Node
 from .installed import find_recipe, shown

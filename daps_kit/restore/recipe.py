@@ -17,10 +17,10 @@ from PIL import Image
 from daps_kit.errors import UserError
 from daps_kit.files import unique_names
 from daps_kit.images import encode_png
+from daps_kit.paths import readable_file
 from daps_kit.prior_check.choice import choose_priors
 from daps_kit.recipe import plain, to_yaml
 from daps_kit.registry import default_registry
-from daps_kit.settings import readable_file
 
 from .mask import read_holes
 from .motion import linear_motion

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from daps_kit.errors import did_you_mean
 from daps_kit.hooks import hookimpl
+from daps_kit.paths import existing_file, readable_file
 from daps_kit.settings import (
     DrawnOperatorSettings,
     FloatRange,
@@ -22,8 +23,6 @@ from daps_kit.settings import (
     OperatorSettings,
     Shape,
     TrainerSettings,
-    existing_file,
-    readable_file,
     resolve_path,
 )
 from daps_kit.sources import Source

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from daps_kit.errors import UserError
-from daps_kit.settings import RecipeText
+from daps_kit.paths import RecipeText
 from daps_priors.published.latent_settings import Diffusers, StableDiffusion
 from daps_priors.published.pipeline_files import Pipeline, ScoreVE, VPrediction, XPrediction, schedule
 from daps_priors.published.preconditioning import Discrete, linear_betas

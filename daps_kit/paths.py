@@ -1,0 +1,78 @@
+"""Paths among settings: they start from the recipe that they are written in, and stand for files that are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from daps_kit.reading import unknown_format
+
+__all__ = ["FilePath", "RecipeText", "existing_file", "readable_file", "resolve_path"]
+
+
+class RecipeText(str):
+    """A string out of a recipe, which remembers the folder that its relative paths start from."""
+
+    __slots__ = ("folder",)
+
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path) -> RecipeText:
+        """Make a string that remembers `folder`."""
+        made = super().__new__(cls, text)
+        made.folder = folder
+        return made
+
+
+def resolve_path(value: Any) -> Any:
+    """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes.
+
+    Raises:
+        ValueError: it starts from a home or a working folder that is not there.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    try:
+        path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(value)[:80]!r}: there is no such home folder") from None
+    except OSError as error:
+        raise ValueError(f"the working folder cannot be used: {error.strerror}") from None
+    return Path(os.path.normpath(path))
+
+
+def existing_file(value: Any, what: str = "file") -> Any:
+    """Return the path of an existing file or folder as an absolute one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = resolve_path(value)
+    if isinstance(path, Path):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"no such {what}: {path}") from None
+        except OSError as error:
+            name = str(path) if len(str(path)) <= 300 else f"{str(path)[:150]}..."
+            raise ValueError(f"{name}: {error.strerror}") from None
+    return path
+
+
+def readable_file(value: Any) -> Any:
+    """Return the path of an existing file whose name tells a format that is read, or of a folder.
+
+    Raises:
+        ValueError: there is none, or its name tells no format; the text lists the formats.
+    """
+    path = existing_file(value)
+    if isinstance(path, Path) and path.is_file() and (problem := unknown_format(path)):
+        raise ValueError(problem)
+    return path
+
+
+FilePath = Annotated[Path, BeforeValidator(existing_file)]
+"""An existing file or folder; relative to the recipe it is written in."""

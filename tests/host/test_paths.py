@@ -1,0 +1,57 @@
+"""Paths in settings start from their recipe, and stand for files that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from daps_kit.paths import FilePath, RecipeText, resolve_path
+from daps_kit.settings import Settings
+
+
+class Some(Settings):
+    file: FilePath | None = None
+
+
+def test_relative_paths_start_from_the_recipe_or_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = RecipeText("../x.npy", tmp_path / "recipes")
+    assert resolve_path(text) == tmp_path / "x.npy"
+    assert resolve_path("x.npy") == tmp_path / "x.npy"
+    assert resolve_path("/a/b") == Path("/a/b")
+    assert resolve_path(RecipeText("~/x", tmp_path)) == tmp_path / "home/x"
+    assert resolve_path(3) == 3
+    with pytest.raises(ValidationError, match=f"no such file: {tmp_path}/x.npy"):
+        Some(file=text)  # type: ignore[arg-type]
+    (tmp_path / "x.npy").touch()
+    assert Some(file=text).file == tmp_path / "x.npy"  # type: ignore[arg-type]
+
+
+def test_recipe_text_is_text() -> None:
+    text = RecipeText("box", Path("/a"))
+    assert text == "box"
+    assert hash(text) == hash("box")
+    assert text.folder == Path("/a")
+
+
+def test_paths_that_cannot_be(tmp_path, monkeypatch):
+    adapter = TypeAdapter(FilePath)
+    for value, message in (
+        ("~nobody-at-all/y.npy", "no such home folder"),
+        ("x" * 5000, "File name too long"),
+        ("y\0.npy", "null"),
+        (str(tmp_path / "gone"), "no such file"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            adapter.validate_python(value)
+    gone = tmp_path / "working"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ValidationError, match="working folder cannot be used"):
+        adapter.validate_python("y.npy")
