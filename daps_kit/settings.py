@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -65,8 +66,14 @@ FloatRange = Annotated[tuple[float, float], Strict(False)]
 
 
 class Settings(BaseModel):
-    """A group of settings: immutable, every key known, every value of its exact type and finite."""
+    """A group of settings: immutable, every key known, every value of its exact type and finite.
 
+    Attributes:
+        retired: keys of earlier versions and the value they had by default. A recipe that gives that value says
+            nothing, as recipes do that were resolved then.
+    """
+
+    retired: ClassVar[Mapping[str, Any]] = {}
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -89,6 +89,9 @@ def _fields(
                 type(default) if default else models[0], nested, definitions, registry, f"{label}."
             )
             continue
+        if len(models) > 1 and isinstance(default, BaseModel) and "use" in type(default).model_fields:
+            yield from _cases(models, default, definitions, registry, f"{label}.")
+            continue
         shown = None if missing else _flow(plain(default, registry))
         if models and issubclass(models[0], ComponentSettings):
             names = [c.name for c in registry.components(models[0].kind)]
@@ -102,6 +105,34 @@ def _fields(
             value = schema["properties"][name]
             ranges = dict.fromkeys(_ranges(value, definitions))
             yield Parameter(label, _type(value, definitions), shown, ", ".join(ranges), about)
+
+
+def _cases(
+    models: list[type[BaseModel]],
+    default: BaseModel,
+    definitions: dict[str, Any],
+    registry: Registry,
+    prefix: str,
+) -> Iterator[Parameter]:
+    """Yield the settings of a section whose `use` decides what else it holds: those of all first, each once."""
+    found: dict[str, list[tuple[str, Parameter]]] = {}
+    for model in sorted(models, key=lambda model: model is not type(default)):
+        for parameter in _fields(model, _definition(model, definitions), definitions, registry, prefix):
+            found.setdefault(parameter.name, []).append((_use(model), parameter))
+    uses = found.pop(f"{prefix}use")
+    words = {use: parameter for use, parameter in uses}
+    about = "; ".join(f"{use}: {parameter.description}" for use, parameter in words.items())
+    yield Parameter(
+        f"{prefix}use", " | ".join(_use(model) for model in models), uses[0][1].default, "", about
+    )
+    for cases in sorted(found.values(), key=lambda cases: len(cases) < len(models)):
+        use, parameter = cases[0]
+        own = len(cases) < len(models)
+        yield replace(parameter, description=f"{use}: {parameter.description}") if own else parameter
+
+
+def _use(model: type[BaseModel]) -> str:
+    return str(model.model_fields["use"].default)
 
 
 def _definition(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,9 @@ class SectionReader:
         for key, item in fields.items():
             info = model.model_fields.get(key)
             if info is None:
+                retired = getattr(model, "retired", {})
+                if key in retired and item.plain() == retired[key]:
+                    continue
                 words = [*(["use"] if issubclass(model, ComponentSettings) else []), *model.model_fields]
                 hint = did_you_mean(key, words)
                 self.fail(

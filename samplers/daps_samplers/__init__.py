@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
-from daps_kit.settings import KernelSettings, SamplerSettings, Settings
+from daps_kit.settings import KernelSettings, SamplerSettings
+
+from .schedule_settings import AnnealingSettings, AutoAnnealing, EDMOde, OdeSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from daps_kit.contracts import Kernel, Sampler
-
-    from .schedules import Schedule
 
 
 _TAU = Field(None, gt=0, description="the sampler's tau, which recipes of the published settings give here")
@@ -196,89 +196,6 @@ class HMC(_AdjustedSettings):
         return HMC(self.steps, self.leapfrog, self.acceptance, step_size=self.step_size)
 
 
-_OWNER = {"rho": "edm", "beta": "vp", "beta_min": "vp", "beta_max": "vp", "sigma_data": "trigflow"}
-
-
-class _ScheduleSettings(Settings):
-    """A noise schedule and the parameters that belong to it."""
-
-    use: Literal["auto", "edm", "ve", "vp", "trigflow"] = Field(
-        "auto",
-        description="the schedule, which places the levels; auto: where they change the posterior, if the operator is "
-        "linear and the prior knows the covariance of its error, else edm",
-    )
-    rho: float = Field(
-        7.0, gt=0, description="edm: exponent of the grid, larger puts more points at small sigma"
-    )
-    beta: Literal["linear", "scaled_linear"] = Field(
-        "linear", description="vp: whether beta(t) or its root is linear"
-    )
-    beta_min: float = Field(0.1, gt=0, description="vp: beta(0)")
-    beta_max: float = Field(20.0, gt=0, description="vp: beta(1)")
-    sigma_data: float = Field(1.0, gt=0, description="trigflow: sigma(t) = sigma_data tan t")
-
-    @model_validator(mode="after")
-    def _belongs(self) -> Self:
-        fields = type(self).model_fields
-        for key, owner in _OWNER.items():
-            if self.use != owner and getattr(self, key) != fields[key].default:
-                raise ValueError(f"'{key}' is a parameter of the schedule '{owner}', not of '{self.use}'")
-        if self.beta_max <= self.beta_min:
-            raise ValueError(f"beta_max ({self.beta_max:g}) must be above beta_min ({self.beta_min:g})")
-        return self
-
-    def schedule(self) -> Schedule:
-        """Return the schedule."""
-        from . import schedules
-
-        if self.use == "ve":
-            return schedules.VE()
-        if self.use == "vp":
-            return schedules.VP(self.beta_min, self.beta_max, self.beta)
-        if self.use == "trigflow":
-            return schedules.TrigFlow(self.sigma_data)
-        return schedules.EDM(self.rho)
-
-
-class AnnealingSettings(_ScheduleSettings):
-    """The noise levels that a run passes through (images lie in [-1, 1])."""
-
-    levels: int | None = Field(None, ge=1, description="how many noise levels; by the budget where not given")
-    sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
-    sigma_min: float | None = Field(
-        None, gt=0, description="the last; the noise of the measurement, within 0.01 and 0.1, where not given"
-    )
-    reach_sigma_min: bool = Field(
-        True,
-        description="false, as published: the grid has one more point, which is left out, so sigma_min is not met",
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.sigma_max is not None and self.sigma_min is not None and self.sigma_max <= self.sigma_min:
-            raise ValueError(f"sigma_max ({self.sigma_max:g}) must be above sigma_min ({self.sigma_min:g})")
-        return self
-
-
-class OdeSettings(_ScheduleSettings):
-    """The probability-flow ODE from x_t to x0hat."""
-
-    use: Literal["edm", "ve", "vp", "trigflow"] = Field(
-        "edm", description="the schedule, which places the steps"
-    )
-
-    steps: int = Field(
-        0,
-        ge=0,
-        description="steps of the solver, one network call each (heun: two); with 0, x0hat = E[x0 | x_t], one call",
-    )
-    sigma_min: float = Field(0.01, gt=0, description="noise level at which the ODE stops")
-    solver: Literal["euler", "heun"] = Field("euler", description="euler (order 1) or heun (order 2)")
-    denoise: bool = Field(
-        False, description="denoise what is left at sigma_min, at the price of one more network call"
-    )
-
-
 class Daps(SamplerSettings):
     """Decoupled annealing posterior sampling (DAPS, arXiv 2407.01521), in pixels or in latents.
 
@@ -299,8 +216,8 @@ class Daps(SamplerSettings):
         description="starts that pass the levels from sigma 4 up, of which the one with the least residual goes on; if "
         "not given, 4 for an operator with many modes (phase retrieval) where annealing.levels is not given, else 1",
     )
-    annealing: AnnealingSettings = Field(AnnealingSettings(), description="the noise levels of the run")
-    ode: OdeSettings = Field(OdeSettings(), description="how the prior guesses x0hat from x_t")
+    annealing: AnnealingSettings = Field(AutoAnnealing(), description="the noise levels of the run")
+    ode: OdeSettings = Field(EDMOde(), description="how the prior guesses x0hat from x_t")
     kernel: KernelSettings = Field(Auto(), description="the MCMC kernel that draws x0 given x_t and y")
     tau: float | None = Field(
         None,
@@ -377,7 +294,7 @@ class Daps(SamplerSettings):
                 annealing.sigma_max,
                 annealing.sigma_min,
                 annealing.reach_sigma_min,
-                placed=annealing.use == "auto",
+                placed=isinstance(annealing, AutoAnnealing),
             ),
             ProbabilityFlow(ode.schedule(), ode.steps, ode.sigma_min, ode.solver, ode.denoise),
             kernel,

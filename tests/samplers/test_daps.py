@@ -18,11 +18,9 @@ from daps_kit.linalg import per_sample
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
 from daps_samplers import (
-    AnnealingSettings,
     Daps,
     Langevin,
     Metropolis,
-    OdeSettings,
 )
 from daps_samplers.annealing import Annealing
 from daps_samplers.daps import DAPS
@@ -60,8 +58,8 @@ def run(sampler, prior, operator, y, seeds):
 def published(levels, kernel=None, **settings):
     """DAPS as published, with that many levels."""
     return Daps(
-        annealing=AnnealingSettings(levels=levels, sigma_max=100.0, sigma_min=0.1),
-        ode=OdeSettings(steps=5),
+        annealing=dict(levels=levels, sigma_max=100.0, sigma_min=0.1),
+        ode=dict(steps=5),
         kernel=kernel or Langevin(lr=1e-4),
         **settings,
     ).build()
@@ -84,10 +82,10 @@ def flow_factor(sigma, low):
 @pytest.mark.parametrize("schedule", ["edm", "ve", "vp", "trigflow"])
 def test_the_published_loop_has_the_moments_of_its_recursion(scaled_operator, schedule):
     prior, operator, y = setting(scaled_operator)
-    annealing = AnnealingSettings(use=schedule, levels=8, sigma_max=20.0, sigma_min=0.1)
+    annealing = Daps(annealing={"use": schedule}).annealing
     sampler = DAPS(
         Annealing(annealing.schedule(), 8, 20.0, 0.1),
-        ProbabilityFlow(OdeSettings(use=schedule).schedule(), 80, 0.01, "heun"),
+        ProbabilityFlow(Daps(ode={"use": schedule}).ode.schedule(), 80, 0.01, "heun"),
         Exact(),
     )
     steps = run(sampler, prior, operator, y, range(4))
@@ -114,7 +112,7 @@ def test_the_published_loop_has_the_moments_of_its_recursion(scaled_operator, sc
 )
 def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, schedule, correlation):
     prior, operator, y = setting(scaled_operator)
-    annealing = AnnealingSettings(use=schedule, levels=10, sigma_max=80.0, sigma_min=0.1)
+    annealing = Daps(annealing={"use": schedule}).annealing
     sampler = DAPS(
         Annealing(annealing.schedule(), 10, 80.0, 0.1),
         ProbabilityFlow(EDM(), 0),
@@ -131,8 +129,8 @@ def test_langevin_reaches_the_exact_posterior(scaled_operator):
     prior, operator, y = setting(scaled_operator)
     lr = 0.04 * POSTERIOR
     sampler = Daps(
-        annealing=AnnealingSettings(levels=5, sigma_max=80.0, sigma_min=0.2),
-        ode=OdeSettings(steps=0),
+        annealing=dict(levels=5, sigma_max=80.0, sigma_min=0.2),
+        ode=dict(steps=0),
         kernel=Langevin(steps=150, lr=lr, lr_min_ratio=1.0),
         final_denoise=False,
     ).build()
@@ -185,13 +183,13 @@ def test_a_full_covariance_gives_the_closed_form_posterior(scaled_operator):
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
-    [({}, -0.5), ({"noise_correlation": 0.25}, 0.25), ({"ode": OdeSettings(steps=5)}, 0.0)],
+    [({}, -0.5), ({"noise_correlation": 0.25}, 0.25), ({"ode": dict(steps=5)}, 0.0)],
 )
 def test_the_noise_of_a_level_is_correlated_with_that_of_the_level_before(
     scaled_operator, settings, expected
 ):
     prior, operator, y = setting(scaled_operator)
-    annealing = AnnealingSettings(levels=4, sigma_max=5.0, sigma_min=0.5)
+    annealing = dict(levels=4, sigma_max=5.0, sigma_min=0.5)
     steps = run(Daps(annealing=annealing, **settings).build(), prior, operator, y, range(4))
     for before, after in pairwise(steps):
         e = (before.x_t - before.x0y) / before.sigma
@@ -366,7 +364,7 @@ def test_the_result_is_denoised_at_the_deviation_of_what_the_prior_leaves_open(s
     prior.denoise = lambda x, sigma: asked.append(sigma) or denoise(x, sigma)
     if not known:
         prior.conditional_covariance = lambda x, sigma: None
-    sampler = Daps(annealing=AnnealingSettings(levels=3, sigma_max=10.0, sigma_min=0.1)).build()
+    sampler = Daps(annealing=dict(levels=3, sigma_max=10.0, sigma_min=0.1)).build()
     run(sampler, prior, operator, y, range(4))
     assert len(asked) == 4
     torch.testing.assert_close(asked[-1], torch.full((4,), level), rtol=0.05, atol=0)

@@ -25,7 +25,6 @@ from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import (
     HMC,
     MALA,
-    AnnealingSettings,
     Auto,
     Daps,
     Exact,
@@ -74,7 +73,7 @@ def test_the_posterior_of_a_gaussian_prior(name, kernel):
     adjusted = kernel in ("hmc", "mala", "langevin")
     count, levels = (200, 3) if adjusted else (1000, 5)
     sampler = Daps(
-        annealing=AnnealingSettings(levels=levels, sigma_min=0.2), kernel=KERNELS[kernel], final_denoise=False
+        annealing=dict(levels=levels, sigma_min=0.2), kernel=KERNELS[kernel], final_denoise=False
     ).build()
     steps = list(sampler.sample(prior, operator, y.expand(count, -1, -1, -1), RandomStreams(range(count))))
     # The chain of unadjusted Langevin is at most 2.6 % too wide, in the stiffest direction.

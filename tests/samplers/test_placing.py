@@ -13,7 +13,7 @@ from daps_kit.covariance import Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_operators.mask import Inpainting
 from daps_priors.exact.gaussian import GaussianPrior
-from daps_samplers import AnnealingSettings, Daps
+from daps_samplers import Daps
 from daps_samplers.placing import place, variance_left
 
 SHAPE = (3, 16, 16)
@@ -91,11 +91,11 @@ def test_a_schedule_that_is_asked_for_is_kept(half: Inpainting) -> None:
     prior, y = GaussianPrior(torch.zeros(SHAPE), 0.3), torch.zeros(1, *SHAPE)
 
     def levels(**annealing: object) -> list[float]:
-        settings = AnnealingSettings(levels=9, sigma_max=10.0, sigma_min=0.1, **annealing)
+        settings = dict(levels=9, sigma_max=10.0, sigma_min=0.1, **annealing)
         steps = Daps(annealing=settings).build().sample(prior, half, y, RandomStreams([0]))
         return [step.sigma for step in steps]
 
-    expected = AnnealingSettings(use="edm").schedule().sigmas(10.0, 0.1, 9)
+    expected = Daps(annealing={"use": "edm"}).annealing.schedule().sigmas(10.0, 0.1, 9)
     assert levels(use="edm") == pytest.approx([float(v) for v in expected])
     assert levels() != pytest.approx([float(v) for v in expected], rel=0.05)
 

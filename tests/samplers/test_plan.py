@@ -7,7 +7,7 @@ import torch
 
 from daps_kit.contracts import RandomStreams
 from daps_kit.noise import GaussianNoise
-from daps_samplers import AnnealingSettings, Daps
+from daps_samplers import Daps
 from tests.samplers.closed_form import SHAPE, make, smooth_prior
 
 
@@ -38,6 +38,6 @@ def test_a_budget_is_kept(budget, levels):
 def test_the_ends_that_are_left_open(given, noise, expected):
     prior, operator = smooth_prior(), make("identity")
     operator.noise = GaussianNoise(noise)
-    sampler = Daps(annealing=AnnealingSettings(levels=4, **given), final_denoise=False).build()
+    sampler = Daps(annealing=dict(levels=4, **given), final_denoise=False).build()
     steps = list(sampler.sample(prior, operator, torch.zeros(1, *SHAPE), RandomStreams([1])))
     assert (steps[0].sigma, steps[-1].sigma) == pytest.approx(expected, rel=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from daps_samplers import AnnealingSettings, Daps, Langevin, Metropolis, OdeSettings, Underdamped
+from daps_samplers import Daps, Langevin, Metropolis, Underdamped
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM, VE, VP, TrigFlow
 from daps_samplers.target import DecodedOperator
@@ -126,7 +126,7 @@ def test_kernels(golden, recorded_prior, recorded_operator, recorded_streams, na
         config, sigma = case["cfg"], case["sigma"]
         sampler = Daps(
             kernel=kernel_settings(params["algo"], config),
-            ode=OdeSettings(steps=5),
+            ode=dict(steps=5),
             prior_score=config["prior_solver"],
             prior_sigma_min=config["prior_sigma_min"],
         ).build()
@@ -153,14 +153,14 @@ def test_whole_runs(golden, recorded_prior, recorded_operator, recorded_streams,
         prior = recorded_prior(arrays, params)
     annealing, ode, mcmc = params["annealing"], params["diffusion"], params["mcmc"]
     sampler = Daps(
-        annealing=AnnealingSettings(
+        annealing=dict(
             use=annealing["name"],
             levels=annealing["num_steps"],
             sigma_max=annealing["sigma_max"],
             sigma_min=annealing["sigma_min"],
             reach_sigma_min=False,
         ),
-        ode=OdeSettings(use=ode["name"], steps=ode["num_steps"], sigma_min=ode["sigma_min"]),
+        ode=dict(use=ode["name"], steps=ode["num_steps"], sigma_min=ode["sigma_min"]),
         kernel=kernel_settings(mcmc["mc_algo"], mcmc),
         prior_score=mcmc["prior_solver"],
         prior_sigma_min=mcmc.get("prior_sigma_min", 0.01),

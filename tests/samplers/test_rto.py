@@ -14,7 +14,6 @@ from daps_kit.noise import GaussianNoise
 from daps_operators.noises import Poisson
 from daps_samplers import (
     HMC,
-    AnnealingSettings,
     Daps,
     Exact,
     RandomiseThenOptimise,
@@ -56,9 +55,7 @@ def test_the_residual_bounds_the_error():
 def test_too_few_steps_of_conjugate_gradients_are_told_once():
     prior, operator = smooth_prior(), make("gaussian_blur")
     y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([6]))
-    sampler = Daps(
-        annealing=AnnealingSettings(levels=3), kernel=Exact(cg_steps=1, tau=0.001), spread="calibrated"
-    ).build()
+    sampler = Daps(annealing=dict(levels=3), kernel=Exact(cg_steps=1, tau=0.001), spread="calibrated").build()
     steps = list(sampler.sample(prior, operator, y, RandomStreams([0])))
     (told,) = [failure for step in steps for failure in step.failures]
     assert (told.sample, told.cause, told.lost) == (0, "solver", False)

@@ -9,14 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 import daps_samplers
+from daps_kit.errors import UserError
+from daps_kit.recipe.sections import read_section
 from daps_samplers import (
     HMC,
     MALA,
-    AnnealingSettings,
     Daps,
     Exact,
     Langevin,
-    OdeSettings,
     RandomiseThenOptimise,
     Underdamped,
 )
@@ -50,26 +50,41 @@ def test_with_nothing_said_the_problem_decides():
 
 @pytest.mark.parametrize(("use", "kind"), [("edm", EDM), ("ve", VE), ("vp", VP), ("trigflow", TrigFlow)])
 def test_every_schedule_can_be_named(use, kind):
-    assert isinstance(AnnealingSettings(use=use).schedule(), kind)
-    assert isinstance(OdeSettings(use=use).schedule(), kind)
+    sampler = Daps(annealing={"use": use}, ode={"use": use})
+    assert isinstance(sampler.annealing.schedule(), kind)
+    assert isinstance(sampler.ode.schedule(), kind)
+
+
+def test_a_section_without_a_schedule_is_for_the_default():
+    sampler = Daps(annealing={"levels": 3}, ode={"steps": 2})
+    assert (sampler.annealing.use, sampler.ode.use) == ("auto", "edm")
+
+
+def test_recipes_that_were_resolved_when_schedules_shared_their_parameters_are_read():
+    every = {"rho": 7.0, "beta": "linear", "beta_min": 0.1, "beta_max": 20.0, "sigma_data": 1.0}
+    for use in ("auto", "edm", "ve", "vp", "trigflow"):
+        section = {"use": "daps", "annealing": {"use": use, **every, "levels": 4}}
+        assert read_section("sampler", section) == Daps(annealing={"use": use, "levels": 4})
+    with pytest.raises(UserError, match="annealing.rho: unknown key"):
+        read_section("sampler", {"use": "daps", "annealing": {"use": "vp", "rho": 5.0}})
 
 
 @pytest.mark.parametrize(
     ("settings", "given", "message"),
     [
-        (AnnealingSettings, {"levels": 0}, "greater than or equal to 1"),
+        (Daps, {"annealing": {"levels": 0}}, "greater than or equal to 1"),
         (
-            AnnealingSettings,
-            {"sigma_max": 0.05, "sigma_min": 0.1},
+            Daps,
+            {"annealing": {"sigma_max": 0.05, "sigma_min": 0.1}},
             r"sigma_max \(0.05\) must be above sigma_min \(0.1\)",
         ),
-        (AnnealingSettings, {"sigma_min": 0.0}, "greater than 0"),
-        (AnnealingSettings, {"use": "cosine"}, "'edm', 've', 'vp' or 'trigflow'"),
-        (AnnealingSettings, {"use": "ve", "rho": 5.0}, "'rho' is a parameter of the schedule 'edm'"),
-        (AnnealingSettings, {"use": "vp", "beta_min": 30.0}, "beta_max"),
-        (OdeSettings, {"steps": -1}, "greater than or equal to 0"),
-        (OdeSettings, {"solver": "rk4"}, "'euler' or 'heun'"),
-        (OdeSettings, {"levels": 3}, "Extra inputs"),
+        (Daps, {"annealing": {"sigma_min": 0.0}}, "greater than 0"),
+        (Daps, {"annealing": {"use": "cosine"}}, "'auto', 'edm', 've', 'vp', 'trigflow'"),
+        (Daps, {"annealing": {"use": "ve", "rho": 5.0}}, "Extra inputs"),
+        (Daps, {"annealing": {"use": "vp", "beta_min": 30.0}}, "beta_max"),
+        (Daps, {"ode": {"steps": -1}}, "greater than or equal to 0"),
+        (Daps, {"ode": {"solver": "rk4"}}, "'euler' or 'heun'"),
+        (Daps, {"ode": {"levels": 3}}, "Extra inputs"),
         (Langevin, {"steps": 0}, "greater than or equal to 1"),
         (Langevin, {"lr": -1e-4}, "greater than 0"),
         (Langevin, {"lr": "fast"}, "'auto'"),
@@ -105,7 +120,11 @@ def test_every_setting_is_described_and_the_defaults_build(settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [AnnealingSettings(use="vp"), OdeSettings(), *(kernel() for kernel in daps_samplers.daps_kernels())],
+    [
+        Daps(annealing={"use": "vp"}).annealing,
+        Daps(ode={"use": "ve"}).ode,
+        *(kernel() for kernel in daps_samplers.daps_kernels()),
+    ],
 )
 def test_dumped_settings_validate_again(settings):
     assert type(settings).model_validate(settings.model_dump()) == settings

@@ -9,7 +9,7 @@ from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_operators import PhaseRetrieval
 from daps_priors.exact.gaussian import GaussianPrior
-from daps_samplers import AnnealingSettings, Daps, Langevin
+from daps_samplers import Daps, Langevin
 from daps_samplers.target import DecodedOperator
 from tests.samplers.toy_target import SHAPE, gaussian_target
 
@@ -78,9 +78,7 @@ def test_decoders_with_fused_attention_have_a_directional_derivative():
 def test_a_latent_run_keeps_to_the_latent_space(toy_latent):
     prior, operator, z = problem(toy_latent)
     y = operator.measure(prior.decode(z), RandomStreams([1, 2]))
-    sampler = Daps(
-        annealing=AnnealingSettings(levels=3, sigma_max=10.0), kernel=Langevin(steps=3, lr=1e-5)
-    ).build()
+    sampler = Daps(annealing=dict(levels=3, sigma_max=10.0), kernel=Langevin(steps=3, lr=1e-5)).build()
     for step in sampler.sample(prior, operator, y, RandomStreams([3, 4])):
         assert step.x0y.shape == step.x_t.shape == (2, 4, 8, 8)
         assert not step.failed.any()

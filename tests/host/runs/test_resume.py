@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import daps_kit
 from daps_kit import files
@@ -227,3 +228,20 @@ def test_an_operator_that_draws_or_reads_something_else_is_refused(toy, tmp_path
         daps_kit.run(recipe, quiet=True)
     with pytest.raises(UserError, match=r"kernel_is: psf there, correlation here"):
         daps_kit.run(recipe, ["operator.kernel_is=correlation"], quiet=True)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(toy):
+    """Its resolved recipe holds settings that have gone since, with their defaults, and lacks newer ones."""
+    first = daps_kit.run(toy(), quiet=True)
+    recipe = first.path / "recipe.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    content["sampler"]["annealing"] |= {"beta": "linear", "beta_min": 0.1, "beta_max": 20.0}
+    del content["sampler"]["tau"]
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
+    (first.path / "samples/ash/run-01.safetensors").unlink()
+    again = daps_kit.run(toy(), quiet=True)
+    assert again.metrics == first.metrics
+    content["sampler"]["annealing"]["beta"] = "scaled_linear"
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(UserError, match=r"annealing.beta: scaled_linear there, not set here"):
+        daps_kit.run(toy(), quiet=True)
