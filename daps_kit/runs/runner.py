@@ -12,6 +12,7 @@ import contextlib
 import gc
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +77,7 @@ def run(
             stack.enter_context(RunFolder(each.output).claim(resolved_yaml(each)))
         jobs: list[_Job] = []
         for each in recipes:
-            jobs.append(_Job(each, progress, _prior(each, jobs)))
+            jobs.append(_Job(each, progress, _prior(each, jobs, progress)))
         # Everything is measured before anything is sampled, so that what is wrong shows at once.
         for job in jobs:
             job.measure()
@@ -105,14 +106,20 @@ def run(
     return results[0]
 
 
-def _prior(recipe: Recipe, jobs: Sequence[_Job]) -> Prior:
+def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:
     """Return the recipe's prior: that of an earlier task where it is the same, or a new one."""
     device = _device(recipe.device)
     for job in jobs:
         fits = job.prior.shape or job.recipe.data == recipe.data
         if job.recipe.prior == recipe.prior and job.device == device and fits:
             return job.prior
-    return build_prior(recipe.prior, recipe.data, device)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        prior = build_prior(recipe.prior, recipe.data, device)
+    for warning in said:
+        if warning.category is UserWarning:
+            progress.warn(f"prior: {warning.message}")
+    return prior
 
 
 def _device(name: str) -> torch.device:

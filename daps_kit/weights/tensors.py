@@ -13,41 +13,45 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
+import re
 import warnings
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from daps_kit.errors import UserError
+from daps_kit.reading import reading, require_safetensors, require_zip
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["convert", "load_into", "read_tensors"]
+__all__ = ["convert", "load_into", "read_tensors", "rooted"]
 
 Weights = Literal["auto", "ema", "raw"]
 """The moving average of the weights (`ema`), the last step's (`raw`), or the average where there is one."""
 
-RAW_KEYS = ("state_dict", "model", "model_state_dict", "params", "net")
-EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
-LIGHTNING_EMA = "model_ema."
-
-MALFORMED = (
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    AssertionError,
-    ImportError,
-    struct.error,
+RAW_KEYS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "params",
+    "net",
+    "network",
+    "unet",
+    "denoiser",
+    "module",
 )
-"""What readers of pickles raise at bytes that are none."""
+EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
+AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|avg|averaged?|shadow)(?:$|[_.])")
+"""What other keys of an average have in their name: ema_model, ema_params, averaged_model, swa_state_dict, ..."""
+LIGHTNING_EMA = "model_ema."
+WRAPPERS = ("module.", "_orig_mod.", "ema_model.")
+"""What DataParallel, torch.compile and keepers of averages put before every name."""
+TRAINING = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim", "opt"})
+"""What the checkpoint of a training holds, which often has an average."""
 
 
 def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
@@ -57,7 +61,10 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
         path: .safetensors, or any file that `torch.save` wrote (also by PyTorch Lightning).
         weights: which of its weights. A moving average is found beside the state dict (keys such as `ema`), or inside
             it (`model_ema.*`, names without dots, as in latent diffusion); it is returned under the names of the
-            weights that it averages, and what it does not average is added to it.
+            weights that it averages, and what it does not average is added to it. Where `auto` finds none in the
+            checkpoint of a training, a warning says so.
+
+    What wrappers put before every name (`module.`, `_orig_mod.`) is taken off.
 
     Returns:
         tensors by name, on the CPU, as they are stored.
@@ -68,7 +75,8 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such checkpoint: {path}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    with reading(path):
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     raw, ema = _select(content)
     if not raw and not ema:
         raise UserError(
@@ -76,8 +84,39 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
         )
     if weights == "ema" and not ema:
         raise UserError(f"{path} holds no moving average of the weights; use weights: raw or auto")
+    if weights == "auto" and not ema and isinstance(content, Mapping) and TRAINING & content.keys():
+        warnings.warn(
+            f"{path} holds no moving average of the weights; those of its last step are taken", stacklevel=2
+        )
     chosen = raw if weights == "raw" or not ema else {**raw, **ema}
-    return {name: tensor.make() if isinstance(tensor, _Lazy) else tensor for name, tensor in chosen.items()}
+    with reading(path):
+        return {
+            name: tensor.make() if isinstance(tensor, _Lazy) else tensor for name, tensor in chosen.items()
+        }
+
+
+def rooted(tensors: Mapping[str, Tensor], name: str, source: Path | str) -> dict[str, Tensor]:
+    """Return the tensors of a network under its own names, without what a larger module puts before them.
+
+    Args:
+        tensors: by name.
+        name: of a tensor that every such network has.
+        source: what to name in errors.
+
+    Raises:
+        UserError: the network is one part of several, so that it is not clear that it is meant.
+    """
+    before = {key.removesuffix(name) for key in tensors if key.endswith(f".{name}")}
+    if name in tensors or not before:
+        return dict(tensors)
+    prefix = min(before)
+    others = [key for key in tensors if "." in key and not key.startswith(prefix)]
+    if len(before) > 1 or others:
+        also = (sorted(before - {prefix}) or others)[0]
+        raise UserError(
+            f"{source} holds more than one network: {name} is under {prefix}, and there is {also}"
+        )
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
@@ -167,9 +206,12 @@ def _select(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(content, Mapping):
         return {}, {}
     raw = next((found for key in RAW_KEYS if (found := _tensors(content.get(key)))), {})
-    ema = next((found for key in EMA_KEYS if (found := _tensors(content.get(key)))), {})
+    averages = [*EMA_KEYS, *(key for key in content if isinstance(key, str) and AVERAGE.search(key.lower()))]
+    ema = next((found for key in averages if (found := _state(content.get(key)))), {})
     if not raw and not ema:
         raw = _tensors(content)
+    raw, ema = _unwrapped(raw), _unwrapped(ema)
+    ema = _like(ema, raw)
     averaged = {name: tensor for name, tensor in raw.items() if name.startswith(LIGHTNING_EMA)}
     if averaged:
         raw = {name: tensor for name, tensor in raw.items() if name not in averaged}
@@ -181,23 +223,57 @@ def _select(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return raw, ema
 
 
+def _state(value: Any) -> dict[str, Any]:
+    """Return the tensors of an average, which may be kept one level deeper."""
+    inner = value.values() if isinstance(value, Mapping) else ()
+    return _tensors(value) or next((found for part in inner if (found := _tensors(part))), {})
+
+
+def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Take off what wrappers put before every name, with what they count, and the marks of torch.compile anywhere."""
+    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items() if "." in name}
+    if not named:
+        return tensors
+    averaged = {name: tensor for name, tensor in named.items() if name.startswith("ema_model.")}
+    if averaged and all(name.startswith(("ema_model.", "online_model.")) for name in named):
+        named = averaged
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in named):
+            return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in named.items()})
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+
+
+def _like(ema: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an average under the names of the weights that it averages, where those have a prefix more or less."""
+    if not ema or not raw or any(name in raw for name in ema):
+        return ema
+    first = min(ema)
+    for name in raw:
+        for longer, shorter in ((name, first), (first, name)):
+            prefix = longer.removesuffix(shorter)
+            if longer != prefix and prefix.endswith("."):
+                found = {
+                    f"{prefix}{k}" if longer is name else k.removeprefix(prefix): t for k, t in ema.items()
+                }
+                if found.keys() <= raw.keys():
+                    return found
+    return ema
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged or cut short: not a complete .safetensors file ({error})"
-        ) from error
+    require_safetensors(path)
+    return load_file(path)
 
 
 def _read_torch(path: Path) -> Any:
     import torch
 
     zipped = zipfile.is_zipfile(path)
-    if not zipped:
+    if zipped:
+        require_zip(path)
+    else:
         with path.open("rb") as file:
             head = file.read(512)
         if head.startswith(b"PK"):
@@ -214,8 +290,6 @@ def _read_torch(path: Path) -> Any:
         raise UserError(
             f"{path} is not a checkpoint, or holds more than tensors in PyTorch's old file format"
         ) from error
-    except (RuntimeError, OSError, zlib.error, zipfile.BadZipFile, *MALFORMED) as error:
-        raise UserError(f"{path} is damaged or cut short: {str(error).partition(chr(10))[0]}") from error
 
 
 class _Placeholder:
@@ -261,20 +335,9 @@ class _Lazy:
 
         dtype, key, count = self.storage
         offset, size, stride = self.layout
-        try:
-            data = bytearray(self.archive.read(key))
-            flat = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
-            return torch.as_strided(flat, size, stride, offset).clone()
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            KeyError,
-            OSError,
-            zlib.error,
-            zipfile.BadZipFile,
-        ) as error:
-            raise UserError(f"{self.archive.filename} is damaged at {key}: {error}") from error
+        data = bytearray(self.archive.read(key))
+        flat = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+        return torch.as_strided(flat, size, stride, offset).clone()
 
 
 def _dtypes() -> dict[str, torch.dtype]:
@@ -324,8 +387,5 @@ def _read_restricted(path: Path) -> Any:
                 return pid[1], f"{folder}data/{pid[2]}", pid[4]
             return _Placeholder()
 
-    try:
-        with archive.open(pickled) as file:
-            return Reader(file).load()
-    except (pickle.UnpicklingError, zlib.error, zipfile.BadZipFile, OSError, *MALFORMED) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    with archive.open(pickled) as file:
+        return Reader(file).load()

@@ -16,7 +16,7 @@ from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError
 from daps_kit.settings import Shape
 from daps_kit.weights.checkpoints import where
-from daps_kit.weights.tensors import load_into, read_tensors
+from daps_kit.weights.tensors import load_into, read_tensors, rooted
 
 from .adm import ADM, Architecture
 from .preconditioning import Preconditioning, preconditioning
@@ -116,7 +116,7 @@ def build_ddpm(
         UserError: weights are missing or damaged, or do not fit the network or the shape.
     """
     path = checkpoint or where(f"{BUILTIN}/{model}ddpm")
-    tensors = read_tensors(path, weights=weights)
+    tensors = rooted(read_tensors(path, weights=weights), "time_embed.0.weight", path)
     if model != "custom":
         arch = dataclasses.replace(ARCHITECTURES[model], **architecture)
     else:
@@ -166,7 +166,7 @@ def infer_architecture(
     """Work out a network's architecture from the shapes of its weights.
 
     The number of attention heads and the order of their parts leave no trace: the former must be given, the latter is
-    the older one unless given. Nor does the size of the images, which is that of the run's unless given.
+    the older one unless given. Nor does the size of the images, which is given or that of the run's.
 
     Args:
         shapes: of the state dict.
@@ -175,7 +175,7 @@ def infer_architecture(
         image: (C, H, W) of the run's images.
 
     Raises:
-        UserError: these are not the weights of such a network, or its heads are not given.
+        UserError: these are not the weights of such a network, or its heads or its size are not given.
     """
     first, last = "input_blocks.0.0.weight", "out.2.weight"
     if missing := [name for name in ("time_embed.0.weight", first, last) if name not in shapes]:
@@ -198,7 +198,11 @@ def infer_architecture(
         raise UserError(
             f"{source} is not a guided-diffusion network: {count} input blocks do not make {number} levels"
         )
-    size = given.get("image_size") or (image[1] if image else 256)
+    size = given.get("image_size") or (image[1] if image else None)
+    if size is None:
+        raise UserError(
+            f"{source}: weights do not show the size of the images; give image_size in architecture, or the images"
+        )
     base = shapes["time_embed.0.weight"][1]
     blocks = [i for i in range(1, count) if i % per_level]
     try:

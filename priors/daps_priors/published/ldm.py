@@ -303,7 +303,11 @@ def _infer(
     depth = max((int(name.split(".transformer_blocks.")[1].split(".")[0]) + 1 for name in keys), default=1)
     # A transformer has the place of plain attention, which is what the inference below knows.
     places = {name.split("transformer_blocks.")[0] + "qkv.weight": (0,) for name in keys}
-    side = given.get("image_size", shape[1] if shape else 256)
+    side = given.get("image_size", shape[1] if shape else None)
+    if side is None:
+        raise UserError(
+            f"{path}: weights do not show the size of the images; give image_size in architecture, or the images"
+        )
     if side % first_stage.factor or (shape and shape[1] != shape[2]):
         raise ComponentError(
             f"prior ldm: images must be square with a side divisible by {first_stage.factor}, got {side}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import types
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from daps_kit.errors import UserError
-from daps_kit.weights.tensors import convert, load_into, read_tensors
+from daps_kit.weights.tensors import convert, load_into, read_tensors, rooted
 
 
 class Evil:
@@ -103,7 +105,7 @@ def test_reads_a_checkpoint_with_objects_of_unknown_classes(tmp_path, network, l
     monkeypatch.delitem(sys.modules, "old_framework")
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
-    same(read_tensors(path), {name: t.detach() for name, t in state.items()})
+    same(read_tensors(path, weights="raw"), {name: t.detach() for name, t in state.items()})
     monkeypatch.setitem(sys.modules, "old_framework", types.ModuleType("old_framework"))
 
 
@@ -284,3 +286,105 @@ def test_converts_to_safetensors(tmp_path, network, lightning):
 def test_importing_it_does_not_import_torch():
     code = "import sys, daps_kit.weights.tensors, daps_kit.weights.checkpoints, daps_kit.command.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- as trainers write them
+
+STATE = {"out.bias": torch.zeros(3), "out.weight": torch.full((3,), 2.0), "time.0.weight": torch.ones(2)}
+AVERAGE = {name: tensor + 5 for name, tensor in STATE.items()}
+
+
+def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
+)
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "unet", "net"])
+def test_what_wrappers_put_before_names_is_taken_off(tmp_path, prefix, key):
+    state = under(prefix, STATE)
+    torch.save(state if key is None else {key: state}, tmp_path / "c.pt")
+    same(read_tensors(tmp_path / "c.pt"), STATE)
+    if key is None:
+        save_file(state, tmp_path / "c.safetensors")
+        same(read_tensors(tmp_path / "c.safetensors"), STATE)
+
+
+EMAS = [
+    "ema", "ema_model", "model_ema", "ema_state_dict", "ema_params", "averaged_model", "swa_state_dict",
+    "model_avg", "ema_model_state_dict", "net_ema", "EMA",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EMAS)
+@pytest.mark.parametrize(
+    ("raw", "average"),
+    [
+        ("", ""),
+        ("", "module."),
+        ("module.", ""),
+        ("_orig_mod.", "module._orig_mod."),
+        ("model.", ""),
+        ("", "net."),
+    ],
+)
+def test_an_average_is_found_under_its_usual_names(tmp_path, key, raw, average):
+    torch.save({"model": under(raw, STATE), key: under(average, AVERAGE), "step": 3}, tmp_path / "c.pt")
+    kept = raw if raw == "model." else ""
+    same(read_tensors(tmp_path / "c.pt"), under(kept, AVERAGE))
+    same(read_tensors(tmp_path / "c.pt", weights="ema"), under(kept, AVERAGE))
+    same(read_tensors(tmp_path / "c.pt", weights="raw"), under(kept, STATE))
+
+
+def test_averages_as_their_keepers_write_them(tmp_path):
+    swa = under("module.", AVERAGE) | {"n_averaged": torch.tensor(7)}
+    torch.save({"model": STATE, "swa": swa}, tmp_path / "swa.pt")
+    same(read_tensors(tmp_path / "swa.pt"), AVERAGE)
+    both = under("online_model.", STATE) | under("ema_model.", AVERAGE) | {"initted": torch.tensor(True)}
+    torch.save({"model": STATE, "ema": both}, tmp_path / "both.pt")
+    same(read_tensors(tmp_path / "both.pt"), AVERAGE)
+    torch.save({"model": STATE, "ema": {"decay": 0.99, "shadow": AVERAGE}}, tmp_path / "shadow.pt")
+    same(read_tensors(tmp_path / "shadow.pt"), AVERAGE)
+
+
+def test_the_absence_of_an_average_is_said(tmp_path):
+    torch.save({"model": STATE, "optimizer": {}, "step": 3}, tmp_path / "c.pt")
+    with pytest.warns(UserWarning, match=r"c.pt holds no moving average"):
+        same(read_tensors(tmp_path / "c.pt"), STATE)
+    same(read_tensors(tmp_path / "c.pt", weights="raw"), STATE)
+    with pytest.raises(UserError, match="holds no moving average"):
+        read_tensors(tmp_path / "c.pt", weights="ema")
+
+
+def test_a_network_is_taken_out_of_the_module_that_holds_it():
+    assert rooted(STATE, "time.0.weight", "c.pt") == STATE
+    lightning = under("model.unet.", STATE) | {"betas": torch.zeros(2)}
+    same(rooted(lightning, "time.0.weight", "c.pt"), STATE)
+    with pytest.raises(
+        UserError, match="c.pt holds more than one network: time.0.weight is under first_stage., and there is model"
+    ):
+        rooted(under("model.", STATE) | under("first_stage.", STATE), "time.0.weight", "c.pt")
+    with pytest.raises(UserError, match="there is vae.conv.weight"):
+        rooted(under("model.", STATE) | {"vae.conv.weight": torch.zeros(1)}, "time.0.weight", "c.pt")
+    assert rooted({"other.weight": torch.zeros(1)}, "time.0.weight", "c.pt").keys() == {"other.weight"}
+
+
+def test_checkpoints_that_unpack_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAPS_KIT_UNPACK_MIB", "4")
+    torch.save({"w": torch.zeros(4 << 20)}, tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    assert len(read_tensors(tmp_path / "stored.pt")["w"]) == 4 << 20
+    with pytest.raises(UserError, match=r"bomb.pt: .* would become 16 MiB"):
+        read_tensors(tmp_path / "bomb.pt")
+    header = json.dumps(
+        {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(200_000)}
+    )
+    (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(UserError, match=r"many.safetensors: its header has"):
+        read_tensors(tmp_path / "many.safetensors")
