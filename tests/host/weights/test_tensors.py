@@ -362,7 +362,8 @@ def test_a_network_is_taken_out_of_the_module_that_holds_it():
     lightning = under("model.unet.", STATE) | {"betas": torch.zeros(2)}
     same(rooted(lightning, "time.0.weight", "c.pt"), STATE)
     with pytest.raises(
-        UserError, match="c.pt holds more than one network: time.0.weight is under first_stage., and there is model"
+        UserError,
+        match="c.pt holds more than one network: time.0.weight is under first_stage., and there is model",
     ):
         rooted(under("model.", STATE) | under("first_stage.", STATE), "time.0.weight", "c.pt")
     with pytest.raises(UserError, match="there is vae.conv.weight"):
