@@ -189,6 +189,9 @@ def main() -> None:
         "--results", type=Path, default=Path("mutants.jsonl"), help="what has been tried, a line each"
     )
     parser.add_argument("--limit", type=float, default=180.0, help="seconds for the tests of a mutant (180)")
+    parser.add_argument(
+        "--own", action="store_true", help="run no tests but those at the mirrored path: faster, fewer die"
+    )
     options = parser.parse_args()
     files = [
         file
@@ -216,9 +219,8 @@ def main() -> None:
                 text = target.read_text(encoding="utf-8")
                 target.write_text(mutant.applied(text), encoding="utf-8")
                 try:
-                    tried[mutant] = all(
-                        survives(copy, tests, options.limit) for tests in rounds(mutant.file) if tests
-                    )
+                    wanted = rounds(mutant.file)[: 1 if options.own else 2]
+                    tried[mutant] = all(survives(copy, tests, options.limit) for tests in wanted if tests)
                 finally:
                     target.write_text(text, encoding="utf-8")
                 results.write(json.dumps(asdict(mutant) | {"survived": tried[mutant]}) + "\n")
