@@ -5,7 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from daps_priors.photos import weights
+from daps_priors.photos.calibration import calibrate
 from daps_priors.photos.denoiser import PhotoDenoiser
+from daps_priors.photos.prior import PhotoPrior
+from tests.priors.photos.small_prior import NETWORK, SIGMAS, draws
 
 
 def _lively(model: torch.nn.Module, size: float = 0.3) -> torch.nn.Module:
@@ -35,3 +39,20 @@ def model() -> PhotoDenoiser:
     found.linear.slope.copy_(torch.tensor([2.3, 2.6, 2.5]))
     _lively(found.unet)
     return found.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def gaussian(model) -> PhotoPrior:
+    """The same denoiser without its U-Net, and its errors measured on its own pictures of 32 x 32."""
+    plain = PhotoDenoiser(3, **NETWORK, sigma_range=(0.01, 20.0))
+    plain.linear.load_state_dict(model.linear.state_dict())
+    plain.eval().requires_grad_(False)
+    calibration = calibrate(plain, plain.linear, draws(plain, 128, 32, 32), sigmas=SIGMAS, draws=1)
+    return PhotoPrior(plain, calibration, {}, dtype="float32")
+
+
+@pytest.fixture
+def file(model, gaussian, tmp_path):
+    path = tmp_path / "photos.safetensors"
+    weights.save(path, model, NETWORK, gaussian.calibration, {"card": {"title": "small"}})
+    return path
