@@ -210,8 +210,16 @@ def snippet(component: Component, registry: Registry) -> str:
     section: dict[str, Any] = {"use": registry.name_in_recipe(component.settings)}
     for name, info in component.settings.model_fields.items():
         default = info.get_default(call_default_factory=True, validated_data={})
-        section[name] = "..." if default is PydanticUndefined else plain(default, registry)
+        section[name] = (
+            _missing(info.annotation) if default is PydanticUndefined else plain(default, registry)
+        )
     return to_yaml(_placed(component.kind, section)).replace("'...'", "...")
+
+
+def _missing(annotation: Any) -> Any:
+    """Return what stands for a value that must be given."""
+    options = [option for option in members(annotation) if isinstance(option, type)]
+    return {"use": "..."} if any(issubclass(option, ComponentSettings) for option in options) else "..."
 
 
 def _placed(kind: Kind, section: dict[str, Any]) -> dict[str, Any]:

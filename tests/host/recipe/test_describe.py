@@ -36,6 +36,9 @@ def test_the_section_shown_can_be_copied_into_a_recipe(component: Any) -> None:
     else:
         Path("weights.safetensors").touch()
     recipe = told["recipe"].replace("operator:\n  use: ...", "operator:\n  use: identity")
+    recipe = recipe.replace(
+        "of:\n    use: ...", "of:\n    use: gaussian"
+    )  # the prior that another is made of
     extra = recipe.replace(" ...", " weights.safetensors")
     base = "".join(
         line for line in MINIMAL.splitlines(True) if not line.startswith(extra.partition(":")[0] + ":")
