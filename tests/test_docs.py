@@ -6,12 +6,16 @@ import importlib.util
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import yaml
 from click import Context
+from PIL import Image
 
 from daps_kit.command.main import main
 from daps_kit.recipe import load_recipe
@@ -196,3 +200,34 @@ def test_links_lead_somewhere():
                     for h in re.findall(r"^#+ (.*)$", content, re.M)
                 }
                 assert anchor in headings or f'id="{anchor}"' in content, f"{page.name}: no {target}#{anchor}"
+
+
+# --- restoring a photograph
+
+
+def test_every_option_of_restore_is_on_its_page():
+    page = (DOCS / "restore.md").read_text(encoding="utf-8")
+    command = main.get_command(Context(main), "restore")
+    assert command is not None
+    options = {word for parameter in command.params for word in parameter.opts if word.startswith("--")}
+    assert set(re.findall(r"--[a-z]+", page)) == options - {"--help"}
+
+
+def test_the_recipe_on_the_page_of_restore_is_what_is_written(tmp_path, monkeypatch):
+    from daps_kit.restore.recipe import Wishes, draft
+
+    page = (DOCS / "restore.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"\n((?:    .*\n)*    format: 1\n(?:    .*\n)*)", page)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (384, 512, 3), dtype=np.uint8)).save("photo.jpg")
+    written = draft([Path("photo.jpg")], Wishes(blur=2.5), Path("mine.yaml"), Path("restored")).text
+    expected, found = (yaml.safe_load(textwrap.dedent(text)) for text in (shown, written))
+    expected["operator"]["noise"]["sigma"] = found["operator"]["noise"]["sigma"]
+    expected["data"]["path"], expected["output"] = (
+        str(tmp_path / "photo.jpg"),
+        str(tmp_path / "restored/photo"),
+    )
+    assert found == expected
+    comments = [line.strip() for line in shown.splitlines() if line.strip().startswith("#")]
+    assert comments == [line for line in written.splitlines() if line.startswith("#")]

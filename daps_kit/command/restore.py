@@ -46,7 +46,7 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
 
 
 @click.command("restore")
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
 @click.option("--mask", type=FILE, help="Fill what is white, or transparent, in this picture.")
 @click.option(
     "--blur",
@@ -92,8 +92,8 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
 )
 @click.option("--recipe", type=FILE, help="Write the recipe to this file instead of running it.")
 @quiet
-def command(photo: Path, output: Path, recipe: Path | None, quiet: bool, **wished: Any) -> None:
-    """Restore a PHOTO of any size, or each in a folder: less noise, or what an option says.
+def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: bool, **wished: Any) -> None:
+    """Restore a PHOTO of any size, or several, or those of a folder: less noise, or what an option says.
 
     \b
     daps-kit restore photo.jpg                               less noise, whose strength is estimated
@@ -117,13 +117,16 @@ def command(photo: Path, output: Path, recipe: Path | None, quiet: bool, **wishe
         if not quiet:
             click.echo(text, err=True)
 
-    files = _files(photo, tell)
+    files = [file for photo in photos for file in _files(photo, tell)]
+    name = files[0].stem if len(files) == 1 else "photos"
+    if len(photos) == 1 and photos[0].is_dir():
+        name = photos[0].absolute().name
     from daps_kit.restore import results  # which imports torch
     from daps_kit.restore.picture import read
     from daps_kit.restore.recipe import Wishes, draft
 
     wishes = Wishes(**wished)
-    drafted = draft(files, wishes, recipe or output / f"{photo.absolute().stem}.yaml", output)
+    drafted = draft(files, wishes, recipe or output / f"{name}.yaml", output)
     for line in drafted.said:
         tell(line)
     if recipe:

@@ -87,6 +87,17 @@ def test_a_folder():
     ok("check", "out/album.yaml")
 
 
+def test_several_photographs_and_names_that_are_numbers():
+    noisy(1, (16, 16)).save("2020.png")
+    Path("other").mkdir()
+    noisy(2, (16, 16)).save("other/photo.png")
+    told = ok("restore", "photo.png", "2020.png", "other", *FAST)
+    assert told.split() == [f"restored{os.sep}{name}.png" for name in ("photo", "2020", "photo-2")]
+    assert Path("restored/photos.yaml").exists()
+    assert ok("restore", "2020.png", *FAST, "--output", "o") == f"o{os.sep}2020.png\n"
+    assert ok("restore", "p*.png", *FAST, "--mask", "mask.png", "--recipe", "glob.yaml") == "glob.yaml\n"
+
+
 @pytest.mark.parametrize(
     "options",
     [("--blur", "1.5"), ("--psf", "mask.png"), ("--upscale", "2"), ("--denoise", "0.2"), ("--counts", "30"), ("--mask", "mask.png", "--denoise", "0.05")],
