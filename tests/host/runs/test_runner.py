@@ -313,6 +313,21 @@ def test_a_lost_sample_is_reported_and_spoils_no_other(toy, tmp_path, monkeypatc
     assert again.metrics == result.metrics
 
 
+def test_samples_that_are_to_be_doubted_are_named(toy, tmp_path, capsys):
+    """No blurred image is white noise, so that its residual is far above what the noise allows."""
+    (tmp_path / "odd").mkdir()
+    for seed, name in enumerate(("ash", "cedar")):
+        noise = np.random.default_rng(seed).uniform(-0.9, 0.9, (3, 16, 16))
+        np.save(tmp_path / f"odd/{name}.npy", noise.astype(np.float32))
+    data = {"use": "measurement", "path": str(tmp_path / "odd"), "image_shape": [3, 16, 16]}
+    daps_kit.run(toy(data=data))
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "warning: ash, run 0; ash, run 1; cedar, run 0; cedar, run 1: the measurement is not explained"
+        in said
+    )
+
+
 def test_when_everything_is_lost_the_user_is_told_why(toy, monkeypatch):
     spoil(monkeypatch, set(range(6)))
     with pytest.raises(UserError, match=r"every sample was lost; ash, run 0: lost at level .*gave NaN"):
