@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.reading import reading, require_safetensors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -137,12 +138,14 @@ def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UserError: there is no such file.
         DamagedFile: it is damaged or of another kind.
     """
+    if not path.exists():
+        raise UserError(f"no such file: {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return tensors, file.metadata() or {}
-    except FileNotFoundError as error:
-        raise UserError(f"no such file: {path}") from error
-    except (OSError, SafetensorError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        with reading(path):
+            require_safetensors(path)
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                return tensors, file.metadata() or {}
+    except UserError as error:
+        reason = str(error).removeprefix(f"cannot read {path}: ")
         raise DamagedFile(f"{path} is not a whole .safetensors file: {reason}") from error

@@ -18,18 +18,16 @@ codes come from an encoder that sees a sharp image and its blurred twin.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daps_kit.errors import UserError
+from daps_kit.weights.tensors import read_tensors
 
 from .coded_blur import CodedBlur
 
@@ -210,20 +208,7 @@ def load_blur_network(path: Path) -> BlurNetwork:
     Raises:
         UserError: the file cannot be read, or its parameters are not those of a blur network.
     """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"the weights {path} are no file of tensors alone, and nothing else is loaded"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot read the weights {path}: {reason}") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise UserError(f"{path} is not a state dict of tensors; allowed: weights of a bkse blur network")
+    tensors = read_tensors(path)
     tensors = {
         name: t.float().contiguous() for name, t in tensors.items() if not name.startswith(ENCODER_PREFIX)
     }

@@ -14,9 +14,7 @@ Source: the transfer curve is that of IEC 61966-2-1 (sRGB); the path of a shake 
 
 from __future__ import annotations
 
-import glob
 import itertools
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
+from daps_kit.files import files_of
+from daps_kit.images import load_image, to_uint8
 from daps_operators.motion_kernel import shake_path
 
 from .network import path_kernel
@@ -172,24 +173,16 @@ def _tiles(picture: Picture, side: int) -> list[Picture]:
 def _pictures(source: Path) -> Iterator[tuple[str, Picture]]:
     """Yield names and pictures [H, W, 3]."""
     if source.suffix == ".npz":
-        try:
-            with np.load(source, allow_pickle=False) as archive:
-                images = archive["images"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{source} cannot be read as a .npz file with `images`: {error}") from error
+        images = read_numbers(source, "images", setting=None).values
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             shape = list(images.shape)
             raise UserError(f"{source}: `images` must be uint8 [N, H, W, 3], not {images.dtype} {shape}")
         for row, image in enumerate(images):
             yield f"{source}, row {row}", image
         return
-    paths = source.rglob("*") if source.is_dir() else map(Path, glob.glob(str(source), recursive=True))
-    files = [path for path in sorted(paths) if path.suffix.lower() in SUFFIXES]
+    pattern = source / "**" / "*" if source.is_dir() else source
+    files = sorted(files_of(pattern, SUFFIXES)[0])
     if not files:
         raise UserError(f"no pictures at {source}: give a folder, a glob, or a .npz file")
     for file in files:
-        try:
-            with Image.open(file) as picture:
-                yield str(file), np.asarray(picture.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{file} cannot be read as an image: {error}") from error
+        yield str(file), to_uint8(load_image(file, 3))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from daps_kit.errors import ComponentError, did_you_mean
 from daps_kit.images import load_image
+from daps_kit.reading import reading
 
 __all__ = ["Copies", "copied", "find", "make", "read_tensor", "seeded"]
 
@@ -195,7 +196,7 @@ def read_tensor(path: Path) -> Tensor:
         ComponentError: the file is damaged, or holds something else.
     """
     suffix = path.suffix.lower()
-    try:
+    with reading(path):
         if suffix == ".npy":
             return torch.from_numpy(np.load(path, allow_pickle=False))
         if suffix in (".pt", ".pth"):
@@ -204,7 +205,3 @@ def read_tensor(path: Path) -> Tensor:
                 raise ComponentError(f"{path}: expected one tensor, got {type(content).__name__}")
             return content
         return (load_image(path, 1) + 1) / 2
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        raise ComponentError(
-            f"cannot read {path}: {(str(error).splitlines() or ['it is damaged'])[0]}"
-        ) from error

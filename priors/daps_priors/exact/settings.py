@@ -102,17 +102,16 @@ class Mixture(PriorSettings):
 
 
 def _array(path: Path, device: torch.device) -> torch.Tensor:
-    """Read a .npy file of finite numbers as float32."""
+    """Read an array of finite numbers as float32."""
     import numpy as np
     import torch
 
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ComponentError(f"{path}: not a .npy file of numbers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-        raise ComponentError(f"{path}: must hold one array of finite real numbers")
-    return torch.from_numpy(array.astype(np.float32)).to(device)
+    from daps_kit.arrays import read_numbers
+
+    numbers = read_numbers(path, setting=None)
+    if numbers.picture or not np.isfinite(numbers.values).all():
+        raise ComponentError(f"{path}: must hold one array of finite real numbers, and is no picture")
+    return torch.from_numpy(numbers.values.astype(np.float32)).to(device)
 
 
 def _check_shape(name: str, prior: Prior, shape: Shape | None) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError, did_you_mean
+from daps_kit.reading import reading
 from daps_kit.weights.checkpoints import where
 
 from .preconditioning import Coefficients, Discrete, Preconditioning
@@ -56,10 +57,10 @@ class Pipeline:
         index = self.folder / "model_index.json"
         if not index.is_file():
             raise UserError(f"{self.folder} is not a pipeline saved by diffusers: it has no model_index.json")
-        try:
+        with reading(index):
             content = json.loads(index.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{index} is damaged: {error}") from error
+            if not isinstance(content, dict):
+                raise UserError("it is damaged: it holds no table")
         self.kind = str(content.get("_class_name"))
         self.classes = {
             part: entry[1]

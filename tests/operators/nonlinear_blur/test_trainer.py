@@ -142,10 +142,10 @@ def test_pictures_that_cannot_be_used_are_named(images, tmp_path):
     with pytest.raises(UserError, match="24 pictures are too few to hold 13 out"):
         attempt(images, validation=13)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken\.png cannot be read as an image"):
+    with pytest.raises(UserError, match=r"cannot read .*broken\.png"):
         attempt(tmp_path / "*.png")
     (tmp_path / "broken.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"broken\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"cannot read .*broken\.npz"):
         attempt(tmp_path / "broken.npz")
     np.savez(tmp_path / "grey.npz", images=np.zeros((9, 40, 40), np.uint8))
     with pytest.raises(UserError, match=r"must be uint8 \[N, H, W, 3\], not uint8 \[9, 40, 40\]"):

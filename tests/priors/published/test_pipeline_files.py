@@ -64,7 +64,7 @@ def test_parts_are_what_the_index_says(folder):
     with pytest.raises(UserError, match=r"\(DDPMPipeline\) has no vae; it has unet, scheduler"):
         pipeline.require("vae")
     (folder / "model_index.json").write_text("{", "utf-8")
-    with pytest.raises(UserError, match="model_index.json is damaged"):
+    with pytest.raises(UserError, match="model_index.json: it is damaged"):
         Pipeline(str(folder))
     with pytest.raises(UserError, match=r"did you mean 'stable-diffusion-v1\.5'"):
         Pipeline("stable-diffusion-1.5")

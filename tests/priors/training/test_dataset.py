@@ -55,10 +55,10 @@ def test_grey_mixed_with_colour(tmp_path: Path) -> None:
 def test_a_corrupt_file(tmp_path: Path) -> None:
     path = save(tmp_path / "bad", "a.png", shapes(1)[0])
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UserError, match=r"a\.png cannot be read as an image"):
+    with pytest.raises(UserError, match=r"cannot read .*a\.png"):
         load_images(tmp_path / "bad", 16)
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(UserError, match=r"bad\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"cannot read .*bad\.npz"):
         load_images(tmp_path / "bad.npz", 16)
 
 
@@ -66,17 +66,17 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no images at"):
         load_images(tmp_path / "*.png", 16)
     np.savez(tmp_path / "other.npz", pictures=shapes(2))
-    with pytest.raises(UserError, match=r"no array `images` \(it has pictures\)"):
+    with pytest.raises(UserError, match=r"no array 'images', it holds pictures"):
         load_images(tmp_path / "other.npz", 16)
     np.savez(tmp_path / "floats.npz", images=np.zeros((3, 16, 16, 3)))
     with pytest.raises(UserError, match="must be uint8"):
         load_images(tmp_path / "floats.npz", 16)
 
 
-def test_more_bits_than_eight(tmp_path: Path) -> None:
-    Image.fromarray(np.full((16, 16), 60000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match="more than 8 bits"):
-        load_images(tmp_path / "deep.png", 16)
+def test_more_bits_than_eight_are_rounded_to_eight(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(load_images(tmp_path / "deep.png", 16)[0, ..., 0], np.rint(deep / 257))
 
 
 def test_held_out_images_are_spread_and_fixed() -> None:
