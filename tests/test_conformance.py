@@ -124,13 +124,42 @@ CASES: dict[str, dict[str, Entry]] = {
             {"use": "gaussian_blur", "kernel_size": 5, "noise": {"use": "poisson", "peak": 30.0}}
         ),
     },
+    "noise/gaussian": {
+        "": Entry({"use": "gaussian"}),
+        "rounded": Entry({"use": "gaussian", "quantised": 4}),
+        "clipped": Entry({"use": "gaussian", "sigma": 0.2, "clipped": [-0.5, 0.6]}),
+    },
+    "noise/poisson": {
+        "": Entry({"use": "poisson"}),
+        "rounded": Entry({"use": "poisson", "quantised": 6}, marks=(pytest.mark.slow,)),
+    },
+    "noise/poisson_gaussian": {
+        "": Entry({"use": "poisson_gaussian"}),
+        "quiet": Entry({"use": "poisson_gaussian", "read": 0.4}, marks=(pytest.mark.slow,)),
+        "rounded": Entry({"use": "poisson_gaussian", "quantised": 7}, marks=(pytest.mark.slow,)),
+    },
+    "noise/student_t": {
+        "": Entry({"use": "student_t"}),
+        "cauchy": Entry({"use": "student_t", "dof": 1.0}),
+        "rounded": Entry({"use": "student_t", "quantised": 5}, marks=(pytest.mark.slow,)),
+    },
+    "noise/laplace": {
+        "": Entry({"use": "laplace"}),
+        "rounded": Entry({"use": "laplace", "quantised": 5}),
+    },
+    "operator/identity": {
+        "": Entry({"use": "identity"}),
+        "counts": Entry({"use": "identity", "noise": {"use": "poisson", "peak": 4.0}}),
+        "outliers": Entry({"use": "identity", "noise": {"use": "student_t", "dof": 2.0}}),
+        "rounded": Entry({"use": "identity", "noise": {"use": "laplace", "quantised": 4}}),
+    },
     "operator/motion_blur": {
         "shared": Entry({"use": "motion_blur", "kernel_size": 9}, (3, 12, 15)),
         "per_image": Entry({"use": "motion_blur", "kernel_size": 15, "draw": "per_image"}),
     },
     "operator/phase_retrieval": {
         "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
-        "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson", "black": 0.0}}, (1, 8, 8)),
+        "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson"}}, (1, 8, 8)),
     },
     "operator/nonlinear_blur": {
         "embedded": Entry({"use": "nonlinear_blur"}, (3, 18, 16)),

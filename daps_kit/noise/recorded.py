@@ -92,6 +92,17 @@ class RecordedNoise(Noise):
             found if self.step is not None else torch.where(celled, found, self.noise.log_density(clean, y))
         )
 
+    def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return log P(lower < y <= upper | clean) of recorded values: that of the noisy values that become them."""
+        return self.noise.log_probability(clean, self._edge(lower), self._edge(upper))
+
+    def _edge(self, y: Tensor) -> Tensor:
+        """Return the largest noisy value that is recorded as y or less."""
+        step = self.step
+        inside = y if step is None else self.low + step * (((y - self.low) / step + TIE).floor() + 0.5)
+        ends = torch.where(y >= self.high, torch.inf, torch.where(y < self.low, -torch.inf, inside))
+        return ends.to(y)
+
     def misfit(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return 2 dispersion (log P - log P(clean)), P the best for y: 1 at the ends, elsewhere that of clean = y."""
         lower, upper, celled = self._cell(y)

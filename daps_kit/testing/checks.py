@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from daps_kit.errors import UserError
 from daps_kit.settings import Kind, Shape
 
-from . import kernels, operators, priors, samplers
+from . import kernels, noises, operators, priors, samplers
 from .base import Case, Check, NotApplicable, Outcome, check_names, run_checks
 from .kernels import KernelCase
+from .noises import NoiseCase
 from .operators import OperatorCase
 from .priors import PriorCase
 from .samplers import SamplerCase
@@ -25,6 +26,7 @@ __all__ = [
     "cases",
     "check",
     "check_kernel",
+    "check_noise",
     "check_operator",
     "check_prior",
     "check_sampler",
@@ -34,6 +36,7 @@ __all__ = [
 
 CHECKS: dict[Kind, tuple[Check, ...]] = {
     "operator": operators.CHECKS,
+    "noise": noises.CHECKS,
     "prior": priors.CHECKS,
     "kernel": kernels.CHECKS,
     "sampler": samplers.CHECKS,
@@ -49,6 +52,8 @@ def make_case(kind: Kind, what: Any, shape: Shape | None = None, *, seed: int = 
         return OperatorCase(what, shape, seed=seed)
     if kind == "prior":
         return PriorCase(what, shape)
+    if kind == "noise":
+        return NoiseCase(what)
     return KernelCase(what) if kind == "kernel" else SamplerCase(what)
 
 
@@ -63,7 +68,7 @@ def check(
     """Run every check on a component.
 
     Args:
-        kind: "operator", "prior", "kernel" or "sampler".
+        kind: "operator", "noise", "prior", "kernel" or "sampler".
         what: a section of a recipe, settings, or the component itself.
         shape: (C, H, W) of the images to try it on; (3, 16, 16) where neither it nor the component says.
         seed: of what is random in an operator.
@@ -94,6 +99,11 @@ def check_operator(
 ) -> list[Outcome]:
     """Run every check on a forward model (see `check`)."""
     return check("operator", what, shape, seed=seed, expected_failures=expected_failures)
+
+
+def check_noise(what: Any, *, expected_failures: Mapping[str, str] | None = None) -> list[Outcome]:
+    """Run every check on a noise model (see `check`)."""
+    return check("noise", what, expected_failures=expected_failures)
 
 
 def check_prior(

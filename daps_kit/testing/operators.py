@@ -307,14 +307,15 @@ def noise_moments(case: OperatorCase) -> None:
 
 
 def residual(case: OperatorCase) -> None:
-    """The residual of the true image is one noise standard deviation (Gaussian noise; z-test)."""
+    """The residual of the true image is one noise standard deviation (z-test; within 10 % where it is not Gaussian)."""
     operator, count = case.operator, 64
-    if not operator.noise.gaussian:
-        raise NotApplicable("the noise is not Gaussian")
     x = case.images(1).expand(count, *case.shape)
     y = operator.measure(x, streams(*range(count)))
     entries = float(operator.project(torch.ones_like(y))[0].sum())
     mean = float(operator.residual(x, y).square().mean())
+    if not operator.noise.gaussian:
+        expect(abs(mean - 1) < 0.1, f"mean squared residual {mean:.3f}, not 1")
+        return
     expect_z((mean - 1) / (2 / (entries * count)) ** 0.5, f"mean squared residual {mean:.3f}, not 1")
 
 
