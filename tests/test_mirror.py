@@ -16,6 +16,7 @@ SMALL = 40
 EXCEPTIONS = {
     # Text of files that `daps-kit new` writes; tests/host/scaffold/test_write.py installs and runs what comes out.
     "daps_kit/scaffold/kernel.py",
+    "daps_kit/scaffold/noise.py",
     "daps_kit/scaffold/operator.py",
     "daps_kit/scaffold/prior.py",
     "daps_kit/scaffold/sampler.py",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from daps_kit.settings import Kind
 
-from . import kernel, operator, prior, sampler
+from . import kernel, noise, operator, prior, sampler
 
 __all__ = ["COMMON", "KINDS", "WORDS"]
 
@@ -95,6 +95,7 @@ class ${Class}Settings(${Kind}Settings):
 
 KINDS: dict[Kind, dict[str, str]] = {
     "operator": operator.TEMPLATE,
+    "noise": noise.TEMPLATE,
     "prior": prior.TEMPLATE,
     "kernel": kernel.TEMPLATE,
     "sampler": sampler.TEMPLATE,

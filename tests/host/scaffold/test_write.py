@@ -20,7 +20,13 @@ from daps_kit.registry import Registry
 from daps_kit.scaffold.templates import KINDS
 from daps_kit.scaffold.write import Names, render, write_plugin
 
-NAMES = {"operator": "vignette", "prior": "power-law", "kernel": "adjusted", "sampler": "daps-exact_draws"}
+NAMES = {
+    "operator": "vignette",
+    "noise": "logistic",
+    "prior": "power-law",
+    "kernel": "adjusted",
+    "sampler": "daps-exact_draws",
+}
 EMPTY = Registry()
 
 
