@@ -62,11 +62,11 @@ class Operator(ABC):
         shape: (C, H, W) of the images it takes.
         noise: the noise model of its measurements.
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
-        many_modes: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
+        multimodal: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
     """
 
-    many_modes: bool = False
+    multimodal: bool = False
     black: float = -1.0
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
@@ -165,7 +165,7 @@ class _StackedOperator(Operator):
     def __init__(self, operators: Sequence[Operator]) -> None:
         super().__init__(operators[0].shape, operators[0].noise)
         self.operators = list(operators)
-        self.many_modes = any(operator.many_modes for operator in operators)
+        self.multimodal = any(operator.multimodal for operator in operators)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(x, 1), strict=True)
@@ -265,7 +265,7 @@ class Covariance(ABC):
     """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need."""
 
     @abstractmethod
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v with the symmetric root, [B, ...]."""
 
     @abstractmethod
@@ -274,7 +274,7 @@ class Covariance(ABC):
 
     def multiply(self, v: Tensor) -> Tensor:
         """Return C v, [B, ...]: by two products with the root, unless a covariance does better."""
-        return self.scale(self.scale(v))
+        return self.sqrt(self.sqrt(v))
 
     @property
     def isotropic(self) -> Tensor | None:
@@ -424,7 +424,7 @@ class Target(ABC):
 
     @abstractmethod
     def log_density_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log p(x | x_t, y) up to a constant [B] (not-a-number where unknown) and its gradient [B, ...]."""
+        """Return log p(x | x_t, y) up to a constant [B] (NaN where unknown) and its gradient [B, ...]."""
 
 
 class KernelState(NamedTuple):

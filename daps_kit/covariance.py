@@ -122,7 +122,7 @@ class Isotropic(Covariance):
     def __init__(self, variance: float | Tensor) -> None:
         self.variance = torch.as_tensor(variance)
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return the standard deviation times v."""
         return v * per_sample(self.variance.sqrt(), v)
 
@@ -146,7 +146,7 @@ class Diagonal(Covariance):
     def __init__(self, variance: Tensor) -> None:
         self.variance = variance
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return the standard deviation of each element times v."""
         return v * self.variance.sqrt().to(v)
 
@@ -170,7 +170,7 @@ class LowRank(Covariance):
         self._values, self._vectors = torch.linalg.eigh(spread)
         self._values = self._values.clamp_min(0) + self._variance
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v with the symmetric root, [B, ...]."""
         return self._weigh(v, Tensor.sqrt)
 
@@ -207,7 +207,7 @@ class CosineCovariance(Covariance):
     def _root(self) -> Tensor:
         return self.power.sqrt()
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v with the symmetric root, [B, C, H, W]."""
         return self.filter(v, self._root)
 

@@ -89,7 +89,7 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_uint8(image: Tensor) -> npt.NDArray[np.uint8]:
-    """Return an image [C, H, W] in [-1, 1] as [H, W, 1 or 3] bytes: rounded, clipped, not-a-number as black.
+    """Return an image [C, H, W] in [-1, 1] as [H, W, 1 or 3] bytes: rounded, clipped, NaN as black.
 
     Of other numbers of channels the first three are shown, or the first of two.
     """

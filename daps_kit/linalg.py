@@ -64,7 +64,7 @@ def conjugate_gradients(
 
     Returns:
         the solutions [B, ...] and their relative residuals [B], which the caller must judge. A sample whose
-        numbers stop being finite is not-a-number in both; one for which M is found not to be positive definite
+        numbers stop being finite is NaN in both; one for which M is found not to be positive definite
         keeps its last iterate.
 
     Source: Hestenes and Stiefel, 1952.
@@ -116,7 +116,7 @@ def solve(
     x, _ = conjugate_gradients(apply, b, precondition=precondition, max_steps=max_steps)
     r = b - apply(x)
     residual = (inner(r, r) / inner(b, b).clamp_min(torch.finfo(b.dtype).tiny)).sqrt()
-    if bool((residual > bound).any()):  # what is not a number was so before
+    if bool((residual > bound).any()):  # what is NaN was so before
         worst = float(residual.nan_to_num(0).max())
         raise ArithmeticError(f"conjugate gradients stopped at a relative residual of {worst:.1e}")
     return x

@@ -54,7 +54,7 @@ def measure_prior(
         tell=lambda sigma, mse: tell(f"sigma {sigma:g}  mean squared error {mse:.3g}"),
     )
     if not bool(torch.isfinite(found.mse).all()):
-        raise UserError("the denoiser gave not-a-number; `daps-kit check-prior` says more")
+        raise UserError("the denoiser gave NaN; `daps-kit check-prior` says more")
     write_calibration(output, found)
     return said
 

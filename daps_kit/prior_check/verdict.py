@@ -54,7 +54,7 @@ class Level:
 
     Attributes:
         sigma: the noise level.
-        mse: of the prior; not-a-number where its output is.
+        mse: of the prior; NaN where its output is.
         trivial: of the better of two that know nothing, the noisy image and a flat one.
         linear: of the linear filter.
         stored: what the prior says of itself; None where it says nothing.
@@ -174,7 +174,7 @@ def judge(prior: Prior, x0: Tensor, levels: Sequence[Level], tried: Sequence[Lev
 
     lost = [level.sigma for level in levels if not math.isfinite(level.mse)]
     if lost:
-        return verdict(f"it returns not-a-number or infinity at sigma {', '.join(f'{s:g}' for s in lost)}")
+        return verdict(f"it returns NaN or infinity at sigma {', '.join(f'{s:g}' for s in lost)}")
     mistake = None if draws_exactly(prior) else _mistake(prior, x0, tried)
     if mistake:
         return verdict(mistake)

@@ -246,7 +246,7 @@ class Bench:
         wrong = int((~torch.isfinite(y) & ~hidden).sum())
         if wrong:
             raise UserError(
-                f"{given.file}: {wrong} of {y.numel()} values are infinite or not a number; only entries that a mask "
+                f"{given.file}: {wrong} of {y.numel()} values are infinite or NaN; only entries that a mask "
                 "hides may be"
             )
         y = operator.project(y.masked_fill(hidden, 0))

@@ -29,7 +29,7 @@ _WINDOW, _SIGMA = 11, 1.5
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """Return images of [-1, 1] on [0, 1], clipped; not-a-number stays."""
+    """Return images of [-1, 1] on [0, 1], clipped; NaN stays."""
     return ((x + 1) / 2).clamp(0, 1)
 
 
@@ -44,7 +44,7 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """Return the structural similarity, [B], at most 1; not-a-number for images smaller than the window.
+    """Return the structural similarity, [B], at most 1; NaN for images smaller than the window.
 
     Args:
         x, truth: images [B, C, H, W] in [-1, 1]; they are clipped.
@@ -96,7 +96,7 @@ def score(
     """Return how good the samples of one image are, as metrics.json has it.
 
     The reported sample is the one with the smallest residual, which needs no truth; `oracle` is the best of the
-    samples by each metric, which nobody can choose without the truth. Samples that hold not-a-number count nowhere.
+    samples by each metric, which nobody can choose without the truth. Samples that hold NaN count nowhere.
 
     Args:
         samples: [runs, C, H, W] in [-1, 1].

@@ -57,7 +57,7 @@ class Perceptual:
     """The metrics that could be had.
 
     Attributes:
-        distances: of LPIPS, by name: images [B, C, H, W] in [-1, 1] and true ones give [B]; not-a-number for images
+        distances: of LPIPS, by name: images [B, C, H, W] in [-1, 1] and true ones give [B]; NaN for images
             smaller than 32 pixels.
         features: of FID, by name: images [B, C, H, W] in [-1, 1] give [B, D]. Both take and give CPU tensors.
     """
@@ -126,7 +126,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _guarded(distance: Distance, device: torch.device) -> Distance:
-    """Return the distance for images on the CPU, also grey ones; not-a-number where they are too small."""
+    """Return the distance for images on the CPU, also grey ones; NaN where they are too small."""
 
     @torch.no_grad()
     def guarded(x: Tensor, truth: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ _FEATURES: dict[str, Callable[[torch.device], Features]] = {"fid_torchvision": _
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Return the FID of two sets of features, [n, D] and [m, D]; not-a-number for fewer than two images in a set."""
+    """Return the FID of two sets of features, [n, D] and [m, D]; NaN for fewer than two images in a set."""
     if min(len(x), len(y)) < 2:
         return math.nan
     x, y = x.double(), y.double()

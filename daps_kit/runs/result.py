@@ -41,7 +41,7 @@ class RunResult:
 
     @cached_property
     def samples(self) -> Tensor:
-        """Samples of the posterior, [items, runs, C, H, W]; not-a-number where a sample was lost.
+        """Samples of the posterior, [items, runs, C, H, W]; NaN where a sample was lost.
 
         Raises:
             UserError: the items have images of different sizes (use `sample`), or the result is that of tasks.

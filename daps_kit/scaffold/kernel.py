@@ -80,7 +80,7 @@ class $Class(Kernel):
         self.advice = f"take a smaller step size (sampler.kernel.lr, now {lr:g})"
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> ${Class}State:
-        """Return chains at x; one that starts where there is no density is lost (not-a-number)."""
+        """Return chains at x; one that starts where there is no density is lost (NaN)."""
         density, gradient = target.log_density_grad(x)
         lost = ~torch.isfinite(density) | ~torch.isfinite(_norm(gradient))
         return ${Class}State(torch.where(per_sample(lost, x) > 0, torch.nan, x), density, gradient)
@@ -94,7 +94,7 @@ class $Class(Kernel):
         new_density, new_gradient = target.log_density_grad(proposal)
         back, forth = _norm(x - proposal - eta * new_gradient), _norm(proposal - x - eta * gradient)
         log_a = new_density - density - (back - forth) / (4 * eta)
-        accepted = streams.uniform((), x.dtype).log() < log_a  # false where it is not a number
+        accepted = streams.uniform((), x.dtype).log() < log_a  # false where it is NaN
         rows = per_sample(accepted, x) > 0
         state = ${Class}State(
             torch.where(rows, proposal, x),

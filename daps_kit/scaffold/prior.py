@@ -100,7 +100,7 @@ class _Spectral(Covariance):
         power = self.prior.power(v)
         return power * self.sigma**2 / (power + self.sigma**2)
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
         return _filter(v, self.variances(v).sqrt())
 

@@ -72,7 +72,7 @@ class _Isotropic(Covariance):
     def __init__(self, sigma: float) -> None:
         self.sigma = sigma
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return sigma v."""
         return self.sigma * v
 
@@ -141,14 +141,14 @@ class $Class(Sampler):
         precision = operator.noise.curvature(y, y) / operator.noise.dispersion
 
         def normal(u: Tensor) -> Tensor:
-            image = operator.adjoint(precision * operator.forward(covariance.scale(u)))
-            return u + covariance.scale(image)
+            image = operator.adjoint(precision * operator.forward(covariance.sqrt(u)))
+            return u + covariance.sqrt(image)
 
         w = streams.normal(mean.shape[1:], mean.dtype)
         e = operator.project(precision**-0.5 * streams.normal(y.shape[1:], y.dtype))
-        residual = y - operator.forward(mean + covariance.scale(w)) - e
-        u, _ = conjugate_gradients(normal, covariance.scale(operator.adjoint(precision * residual)))
-        return mean + covariance.scale(w + u)
+        residual = y - operator.forward(mean + covariance.sqrt(w)) - e
+        u, _ = conjugate_gradients(normal, covariance.sqrt(operator.adjoint(precision * residual)))
+        return mean + covariance.sqrt(w + u)
 ''',
     "tests/test_$name.py": """\
 

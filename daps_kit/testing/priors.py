@@ -353,7 +353,7 @@ def stated_error(case: PriorCase, x: Tensor, sigma: float) -> Tensor:
     covariance = case.prior.conditional_covariance(x, sigma)
     if covariance is None:
         return case.divergence(x, sigma).double() * sigma**2 / x[0].numel()
-    return covariance.scale(tensor(33, x.shape, x.dtype)).double().square().flatten(1).mean(1)
+    return covariance.sqrt(tensor(33, x.shape, x.dtype)).double().square().flatten(1).mean(1)
 
 
 CHECKS = (

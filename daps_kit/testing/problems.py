@@ -54,7 +54,7 @@ class DenseCovariance(Covariance):
         self.matrix = matrix
         self._root, self._inverse = power(matrix, 0.5), power(matrix, -1.0)
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
         return matrix_times(self._root, v)
 

@@ -53,7 +53,7 @@ class PhaseRetrieval(Operator):
     The measurement is [B, C, H + 2 p_h, W + 2 p_w], in units of the image on [0, 1].
     """
 
-    many_modes = True
+    multimodal = True
     black = 0.0
 
     def __init__(

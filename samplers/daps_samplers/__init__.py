@@ -214,7 +214,7 @@ class Daps(SamplerSettings):
         None,
         ge=1,
         description="starts that pass the levels from sigma 4 up, of which the one with the least residual goes on; if "
-        "not given, 4 for an operator with many modes (phase retrieval) where annealing.levels is not given, else 1",
+        "not given, 4 for a multimodal operator (phase retrieval) where annealing.levels is not given, else 1",
     )
     annealing: AnnealingSettings = Field(AutoAnnealing(), description="the noise levels of the run")
     ode: OdeSettings = Field(EDMOde(), description="how the prior guesses x0hat from x_t")

@@ -125,4 +125,4 @@ class Conditional:
 
 def mean_variance(covariance: Covariance, like: Tensor) -> Tensor:
     """Return tr(C) / d, by the mean of |C^{1/2} v|^2 / d over 16 vectors of random signs, always the same ones."""
-    return covariance.scale(random_signs(16, like)).square().mean()
+    return covariance.sqrt(random_signs(16, like)).square().mean()

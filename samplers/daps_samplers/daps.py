@@ -6,7 +6,7 @@ Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each le
     2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
     3. x_t   = x0y + sigma_{i+1} (c e + sqrt(1 - c^2) n),     e = (x_t - x0y) / sigma_i
 
-and the last x0y, denoised once more or not, is the sample. Where the operator has many modes, several starts pass the
+and the last x0y, denoised once more or not, is the sample. Where the operator is multimodal, several starts pass the
 highest levels and the one whose x0y explains the measurement best goes on (`plan`). x_t is always x0 + sigma n,
 unscaled; a latent prior makes x0 the latent.
 
@@ -149,7 +149,7 @@ class DAPS(Sampler):
         level = torch.full((len(x0y),), sigma, dtype=x0y.dtype, device=x0y.device)
         covariance = self.conditional.covariance(run.prior, x_t, sigma)
         if covariance is not None:
-            draw = covariance.scale(run.streams.normal(x0y.shape[1:], x0y.dtype))
+            draw = covariance.sqrt(run.streams.normal(x0y.shape[1:], x0y.dtype))
             floor = max(run.prior.sigma_range[0], sigma / 100)
             level = draw.square().flatten(1).mean(1).sqrt().clamp(floor, sigma)
         return run.prior.denoise(x0y, level)

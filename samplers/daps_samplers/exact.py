@@ -97,7 +97,7 @@ class Exact(Kernel):
         centre = target.centre
         weight = operator.noise.curvature(target.y, target.y)
         root = weight**0.5
-        x = centre + covariance.scale(streams.normal(centre.shape[1:], centre.dtype))
+        x = centre + covariance.sqrt(streams.normal(centre.shape[1:], centre.dtype))
         y = target.y - sqrt(v) / root * streams.normal(target.y.shape[1:], target.y.dtype)
         misfit = operator.project(root * (y - operator.forward(x)))
         variance, mapped = covariance.isotropic, isinstance(weight, Tensor)

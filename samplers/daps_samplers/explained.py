@@ -1,9 +1,9 @@
 r"""Whether a result explains the measurement, by the chi-square test.
 
 For the true image the mean squared residual of n numbers is 1 within sqrt(2 / n), in units of the noise's variance;
-five times that does not happen by chance. What is within 10 % is left to the error of the prior. An operator with many
-modes may end in a wrong one, whose residual is little larger; but then it was too large at every level, while in the
-right mode the draws at middle levels, where the prior leaves them room, explain the measurement.
+five times that does not happen by chance. What is within 10 % is left to the error of the prior. A multimodal
+operator may lead to a wrong mode, whose residual is little larger; but then it was too large at every level, while in
+the right mode the draws at middle levels, where the prior leaves them room, explain the measurement.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Explained:
         y: the measurement, [B, ...].
 
     Attributes:
-        least: the smallest residual of each sample so far, [B]; infinite where the operator has one mode.
+        least: the smallest residual of each sample so far, [B]; infinite where the operator has a single mode.
     """
 
     def __init__(self, operator: Operator, y: Tensor) -> None:
@@ -46,7 +46,7 @@ class Explained:
 
     def see(self, x0y: Tensor) -> None:
         """Take note of the draws of a level."""
-        if self.operator.many_modes:
+        if self.operator.multimodal:
             found = residual(self.operator, x0y, self.y).nan_to_num(torch.inf)
             self.least = torch.minimum(self.least, found)
 

@@ -9,9 +9,9 @@ operator and noise model; L = 1 is the Metropolis-adjusted Langevin algorithm. T
 s = 1, unless the curvature M of the target is nearly diagonal in w, as it is where pixels are independent a priori and
 the operator acts on each by itself (masks, HDR). Then s = diag(M)^{-1/2}, and all directions are equally stiff.
 
-h is each sample's own, and in each step up to 30 % smaller at random, lest trajectories end where they began. It starts
-at 1 / sqrt(largest curvature), measured by power iteration, and during the first half of a level's steps goes after a
-target acceptance by dual averaging; then it is fixed.
+h is each sample's own, and in each step up to 30 % smaller at random, so that trajectories do not end where they began.
+It starts at 1 / sqrt(largest curvature), measured by power iteration, and during the first half of a level's steps goes
+after a target acceptance by dual averaging; then it is fixed.
 
 Sources: Neal, "MCMC using Hamiltonian dynamics", 2011; Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, section
 3.2 (dual averaging); Roberts and Rosenthal, 1998, and Beskos et al., 2013 (acceptance of 0.574 and 0.651).
@@ -86,7 +86,7 @@ class HMC(Kernel):
         self.steps, self.leapfrog, self.acceptance, self.step_size = steps, leapfrog, acceptance, step_size
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> HMCState:
-        """Return chains at x; one that starts where the density is not finite is lost (not-a-number).
+        """Return chains at x; one that starts where the density is not finite is lost (NaN).
 
         Raises:
             daps_kit.errors.ComponentError: the target's density is not known.
@@ -124,7 +124,7 @@ class HMC(Kernel):
             new, slope = space.log_density_grad(x, moved)
             p = p + step / 2 * slope
         log_ratio = new - old + kinetic - inner(p, p) / 2
-        accepted = streams.uniform((), w.dtype).log() < log_ratio  # false where a ratio is not a number
+        accepted = streams.uniform((), w.dtype).log() < log_ratio  # false where a ratio is NaN
         acceptance = torch.nan_to_num(log_ratio, nan=-torch.inf).clamp_max(0).exp()
         rows = per_sample(accepted, w) != 0
         following = HMCState(

@@ -81,7 +81,7 @@ class Metropolis(Kernel):
         proposal = streams.normal(x.shape[1:], x.dtype).mul_(sqrt(eta)).add_(x)
         new = target.log_density(proposal)
         log_ratio = new - old
-        accepted = streams.uniform((), x.dtype).log() < log_ratio  # false where a ratio is not a number
+        accepted = streams.uniform((), x.dtype).log() < log_ratio  # false where a ratio is NaN
         moved = torch.where(_rows(accepted, x), proposal, x)
         acceptance = torch.nan_to_num(log_ratio, nan=-torch.inf).clamp_max(0).exp()
         info = KernelInfo(acceptance=acceptance, step_size=eta)

@@ -71,7 +71,7 @@ def variance_left(prior: Prior, operator: Operator, y: Tensor, shape: tuple[int,
     target = GaussianTarget(
         origin, covariance, operator, y[:1], sigma=sigma, level=0, levels=1, likelihood_variance=v
     )
-    probe = covariance.scale(random_signs(1, origin))
+    probe = covariance.sqrt(random_signs(1, origin))
     accuracy = ACCURACY * float(probe.square().mean().sqrt())
     space = Linearised(Whitened(target), origin, weight)
     solved, _ = space.solve(probe, accuracy=accuracy, max_steps=CG_STEPS)

@@ -2,8 +2,8 @@ r"""What a run does where its settings leave it open: how many noise levels, fro
 
 sigma_max  10, where the prior sees little but the mean of its images (they lie in [-1, 1])
 sigma_min  the noise of the measurement, kept within 0.01 and 0.1
-restarts   1, but 4 for an operator with many modes: so many starts go down to sigma 4, where their residuals tell which
-           of them are in a wrong mode, and the best of each sample goes on
+restarts   1, but 4 for a multimodal operator: that many starts are annealed to sigma 4, where their residuals tell
+           which of them are in a wrong mode, and the best of each sample goes on
 levels     as many as a budget of network calls pays for, the starts and the denoising of the result included
 """
 
@@ -65,7 +65,7 @@ def complete(
     if low is None:
         low = min(max(operator.noise.level(y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
-    many = restarts is None and annealing.levels is None and operator.many_modes
+    many = restarts is None and annealing.levels is None and operator.multimodal
     if many and total >= 4 * RESTARTS * calls:
         starts = RESTARTS
 

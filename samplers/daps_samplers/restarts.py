@@ -1,4 +1,4 @@
-"""Several starts, of which the best goes on, sample by sample: for operators with many modes."""
+"""Several starts, of which the best goes on, sample by sample: for multimodal operators."""
 
 from __future__ import annotations
 

@@ -102,11 +102,11 @@ class ExactScoreTarget(Target):
         return False
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Return not-a-number: the density is not known."""
+        """Return NaN: the density is not known."""
         return torch.full((len(x),), torch.nan, dtype=x.dtype, device=x.device)
 
     def log_density_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return not-a-number [B] and the gradient [B, ...]."""
+        """Return NaN [B] and the gradient [B, ...]."""
         _, gradient = self._rest.log_density_grad(x)
         with torch.no_grad():
             return self.log_density(x), gradient + self._prior.score(x, self._prior_sigma)
@@ -128,7 +128,7 @@ class DecodedOperator(Operator):
     ) -> None:
         super().__init__(shape, operator.noise)  # type: ignore[arg-type]
         self.operator, self.prior, self.gradient_clip = operator, prior, gradient_clip
-        self.observed, self.many_modes = operator.observed, operator.many_modes
+        self.observed, self.multimodal = operator.observed, operator.multimodal
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A(decode(z)), differentiable."""

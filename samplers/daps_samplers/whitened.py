@@ -1,8 +1,8 @@
 r"""The target in whitened coordinates, x = centre + C^{1/2} w, in which the Gaussian p(x0 | x_t) is N(0, I).
 
-What is stiff or slack about a target is then the measurement alone: with the Jacobian J of the operator, B = J C^{1/2}
-and the curvature W of the negative log-likelihood by the clean measurement (1 / v for Gaussian noise), the negative log
-density has the curvature
+Only the measurement then makes some directions of the target stiffer than others: with the Jacobian J of the operator,
+B = J C^{1/2} and the curvature W of the negative log-likelihood by the clean measurement (1 / v for Gaussian noise),
+the negative log density has the curvature
 
     M = I + B^T W B,
 
@@ -51,24 +51,24 @@ class Whitened:
             )
         self.target = target
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
-        return self.target.covariance.scale(v)
+        return self.target.covariance.sqrt(v)
 
     def image(self, w: Tensor) -> Tensor:
         """Return x = centre + C^{1/2} w."""
-        return self.target.centre + self.scale(w)
+        return self.target.centre + self.sqrt(w)
 
     def coordinates(self, x: Tensor) -> Tensor:
         """Return w = C^{-1/2} (x - centre)."""
         covariance = self.target.covariance
-        return covariance.scale(covariance.precision(x - self.target.centre))
+        return covariance.sqrt(covariance.precision(x - self.target.centre))
 
     def log_density_grad(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p(w | x_t, y) up to a constant [B] and its gradient by w, at x = image(w)."""
         loss, gradient = self.target.operator.loss_grad(x, self.target.y)
         half = 0.5 / self.target.likelihood_variance
-        return -half * loss - inner(w, w) / 2, torch.sub(self.scale(-half * gradient), w)
+        return -half * loss - inner(w, w) / 2, torch.sub(self.sqrt(-half * gradient), w)
 
 
 class Linearised:
@@ -89,12 +89,12 @@ class Linearised:
 
     def multiply(self, v: Tensor) -> Tensor:
         """Return M v = v + B^T W B v."""
-        change = self.space.target.operator.jvp(self.x, self.space.scale(v))
+        change = self.space.target.operator.jvp(self.x, self.space.sqrt(v))
         return v + self.pull_back(self.weight * change)
 
     def pull_back(self, v: Tensor) -> Tensor:
         """Return B^T v for v like a measurement."""
-        return self.space.scale(self._vjp(v))
+        return self.space.sqrt(self._vjp(v))
 
     def solve(self, b: Tensor, *, accuracy: float, max_steps: int) -> tuple[Tensor, Tensor]:
         """Return M^{-1} b and a bound on its error in posterior standard deviations, root mean square, [B].
@@ -126,7 +126,7 @@ class Linearised:
             w, _ = conjugate_gradients(
                 self.multiply, self.pull_back(u), tolerance=PROBED, max_steps=max_steps
             )
-            total = total + u * self.space.target.operator.jvp(self.x, self.space.scale(w))
+            total = total + u * self.space.target.operator.jvp(self.x, self.space.sqrt(w))
         return total / probes
 
     def stiffness(self, probe: Tensor, steps: int = 12, scale: float | Tensor = 1.0) -> Tensor:

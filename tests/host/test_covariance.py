@@ -19,7 +19,7 @@ def test_the_basis_is_that_of_the_cosine_transform():
     expected = idctn(dctn(rotated, axes=(2, 3), norm="ortho") * c.power.numpy(), axes=(2, 3), norm="ortho")
     expected = np.einsum("bdhw,cd->bchw", expected, c.colours.numpy())
     torch.testing.assert_close(c.multiply(v), torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(c.scale(c.scale(v)), c.multiply(v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(c.sqrt(c.sqrt(v)), c.multiply(v), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(Covariance.multiply(c, v), c.multiply(v), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(c.precision(c.multiply(v)), v, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
@@ -31,7 +31,7 @@ def test_isotropic_products():
     v = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     for variance in (torch.tensor(0.25), torch.tensor([0.25, 4.0])):
         covariance = Isotropic(variance)
-        torch.testing.assert_close(covariance.precision(covariance.scale(covariance.scale(v))), v)
+        torch.testing.assert_close(covariance.precision(covariance.sqrt(covariance.sqrt(v))), v)
         assert covariance.isotropic is variance
 
 

@@ -66,7 +66,7 @@ def test_preconditioners_against_the_inverse(name, spread):
 
 
 class Unknown(Covariance):
-    def scale(self, v):
+    def sqrt(self, v):
         return v
 
     def precision(self, v):

@@ -15,7 +15,7 @@ WHERE = (4, 5, 0.1)
 
 def explained(scaled_operator, shape, batch=1, observed=None, multimodal=False):
     operator = scaled_operator(1.0, NOISE, shape)
-    operator.many_modes = multimodal
+    operator.multimodal = multimodal
     if observed is not None:
         operator.observed = observed
     return Explained(operator, torch.zeros(batch, *shape))

@@ -17,7 +17,7 @@ SHAPE = (1, 8, 8)
 class Power(Operator):
     """y = x^2, whose sign is lost."""
 
-    many_modes = True
+    multimodal = True
 
     def __init__(self) -> None:
         super().__init__(SHAPE, GaussianNoise(0.05))
@@ -69,7 +69,7 @@ def test_the_start_with_the_least_residual_goes_on_for_each_sample():
 
 def test_one_start_where_the_levels_are_given_or_the_operator_has_one_mode():
     class OneMode(Power):
-        many_modes = False
+        multimodal = False
 
     assert len(sample(Power(), measured(), annealing={"levels": 6})[0]) == 6
     assert len(sample(OneMode(), measured(), budget=20)[0]) == 19

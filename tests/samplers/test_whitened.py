@@ -27,7 +27,7 @@ def target():
 def dense(target):
     """C^{1/2} and A as matrices."""
     eye = torch.eye(SIZE, dtype=DOUBLE).reshape(SIZE, *SHAPE)
-    root = torch.stack([target.covariance.scale(row.expand(2, *SHAPE))[0].flatten() for row in eye])
+    root = torch.stack([target.covariance.sqrt(row.expand(2, *SHAPE))[0].flatten() for row in eye])
     return root.T, target.operator.forward(eye).flatten(1).T
 
 

@@ -39,7 +39,7 @@ class EigenCovariance(Covariance):
         flat = v.flatten(1).to(self.vectors) @ self.vectors
         return ((flat * weights) @ self.vectors.T).reshape(v.shape).to(v)
 
-    def scale(self, v: Tensor) -> Tensor:
+    def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v."""
         return self.weigh(v, self.variances.sqrt())
 
@@ -113,7 +113,7 @@ class GaussianPrior(Prior):
     def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
         """Draw from the prior exactly, [B, *shape]; `steps` is not needed."""
         noise = streams.normal(shape)
-        return self.mean.to(noise) + self.covariance.scale(noise)
+        return self.mean.to(noise) + self.covariance.sqrt(noise)
 
 
 def _decompose(matrix: Tensor, mean: Tensor) -> EigenCovariance:

@@ -139,7 +139,7 @@ def test_random_weights_are_found(images: Tensor) -> None:
 
 def test_not_a_number_and_a_wrong_shape_are_found(images: Tensor) -> None:
     broken = Called(Memory(images), lambda d, x, s: d(x, s) / (0.0 if s == 5.0 else 1.0))
-    assert problem(examine(broken, images)) == "it returns not-a-number or infinity at sigma 5"
+    assert problem(examine(broken, images)) == "it returns NaN or infinity at sigma 5"
     halved = Called(Memory(images), lambda d, x, s: d(x, s)[..., ::2])
     with pytest.raises(
         UserError, match=r"returns the shape \[12, 3, 16, 8\] for noisy images of shape \[12, 3, 16, 16\]"

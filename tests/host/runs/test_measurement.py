@@ -213,7 +213,7 @@ def test_what_is_not_observed_is_set_to_zero(toy, tmp_path):
         (Y[:, :8], r"shape \[3, 8, 16\] does not fit; the measurement of this operator has \[3, 16, 16\]"),
         (Y[None, None], r"shape \[1, 1, 3, 16, 16\] does not fit"),
         (torch.zeros(0, 3, 16, 16), r"does not fit"),
-        (torch.where(Y > 0.99, torch.nan, Y), r"\d+ of 768 values are infinite or not a number"),
+        (torch.where(Y > 0.99, torch.nan, Y), r"\d+ of 768 values are infinite or NaN"),
         (torch.complex(Y, Y), "expected .*real numbers, got torch.complex64|complex64"),
     ],
 )
@@ -264,7 +264,7 @@ def test_hidden_entries_may_be_anything(toy, tmp_path):
         item = bench_of(toy(data=data, operator=operator)).measure(0)
         assert torch.equal(item.y, Y * torch.from_numpy(mask))
     np.save(tmp_path / "mine.npy", Y.masked_fill(Y > 0.8, torch.nan).numpy())
-    with pytest.raises(UserError, match=r"mine.npy: 77 of 768 values are infinite or not a number"):
+    with pytest.raises(UserError, match=r"mine.npy: 77 of 768 values are infinite or NaN"):
         bench_of(toy(data=data, operator=operator)).measure(0)
 
 

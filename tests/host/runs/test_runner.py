@@ -274,7 +274,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(toy, monkeypatch):
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, lost: set[int]) -> None:
-    """Let the denoiser give not-a-number at low noise for samples at these places of the batch."""
+    """Let the denoiser give NaN at low noise for samples at these places of the batch."""
     original = GaussianPrior.denoise
 
     def denoise(self: GaussianPrior, x: torch.Tensor, sigma: Any) -> torch.Tensor:

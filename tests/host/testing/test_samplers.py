@@ -35,7 +35,7 @@ class Exact(Sampler):
     def draw(self, prior, operator, y, mean, sigma, streams):
         root = (
             prior.denoising_covariance(sigma)
-            .scale(torch.eye(16).reshape(16, *mean.shape[1:]))
+            .sqrt(torch.eye(16).reshape(16, *mean.shape[1:]))
             .flatten(1)
             .double()
         )

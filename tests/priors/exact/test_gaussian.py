@@ -62,7 +62,7 @@ def test_the_denoising_covariance_is_the_posterior_covariance(mean, covariance):
     found = GaussianPrior(mean, covariance=covariance).denoising_covariance(sigma)
     assert found.isotropic is None
     basis = torch.eye(D, dtype=torch.float64).reshape(D, *SHAPE)
-    torch.testing.assert_close(found.scale(found.scale(basis)).flatten(1), expected)
+    torch.testing.assert_close(found.sqrt(found.sqrt(basis)).flatten(1), expected)
     torch.testing.assert_close(found.precision(basis).flatten(1), torch.linalg.inv(expected))
     plain = GaussianPrior(0.0, 0.5).denoising_covariance(sigma)
     assert float(plain.isotropic) == pytest.approx(0.25 * 0.49 / (0.25 + 0.49))

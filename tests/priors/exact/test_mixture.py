@@ -145,6 +145,6 @@ def test_the_conditional_covariance_is_the_derivative_of_the_denoiser(elementwis
     v = torch.randn((4, *shape), generator=draw, dtype=torch.float64)
     product = torch.autograd.functional.jvp(lambda z: prior.denoise(z, sigma), x, v)[1] * sigma**2
     torch.testing.assert_close(covariance.multiply(v), product, rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(covariance.scale(covariance.scale(v)), product, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(covariance.sqrt(covariance.sqrt(v)), product, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(covariance.precision(product), v, rtol=1e-8, atol=1e-10)
-    assert covariance.scale(v.float()).dtype == torch.float32
+    assert covariance.sqrt(v.float()).dtype == torch.float32
