@@ -61,18 +61,25 @@ class Picture:
         """(H, W)."""
         return self.levels.shape[0], self.levels.shape[1]
 
-    def in_form(self, image: NDArray[np.float32], kept: NDArray[np.bool_] | None = None) -> Levels:
+    def in_form(
+        self,
+        image: NDArray[np.float32],
+        kept: NDArray[np.bool_] | None = None,
+        filled: NDArray[np.bool_] | None = None,
+    ) -> Levels:
         """Return an image as numbers of this picture's depth, with its opacity as the last channel where it has one.
 
         Args:
             image: how it looks on white, [C, h, w] in [-1, 1]; of another size the opacity is resized.
             kept: [H, W], true where the picture stays as it is.
+            filled: [H, W], true where the image is opaque even if the picture is not.
         """
         unit = (image.astype(np.float64).transpose(1, 2, 0) + 1) / 2
         if unit.shape[2] > self.levels.shape[2]:
             unit = unit.mean(2, keepdims=True)
         white, alpha = np.iinfo(self.levels.dtype).max, self._opacity(unit.shape[:2])
         if alpha is not None:
+            alpha = alpha if filled is None else np.where(filled[..., None], 1, alpha)
             there = alpha > 0
             unit = np.where(there, (unit - 1 + alpha) / np.where(there, alpha, 1), unit)
             kept = ~there[..., 0] if kept is None else kept | ~there[..., 0]

@@ -71,10 +71,11 @@ def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, nam
     samples = result.samples[0]
     alive = samples[samples.isfinite().flatten(1).all(1)]
     kept = wishes.kept(picture)
-    mean = picture.in_form(alive.mean(0).numpy(), kept)
+    mean = picture.in_form(alive.mean(0).numpy(), kept, wishes.holes)
     target, folder = output / f"{name}.png", output / name
     for number, sample in enumerate(alive, 1):
-        write_atomic(folder / f"sample-{number}.png", picture.encode(picture.in_form(sample.numpy(), kept)))
+        one = picture.in_form(sample.numpy(), kept, wishes.holes)
+        write_atomic(folder / f"sample-{number}.png", picture.encode(one))
     if len(alive) > 1:
         write_atomic(folder / "uncertainty.png", encode_png(draw_std(alive.std(0))))
     write_atomic(folder / "before-after.png", picture.beside([picture.own_form(), mean]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,9 @@ from PIL import Image
 from daps_kit import build
 from daps_kit.errors import UserError
 from daps_kit.recipe import Recipe, load_recipe
-from daps_kit.registry import default_registry
 from daps_kit.restore.motion import linear_motion
 from daps_kit.restore.recipe import LEAST, Draft, Wishes, draft
 from daps_kit.restore.results import begun
-from daps_kit.settings import PriorSettings
 from tests.host.restore.conftest import noisy
 
 pytestmark = pytest.mark.usefixtures("work")
@@ -160,29 +159,34 @@ def test_grey_pictures():
     assert section("data")["image_shape"] == [1, 24, 32]
 
 
-class _Grey(PriorSettings):
-    """Grey photographs."""
+class _Offered:
+    """A registry that offers priors of some names."""
 
-    name = "photos_grey"
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
-    def build(self, *, shape, device):
-        raise NotImplementedError
+    def components(self, kind: str) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self.names if kind == "prior"]
 
 
-def test_photographs_are_the_prior_if_none_is_wished():
-    grey = any(c.name == "photos_grey" for c in default_registry().components("prior"))
+def test_photographs_are_the_prior_if_none_is_wished(monkeypatch):
+    monkeypatch.setattr("daps_kit.restore.recipe.default_registry", lambda: _Offered("photos", "photos_grey"))
     assert section("prior", prior=None) == {"use": "photos"}
     noisy(0, (24, 32), 1).save("photo.png")
-    if not grey:
-        # In three channels that have one noise: as much is known as from one channel.
-        assert section("prior", prior=None) == {"use": "photos"}
-        assert section("data", prior=None)["image_shape"] == [3, 24, 32]
-        sigma, tripled = (section(prior=prior)["noise"]["sigma"] for prior in (PRIOR, None))
-        assert tripled == pytest.approx(sigma * np.sqrt(3), rel=1e-4)
-        assert section(prior=None, counts=30.0)["noise"]["peak"] == 10
-        with default_registry().extended(_Grey):
-            assert section("prior", prior=None) == {"use": "photos_grey"}
-            assert section("data", prior=None)["image_shape"] == [1, 24, 32]
+    assert section("prior", prior=None) == {"use": "photos_grey"}
+    assert section("data", prior=None)["image_shape"] == [1, 24, 32]
+    assert section(prior=None, counts=30.0)["noise"]["peak"] == 30
+
+
+def test_without_a_prior_of_grey_ones_grey_is_measured_three_times(monkeypatch):
+    """The three have one noise: the grey of their colours is as well known as from one channel."""
+    noisy(0, (24, 32), 1).save("photo.png")
+    single = section()["noise"]["sigma"]
+    monkeypatch.setattr("daps_kit.restore.recipe.default_registry", lambda: _Offered("photos"))
+    assert section("prior", prior=None) == {"use": "photos"}
+    assert section("data", prior=None)["image_shape"] == [3, 24, 32]
+    assert section(prior=None)["noise"]["sigma"] == pytest.approx(single * np.sqrt(3), rel=1e-4)
+    assert section(prior=None, counts=30.0)["noise"]["peak"] == 10
 
 
 def test_priors_are_looked_up():

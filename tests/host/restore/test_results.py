@@ -72,6 +72,17 @@ def test_around_what_is_filled_nothing_changes():
     assert (mean[white] != photo[white]).mean() > 0.9
 
 
+def test_a_picture_with_holes_is_its_own_mask():
+    photo, white = opened("photo.png"), opened("mask.png") == 255
+    alpha = np.where(white, 0, 255).astype(np.uint8)
+    alpha[0] = 200
+    Image.fromarray(np.dstack([photo, alpha])).save("photo.png")
+    _, mean = restored(samples=2, mask=Path("photo.png"))
+    assert (mean[white][:, 3] == 255).all()
+    assert np.array_equal(mean[~white], opened("photo.png")[~white])
+    assert len(np.unique(mean[white][:, :3], axis=0)) > 50
+
+
 def test_it_does_where_the_noise_is_said():
     photo, white = opened("photo.png"), opened("mask.png") == 255
     _, mean = restored(samples=2, mask=Path("mask.png"), denoise=0.2)
