@@ -119,8 +119,8 @@ def _tiff(path: Path, choice: Choice) -> Numbers:
 
 def _fits(path: Path, choice: Choice) -> Numbers:
     fits = optional("astropy.io.fits")
-    source: Any = io.BytesIO(gunzip(path)) if path.name.lower().endswith(".gz") else path
-    with fits.open(source, memmap=False) as file:
+    packed = path.name.lower().endswith(".gz")
+    with io.BytesIO(gunzip(path)) if packed else path.open("rb") as raw, fits.open(raw, memmap=False) as file:
         images = {
             str(unit.name) if unit.name and index else str(index): unit
             for index, unit in enumerate(file)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,7 @@ class Doubt:
     text: str
 
 
+@lru_cache(maxsize=4)
 @torch.no_grad()
 def _range(operator: Operator) -> tuple[float, float]:
     """Return the least and the largest of A(x) over black, white, random and smooth images x."""

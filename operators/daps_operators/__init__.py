@@ -328,6 +328,13 @@ class NonlinearBlur(DrawnOperatorSettings):
         """Whether each image has a kernel code of its own; only a random one can be."""
         return self.draw == "per_image" and self.kernel == "random"
 
+    def files(self) -> list[Path]:
+        """Return the files of the weights and of the code; weights that are fetched are checked by their record."""
+        shipped = (
+            [Path(__file__).parent / "weights" / "blur64.safetensors"] if self.weights == "embedded" else []
+        )
+        return shipped + super().files()
+
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator with its network and its kernel code."""
         from .nonlinear_blur.operator import build_nonlinear_blur

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import threading
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -72,6 +72,27 @@ def test_an_unknown_suffix_lists_the_formats(tmp_path):
     assert suffix_of(Path("x.tar.gz")) == ".gz"
 
 
+def write_format(kind: str, path: Path) -> None:
+    """Write MADE by the library that a format belongs to."""
+    if kind == "h5":
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            file.create_dataset("y", data=MADE, compression="gzip")
+    elif kind.startswith("nii"):
+        import nibabel
+
+        nibabel.Nifti1Image(MADE, np.eye(4)).to_filename(path)
+    elif kind == "fits":
+        from astropy.io import fits
+
+        fits.writeto(path, ((MADE + 1) / 2).astype(">f4"))
+    else:
+        from tests.host.test_picture_formats import dicom
+
+        dicom(path, ((MADE[0] + 1) * 2047).astype(np.uint16))
+
+
 def content(kind: str, folder: Path) -> Path:
     path = folder / f"good.{kind}"
     if kind in ("npy", "npz"):
@@ -80,6 +101,9 @@ def content(kind: str, folder: Path) -> Path:
         torch.save({"y": torch.from_numpy(MADE)}, path, _use_new_zipfile_serialization=kind == "pt")
     elif kind == "safetensors":
         save_file({"y": torch.from_numpy(MADE)}, path)
+    elif kind in FORMATS:
+        pytest.importorskip(FORMATS[kind])
+        write_format(kind, path)
     elif kind == "mat":
         scipy_io = pytest.importorskip("scipy.io")
         scipy_io.savemat(path, {"y": MADE}, do_compression=True)
@@ -88,34 +112,44 @@ def content(kind: str, folder: Path) -> Path:
     return path
 
 
-KINDS = ["npy", "npz", "pt", "pth", "safetensors", "mat", "png", "jpg", "tif", "gif", "bmp", "ppm", "webp"]
+FORMATS = {"h5": "h5py", "nii": "nibabel", "nii.gz": "nibabel", "fits": "astropy", "dcm": "pydicom"}
+KINDS = [
+    "npy", "npz", "pt", "pth", "safetensors", "mat", "png", "jpg", "tif", "gif", "bmp", "ppm", "webp", *FORMATS,
+]  # fmt: skip
 
 
+def damaged(good: bytes, index: int, rng: np.random.Generator) -> bytes:
+    """Return a file with bytes changed, cut off, or put in."""
+    data = bytearray(good)
+    place = int(rng.integers(0, min(len(data), 400 if index % 2 else len(data))))
+    if index % 4 == 0:
+        del data[place:]
+    elif index % 4 == 3:
+        data[place:place] = data[: int(rng.integers(1, 40))]
+    else:
+        for step in range(int(rng.integers(1, 6))):
+            data[(place + step) % len(data)] = int(rng.integers(0, 256))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_bytes_give_numbers_or_a_line(tmp_path, kind):
-    """Forty files of each kind with bytes changed, cut off, repeated or put in."""
+def test_damaged_bytes_give_numbers_or_a_line(tmp_path, kind, count):
     good = content(kind, tmp_path).read_bytes()
     rng = np.random.default_rng(len(kind) + ord(kind[0]))
     refused = 0
-    for index in range(40):
-        data = bytearray(good)
-        place = int(rng.integers(0, min(len(data), 400 if index % 2 else len(data))))
-        if index % 4 == 0:
-            del data[place:]
-        elif index % 4 == 3:
-            data[place:place] = data[: int(rng.integers(1, 40))]
-        else:
-            for step in range(int(rng.integers(1, 6))):
-                data[(place + step) % len(data)] = int(rng.integers(0, 256))
+    for index in range(count):
         path = tmp_path / f"bad-{index}.{kind}"
-        path.write_bytes(bytes(data))
+        path.write_bytes(damaged(good, index, rng))
+        start = time.perf_counter()
         try:
             read_array(path)
         except UserError as error:
             refused += 1
             assert path.name in str(error)  # noqa: PT017
             assert str(error).isprintable()  # noqa: PT017
-    assert refused >= 5
+        assert time.perf_counter() - start < 10
+    assert refused >= count // 8
 
 
 # --- sizes
@@ -165,8 +199,8 @@ def test_a_tensor_that_repeats_one_number_is_no_measurement(tmp_path):
 
 
 def test_headers_of_many_tensors(tmp_path):
-    header = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(200_000)}
-    text = json.dumps(header).encode()
+    entry = b'"t": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},'
+    text = b"{" + entry * 300_000
     (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     assert "its header has" in line(tmp_path / "many.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 2**62))

@@ -52,6 +52,12 @@ def test_wrong_settings(settings, options, message):
     assert message in str(caught.value)
 
 
+def test_every_operator_says_what_it_takes_for_granted():
+    for settings in hook():
+        assert "y" in settings.conventions().split()[:4] or "y =" in settings.conventions(), settings.name
+        assert "[" in settings.conventions()
+
+
 def test_every_setting_is_described_and_every_default_builds():
     for settings in hook():
         assert settings.summary().endswith(".")

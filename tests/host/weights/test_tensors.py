@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import struct
@@ -383,9 +382,7 @@ def test_checkpoints_that_unpack_to_too_much(tmp_path, monkeypatch):
     assert len(read_tensors(tmp_path / "stored.pt")["w"]) == 4 << 20
     with pytest.raises(UserError, match=r"bomb.pt: .* would become 16 MiB"):
         read_tensors(tmp_path / "bomb.pt")
-    header = json.dumps(
-        {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(200_000)}
-    )
-    (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    header = b'"t": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},' * 300_000
+    (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(UserError, match=r"many.safetensors: its header has"):
         read_tensors(tmp_path / "many.safetensors")
