@@ -41,29 +41,47 @@ Arguments = Annotated[dict[str, Any], BeforeValidator(_with_files)]
 """Arguments by name; a value may be `{use: name, ...}`, something else of deepinv, or `{file: path}`, a tensor."""
 
 
+LEVELS = {
+    "GaussianNoise": ("sigma",),
+    "LaplaceNoise": ("b",),
+    "PoissonNoise": ("gain",),
+    "PoissonGaussianNoise": ("gain", "sigma"),
+}
+"""The noise models of deepinv whose likelihood is known here, and what says how much noise there is."""
+
+
 class DeepinvNoise(Settings):
     """A noise model of deepinv, on its scale, where images lie in [0, 1]."""
 
-    use: Literal["GaussianNoise", "PoissonNoise"] = Field(description="its name")
-    sigma: float | None = Field(None, gt=0, description="standard deviation of GaussianNoise")
-    gain: float | None = Field(None, gt=0, description="gain of PoissonNoise: 1 / expected counts at 1")
+    use: Literal["GaussianNoise", "LaplaceNoise", "PoissonNoise", "PoissonGaussianNoise"] = Field(
+        description="its name"
+    )
+    sigma: float | None = Field(
+        None,
+        gt=0,
+        description="standard deviation of GaussianNoise, and of the read noise of PoissonGaussianNoise",
+    )
+    b: float | None = Field(None, gt=0, description="scale of LaplaceNoise")
+    gain: float | None = Field(
+        None, gt=0, description="gain of PoissonNoise and PoissonGaussianNoise: 1 / expected counts at 1"
+    )
     normalize: bool = Field(True, description="whether PoissonNoise multiplies its counts by the gain")
 
     @model_validator(mode="after")
     def _stated(self) -> DeepinvNoise:
-        level, other = ("sigma", "gain") if self.use == "GaussianNoise" else ("gain", "sigma")
-        if getattr(self, level) is None:
-            raise ValueError(f"{self.use} needs its {level}")
-        if getattr(self, other) is not None:
-            raise ValueError(f"{self.use} has no {other}, but a {level}")
+        wanted = LEVELS[self.use]
+        for level in ("sigma", "b", "gain"):
+            if level in wanted and getattr(self, level) is None:
+                raise ValueError(f"{self.use} needs its {level}")
+            if level not in wanted and getattr(self, level) is not None:
+                raise ValueError(f"{self.use} has no {level}, but a {' and a '.join(wanted)}")
         return self
 
     @property
     def call(self) -> dict[str, Any]:
         """The arguments of the noise model."""
-        if self.use == "GaussianNoise":
-            return {"sigma": self.sigma}
-        return {"gain": self.gain, "normalize": self.normalize}
+        levels = {level: getattr(self, level) for level in LEVELS[self.use]}
+        return levels | ({"normalize": self.normalize} if self.use == "PoissonNoise" else {})
 
 
 class DeepinvPhysics(DrawnOperatorSettings):

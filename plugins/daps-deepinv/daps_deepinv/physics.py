@@ -3,8 +3,8 @@ r"""A deepinv physics as an operator.
 deepinv's images u lie in [0, 1], daps-kit's x in [-1, 1]: u = (x + 1) / 2. With P the map from images to what the
 physics takes (see `Images`) and A the physics, a measurement y_d = A P u + noise of deepinv becomes
 
-    linear A, Gaussian noise    y = 2 y_d - A P 1 = A P x + 2 noise       the noise level doubles
-    otherwise                   y = y_d           = A P (x + 1) / 2 + noise
+    linear A, Gaussian or Laplace noise    y = 2 y_d - A P 1 = A P x + 2 noise       the noise level doubles
+    otherwise                              y = y_d           = A P (x + 1) / 2 + noise
 
 so that a linear physics is a linear operator, with y = 0 for x = 0, and Poisson counts keep their black. This is the
 only place that knows of [0, 1] in operators.
@@ -23,16 +23,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from deepinv.physics import GaussianNoise as DeepinvGaussian
 from deepinv.physics import LinearPhysics, Physics, StackedPhysics
-from deepinv.physics import PoissonNoise as DeepinvPoisson
 from deepinv.utils import TensorList
 from torch import Tensor, nn
 
-from daps_kit.contracts import GaussianNoise, LinearOperator, Noise, Operator, PoissonNoise
+from daps_kit.contracts import LinearOperator, Noise, Operator
 from daps_kit.errors import ComponentError
+from daps_kit.noise import GaussianNoise, LaplaceNoise, PoissonGaussianNoise, PoissonNoise
 from daps_kit.shape import Shape
 
+from . import LEVELS
 from .modules import Copies
 
 __all__ = [
@@ -172,40 +172,72 @@ def _number(value: Any, what: str) -> float:
     return float(tensor)
 
 
-def read_noise(physics: Physics, layout: Layout) -> tuple[bool, float]:
-    """Set the parts' weights by the noise models of a physics; return whether they are Gaussian, and their level.
+@dataclass(frozen=True)
+class Scatter:
+    """The noise of each real number of y_d, after the parts' weights.
 
-    The level is sigma of each real number of y_d, or the gain.
+    Attributes:
+        kind: name of deepinv's noise model.
+        level: sigma, b, or the gain.
+        read: standard deviation of the read noise of PoissonGaussianNoise, in counts.
+    """
+
+    kind: str
+    level: float
+    read: float = 0.0
+
+    @property
+    def added(self) -> bool:
+        """Whether it is added, whatever the light."""
+        return self.kind in ("GaussianNoise", "LaplaceNoise")
+
+    def model(self, scale: float = 1.0) -> Noise:
+        """Return the noise model of scale * y_d."""
+        if self.kind == "GaussianNoise":
+            return GaussianNoise(scale * self.level)
+        if self.kind == "LaplaceNoise":
+            return LaplaceNoise(scale * self.level)
+        if self.kind == "PoissonNoise":
+            return PoissonNoise(1 / self.level, black=0.0)
+        return PoissonGaussianNoise(1 / self.level, self.read, black=0.0)
+
+
+def read_noise(physics: Physics, layout: Layout) -> Scatter:
+    """Set the parts' weights by the noise models of a physics, and return the noise.
 
     Raises:
         ComponentError: the likelihood of a noise model is not known here.
     """
     models = noise_models(physics)
     names = list(dict.fromkeys(type(model).__name__ for model in models))
-    gaussian = all(type(model) is DeepinvGaussian for model in models)
-    if not gaussian and not all(type(model) is DeepinvPoisson for model in models):
+    kind = names[0]
+    if len(names) > 1 or kind not in LEVELS:
         raise ComponentError(
-            f"the physics {type(physics).__name__} has {' and '.join(names)}, which cannot be sampled: all of its "
-            "noise must be GaussianNoise, or all PoissonNoise; say so, such as noise: {use: GaussianNoise, sigma: 0.05}"
+            f"the physics {type(physics).__name__} has {' and '.join(names)}, which cannot be sampled: its noise must "
+            f"be of one kind, {', '.join(LEVELS)}; say so, such as noise: {{use: GaussianNoise, sigma: 0.05}}"
         )
     if len(models) != len(layout.parts):
         raise ComponentError(f"{len(models)} noise models for a measurement of {len(layout.parts)} parts")
-    if gaussian:
-        levels = [
-            _number(model.sigma, "sigma of GaussianNoise") / (math.sqrt(2) if part.is_complex else 1)
-            for model, part in zip(models, layout.parts, strict=True)
-        ]
-        units = [1.0] * len(levels)
-    else:
-        if any(part.is_complex for part in layout.parts):
-            raise ComponentError("a complex measurement cannot have PoissonNoise")
-        levels = [_number(model.gain, "gain of PoissonNoise") for model in models]
-        units = [1.0 if model.normalize else g for model, g in zip(models, levels, strict=True)]
+    if kind != "GaussianNoise" and any(part.is_complex for part in layout.parts):
+        raise ComponentError(f"a complex measurement cannot have {kind}")
+    name = LEVELS[kind][0]
+    levels = [
+        _number(getattr(model, name), f"{name} of {kind}") / (math.sqrt(2) if part.is_complex else 1)
+        for model, part in zip(models, layout.parts, strict=True)
+    ]
+    units, reads = [1.0] * len(levels), [0.0]
+    if kind == "PoissonNoise":
+        units = [1.0 if model.normalize else gain for model, gain in zip(models, levels, strict=True)]
+    if kind == "PoissonGaussianNoise":
+        sigmas = [_number(model.sigma, f"sigma of {kind}") for model in models]
+        reads = [sigma / gain for sigma, gain in zip(sigmas, levels, strict=True)]
+    if max(reads) > min(reads) * (1 + 1e-6):
+        raise ComponentError(f"the parts of a measurement must have {kind} of one sigma / gain, got {reads}")
     layout.parts = [
         Part(part.shape, part.is_complex, levels[0] / level, unit)
         for part, level, unit in zip(layout.parts, levels, units, strict=True)
     ]
-    return gaussian, levels[0]
+    return Scatter(kind, levels[0], reads[0])
 
 
 class _Shift(nn.Module):
@@ -317,7 +349,7 @@ class PhysicsOperator(Operator):
 
 
 class LinearPhysicsOperator(PhysicsOperator, LinearOperator):
-    """A linear physics with Gaussian noise: y = A P x + noise.
+    """A linear physics with noise that is added: y = A P x + noise.
 
     The adjoint is the physics' own where it passes a dot test, else A is differentiated.
     """
@@ -375,7 +407,7 @@ class LinearPhysicsOperator(PhysicsOperator, LinearOperator):
 
 
 class AffinePhysics(PhysicsOperator):
-    """Any other physics, and Poisson noise: y = A P (x + 1) / 2 + noise."""
+    """Any other physics, and noise of photons: y = A P (x + 1) / 2 + noise."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A P (x + 1) / 2."""
@@ -418,12 +450,10 @@ def operator_of(
     with torch.no_grad():
         layout = Layout(try_on(physics, images, grey), images.group)
         refuse_unknown(physics, images.give(grey))
-    gaussian, level = read_noise(physics, layout)
-    if not gaussian:
-        return AffinePhysics(physics, images, layout, PoissonNoise(1 / level, black=0.0), count)
-    if isinstance(physics, LinearPhysics):
-        return LinearPhysicsOperator(physics, images, layout, GaussianNoise(2 * level), count)
-    return AffinePhysics(physics, images, layout, GaussianNoise(level), count)
+    scatter = read_noise(physics, layout)
+    if scatter.added and isinstance(physics, LinearPhysics):
+        return LinearPhysicsOperator(physics, images, layout, scatter.model(2.0), count)
+    return AffinePhysics(physics, images, layout, scatter.model(), count)
 
 
 def image_kind(physics: Physics, shape: Shape) -> ImageKind:

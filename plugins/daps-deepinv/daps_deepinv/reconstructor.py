@@ -25,7 +25,7 @@ __all__ = ["DAPSReconstructor"]
 class DAPSReconstructor(Reconstructor):
     """Draws from p(x | y): `model(y, physics)` is the mean of the samples, `model.sample(y, physics)` all of them.
 
-    The noise level is the physics', whose noise model must be GaussianNoise or PoissonNoise.
+    The noise is the physics': GaussianNoise, LaplaceNoise, PoissonNoise or PoissonGaussianNoise.
 
     Args:
         prior: its section as in a recipe, such as {"use": "embedded"}, a prior, or a denoiser of deepinv.

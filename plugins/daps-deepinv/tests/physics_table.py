@@ -6,6 +6,8 @@ from torch import Tensor
 BLUR = {"use": "gaussian_blur", "sigma": [1.0, 1.0]}
 GAUSSIAN = {"use": "GaussianNoise", "sigma": 0.05}
 POISSON = {"use": "PoissonNoise", "gain": 0.02}
+LAPLACE = {"use": "LaplaceNoise", "b": 0.05}
+CAMERA = {"use": "PoissonGaussianNoise", "gain": 0.02, "sigma": 0.05}
 
 
 def section(physics: str, arguments=None, noise=GAUSSIAN, **rest) -> dict:
@@ -92,6 +94,10 @@ def table(f: dict[str, dict]) -> dict[str, tuple[dict, tuple[int, int, int]]]:
         ),
         "ptychography": (section("Ptychography"), (1, 12, 12)),
         "blur with photon noise": (section("Blur", {"filter": BLUR}, noise=POISSON), (1, 16, 16)),
+        "denoising, Laplace": (section("Denoising", noise=LAPLACE), (3, 8, 8)),
+        "blur, Laplace": (section("Blur", {"filter": BLUR}, noise=LAPLACE), (1, 16, 16)),
+        "phase retrieval, Laplace": (section("RandomPhaseRetrieval", {"m": 80}, noise=LAPLACE), (1, 6, 6)),
+        "blur with camera noise": (section("Blur", {"filter": BLUR}, noise=CAMERA), (1, 16, 16)),
         "tomography in counts": (
             section("Tomography", {"angles": 4}, noise=POISSON | {"normalize": False}),
             (1, 8, 8),

@@ -23,8 +23,8 @@ section, BLUR, GAUSSIAN = physics_table.section, physics_table.BLUR, physics_tab
 
 FOLDER = tempfile.TemporaryDirectory()
 TABLE = physics_table.table(physics_table.files(Path(FOLDER.name)))
-NOT_LINEAR = {"phase retrieval", "phase retrieval, structured", "ptychography"}
-WITH_COUNTS = {"blur with photon noise", "tomography in counts"}
+NOT_LINEAR = {"phase retrieval", "phase retrieval, Laplace", "phase retrieval, structured", "ptychography"}
+WITH_COUNTS = {"blur with photon noise", "blur with camera noise", "tomography in counts"}
 EXPECTED = {"single-pixel camera": {"same_seed_same_operator": "its patterns are not drawn"}}
 ABOUT_SETTINGS = ("settings_described", "settings_import_is_light")
 
@@ -190,7 +190,7 @@ WRONG = {
     ),
     "unknown likelihood": (
         section("Denoising", {"noise_model": {"use": "UniformNoise"}}, noise=None),
-        "Denoising has UniformNoise.*must be GaussianNoise, or all PoissonNoise",
+        "Denoising has UniformNoise.*must be of one kind, GaussianNoise, LaplaceNoise, PoissonNoise",
     ),
     "noise of two kinds": (
         section("Pansharpen", {"noise_color": GAUSSIAN, "noise_gray": {"use": "PoissonNoise"}}, noise=None),
@@ -206,6 +206,18 @@ WRONG = {
             "CompressedSensing", {"m": 9, "dtype": "complex64"}, noise={"use": "PoissonNoise", "gain": 1.0}
         ),
         "a complex measurement cannot have PoissonNoise",
+    ),
+    "camera without read noise": (
+        section("Denoising", noise={"use": "PoissonGaussianNoise", "gain": 0.1}),
+        "PoissonGaussianNoise needs its sigma",
+    ),
+    "sigma of Laplace": (
+        section("Denoising", noise={"use": "LaplaceNoise", "b": 0.1, "sigma": 0.1}),
+        "LaplaceNoise has no sigma, but a b",
+    ),
+    "complex Laplace": (
+        section("CompressedSensing", {"m": 9, "dtype": "complex64"}, noise={"use": "LaplaceNoise", "b": 1.0}),
+        "a complex measurement cannot have LaplaceNoise",
     ),
     "images it does not take": (section("Decolorize", {"channels": 5}), "does not take images of shape"),
     "no such file": (section("Blur", {"filter": {"file": "none.npy"}}), "no such file"),
