@@ -109,7 +109,8 @@ def contracts() -> str:
     from daps_kit import contracts, hooks, random, settings, sources, trainer
 
     parts: dict[str, list[type]] = {
-        "Operators": [contracts.Operator, contracts.LinearOperator, contracts.Noise],
+        "Operators": [contracts.Operator, contracts.LinearOperator],
+        "Noise models": [contracts.Noise],
         "Priors": [contracts.Prior, contracts.Covariance, contracts.Calibration],
         "Kernels": [
             contracts.Target,
@@ -125,6 +126,7 @@ def contracts() -> str:
             settings.ComponentSettings,
             settings.OperatorSettings,
             settings.DrawnOperatorSettings,
+            settings.NoiseSettings,
             settings.PriorSettings,
             settings.KernelSettings,
             settings.SamplerSettings,
