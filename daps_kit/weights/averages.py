@@ -1,0 +1,109 @@
+"""Which tensors of a checkpoint are the weights, and which their moving average, whoever wrote it.
+
+Trainers keep the average beside the state dict (`ema`), inside it (`model_ema.*`), or in a wrapper; wrappers put a word
+before every name. Here both come out under the same names.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .pickles import StoredTensor
+
+__all__ = ["RAW_KEYS", "TRAINING", "raw_and_averaged"]
+
+RAW_KEYS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "params",
+    "net",
+    "network",
+    "unet",
+    "denoiser",
+    "module",
+)
+EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
+AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|avg|averaged?|shadow)(?:$|[_.])")
+"""What other keys of an average have in their name: ema_model, ema_params, averaged_model, swa_state_dict, ..."""
+LIGHTNING_EMA = "model_ema."
+WRAPPERS = ("module.", "_orig_mod.", "ema_model.")
+"""What DataParallel, torch.compile and keepers of averages put before every name."""
+TRAINING = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim", "opt"})
+"""What the checkpoint of a training holds, which often has an average."""
+
+
+def raw_and_averaged(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the raw weights and their moving average (both may be empty), under the same names."""
+    if not isinstance(content, Mapping):
+        return {}, {}
+    raw = next((found for key in RAW_KEYS if (found := _tensors(content.get(key)))), {})
+    averages = [*EMA_KEYS, *(key for key in content if isinstance(key, str) and AVERAGE.search(key.lower()))]
+    ema = next((found for key in averages if (found := _state(content.get(key)))), {})
+    if not raw and not ema:
+        raw = _tensors(content)
+    raw, ema = _unwrapped(raw), _unwrapped(ema)
+    ema = _like(ema, raw)
+    averaged = {name: tensor for name, tensor in raw.items() if name.startswith(LIGHTNING_EMA)}
+    if averaged:
+        raw = {name: tensor for name, tensor in raw.items() if name not in averaged}
+        for name in raw:
+            prefix, _, rest = name.partition(".")
+            average = averaged.get(LIGHTNING_EMA + rest.replace(".", ""))
+            if prefix == "model" and average is not None:
+                ema[name] = average
+    return raw, ema
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Return the tensors of an average, which may be kept one level deeper."""
+    inner = value.values() if isinstance(value, Mapping) else ()
+    return _tensors(value) or next((found for part in inner if (found := _tensors(part))), {})
+
+
+def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Take off what wrappers put before every name, with what they count, and the marks of torch.compile anywhere."""
+    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items() if "." in name}
+    if not named:
+        return tensors
+    averaged = {name: tensor for name, tensor in named.items() if name.startswith("ema_model.")}
+    if averaged and all(name.startswith(("ema_model.", "online_model.")) for name in named):
+        named = averaged
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in named):
+            return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in named.items()})
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+
+
+def _like(ema: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an average under the names of the weights that it averages, where those have a prefix more or less."""
+    if not ema or not raw or any(name in raw for name in ema):
+        return ema
+    first = min(ema)
+    for name in raw:
+        for longer, shorter in ((name, first), (first, name)):
+            prefix = longer.removesuffix(shorter)
+            if longer != prefix and prefix.endswith("."):
+                found = {
+                    f"{prefix}{k}" if longer is name else k.removeprefix(prefix): t for k, t in ema.items()
+                }
+                if found.keys() <= raw.keys():
+                    return found
+    return ema
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor | StoredTensor)
+
+
+def _tensors(value: Any) -> dict[str, Any]:
+    """Return the tensors of a mapping by name; nothing of anything else."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {name: item for name, item in value.items() if isinstance(name, str) and _is_tensor(item)}
