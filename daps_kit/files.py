@@ -78,7 +78,7 @@ def files_of(pattern: Path, suffixes: Collection[str]) -> tuple[list[Path], str]
     Raises:
         OSError: a folder cannot be read.
     """
-    if pattern.is_file():
+    if pattern.exists() and not pattern.is_dir():
         return [pattern], ""
     there = pattern.iterdir() if pattern.is_dir() else map(Path, glob.glob(_literal(pattern), recursive=True))
     found = [path for path in there if path.is_file()]

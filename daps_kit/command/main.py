@@ -74,3 +74,7 @@ def main(no_plugins: bool) -> None:
     """
     if no_plugins:
         os.environ["DAPS_KIT_DISABLE"] = "*"
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working folder cannot be used: {error.strerror}") from None

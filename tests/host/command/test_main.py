@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import daps_kit
@@ -51,3 +53,13 @@ def test_control_c_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daps_kit.command.check.load_recipe", interrupt)
     result = call("check", "good.yaml")
     assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_working_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = call("check", "embedded/inpainting")
+    assert result.exit_code == 2
+    assert result.stderr == "error: the working folder cannot be used: No such file or directory\n"
