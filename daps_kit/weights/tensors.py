@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from daps_kit.errors import UserError
-from daps_kit.reading import reading, require_safetensors, require_zip
+from daps_kit.reading import reading, require_zip
 
 from .averages import RAW_KEYS, TRAINING, raw_and_averaged
 from .pickles import StoredTensor, read_restricted
@@ -49,11 +49,13 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
     Raises:
         UserError: no such file; truncated, damaged or of another kind; no tensors in it; no moving average in it.
     """
+    from daps_kit.tensor_file import read_plain
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such checkpoint: {path}")
     with reading(path):
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content = read_plain(path)[0] if path.suffix == ".safetensors" else _read_torch(path)
     raw, ema = raw_and_averaged(content)
     if not raw and not ema:
         raise UserError(
@@ -164,13 +166,6 @@ def convert(source: Path, target: Path, *, weights: Weights = "auto") -> int:
 def _first(label: str, names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{label}: {', '.join(names[:3])}{more}"
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    require_safetensors(path)
-    return load_file(path)
 
 
 def _read_torch(path: Path) -> Any:

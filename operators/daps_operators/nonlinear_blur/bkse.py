@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from daps_kit.errors import UserError
-from daps_kit.weights.tensors import read_tensors
+from daps_kit.weights.tensors import load_into, read_tensors
 
 from .coded_blur import CodedBlur
 
@@ -208,40 +208,14 @@ def load_blur_network(path: Path) -> BlurNetwork:
     Raises:
         UserError: the file cannot be read, or its parameters are not those of a blur network.
     """
-    tensors = read_tensors(path)
-    tensors = {
-        name: t.float().contiguous() for name, t in tensors.items() if not name.startswith(ENCODER_PREFIX)
-    }
+    found = read_tensors(path)
+    tensors = {name: tensor for name, tensor in found.items() if not name.startswith(ENCODER_PREFIX)}
     try:
         config = config_of(tensors)
-    except KeyError as error:
-        raise UserError(
-            f"{path} has no weights of a bkse blur network: {error.args[0]} is missing"
-        ) from error
+    except (KeyError, IndexError, ValueError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} has no weights of a bkse blur network: {reason}") from error
     with torch.device("meta"):  # the weights come from the file, so none are drawn
         network = BlurNetwork(config)
-    _compare(path, {name: t.shape for name, t in network.state_dict().items()}, tensors)
-    network.load_state_dict(tensors, assign=True)
+    load_into(network, tensors, path)
     return network.requires_grad_(False).eval()
-
-
-def _compare(path: Path, expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]) -> None:
-    """Raise a UserError where names or shapes differ."""
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} where {tuple(shape)} fits"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    problems = {
-        "missing": [name for name in expected if name not in tensors],
-        "unexpected": [name for name in tensors if name not in expected],
-        "of another shape": shapes,
-    }
-    found = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
-    if found:
-        raise UserError(f"{path} does not hold the weights of a bkse blur network; " + "; ".join(found))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

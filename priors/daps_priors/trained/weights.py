@@ -8,6 +8,7 @@ the training; the error's spectrum is among the tensors, see `daps_kit.calibrati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from daps_kit.calibration import CalibrationTable
 from daps_kit.errors import UserError
 
 from .network import Denoiser, blank, channels_last
+from .unet import FOLD, FREQUENCIES
+from .wiener import BANDS
 
 CALIBRATION = "calibration."
 DATA_RANGE = (-1.0, 1.0)
@@ -114,6 +117,7 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
     tensors, description = tensor_file.read(path)
     found = DenoiserDescription.of(description, path)
     try:
+        _compare_sizes(found, tensors)
         model = blank(found.shape, **found.network.model_dump(), sigma_range=found.sigma_range)
         calibration = CalibrationTable(
             torch.tensor(found.calibration.sigma),
@@ -132,6 +136,28 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
     if not all(bool(torch.isfinite(v).all()) for v in model.state_dict().values()):
         raise UserError(f"{path} holds weights that are not finite numbers: it is damaged")
     return channels_last(model.eval().requires_grad_(False)), calibration, description
+
+
+def _compare_sizes(found: DenoiserDescription, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Hold the sizes of a network against the file's tensors, before memory is taken for them.
+
+    Raises:
+        ValueError: they are not those of the tensors.
+        KeyError: a tensor that tells a size is missing.
+    """
+    (channels, height, width), network = found.shape, found.network
+    expected = {
+        "gauss.mean": found.shape,
+        "gauss.basis": (channels * height * width // BANDS, network.components),
+        "unet.embed.0.weight": (network.embedding, 2 * len(FREQUENCIES)),
+    }
+    for level, size in enumerate(network.channels):
+        expected[f"unet.maps.{level}"] = (1, size, height // (FOLD << level), width // (FOLD << level))
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} has the shape {list(tensors[name].shape)}, not {list(shape)}")
+    if sum(network.blocks) + network.attention > len(tensors):
+        raise ValueError(f"{sum(network.blocks)} blocks and {network.attention} layers of attention")
 
 
 def _first_line(error: Exception) -> str:

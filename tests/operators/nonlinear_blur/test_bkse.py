@@ -83,9 +83,13 @@ def test_weights_are_read_from_both_formats(tmp_path, suffix, dtype):
         (lambda w: w.update(extra=torch.ones(1)), r"unexpected: extra$"),
         (
             lambda w: w.update({"recon_trunk.0.conv1.weight": torch.ones(4, 4, 5, 5)}),
-            r"of another shape: recon_trunk\.0\.conv1\.weight is \(4, 4, 5, 5\) where \(4, 4, 3, 3\) fits",
+            r"of another shape: recon_trunk\.0\.conv1\.weight \[4, 4, 5, 5\] instead of \[4, 4, 3, 3\]",
         ),
         (lambda w: w.clear(), r"holds no state dict"),
+        (
+            lambda w: w.update({"feature_extractor.0.weight": torch.ones(3)}),
+            r"no weights of a bkse blur network",
+        ),
     ],
 )
 def test_wrong_weights_are_named(tmp_path, damage: Callable[[dict], object], message):

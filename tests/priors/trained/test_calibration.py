@@ -6,20 +6,8 @@ import pytest
 import torch
 
 from daps_kit.calibration import CalibrationTable, calibrate, rings
-from daps_priors.trained.network import Denoiser, blank
-from daps_priors.trained.wiener import GaussianDenoiser
-from tests.priors.trained.small import NETWORK, SHAPE, images
-
-
-@pytest.fixture(scope="module")
-def model() -> Denoiser:
-    """A denoiser with a fitted Gaussian and a U-Net of random weights, none of them zero."""
-    made = blank(SHAPE, **NETWORK)
-    made.gauss = GaussianDenoiser.fit(images(100, 0), 8)
-    generator = torch.Generator().manual_seed(1)
-    for p in made.parameters():
-        p.data.add_(0.05 * torch.randn(p.shape, generator=generator))
-    return made.eval().requires_grad_(False)
+from daps_priors.trained.network import Denoiser
+from tests.priors.trained.small import SHAPE, images
 
 
 def test_the_covariance_is_the_measured_error(model: Denoiser) -> None:

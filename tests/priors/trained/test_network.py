@@ -10,17 +10,6 @@ from daps_priors.trained.wiener import GaussianDenoiser
 from tests.priors.trained.small import NETWORK, SHAPE, images
 
 
-@pytest.fixture(scope="module")
-def model() -> Denoiser:
-    """A denoiser with a fitted Gaussian and a U-Net of random weights, none of them zero."""
-    made = blank(SHAPE, **NETWORK)
-    made.gauss = GaussianDenoiser.fit(images(100, 0), 8)
-    generator = torch.Generator().manual_seed(1)
-    for p in made.parameters():
-        p.data.add_(0.05 * torch.randn(p.shape, generator=generator))
-    return made.eval().requires_grad_(False)
-
-
 def test_it_starts_as_the_linear_denoiser() -> None:
     fresh = blank(SHAPE, **NETWORK)
     fresh.gauss = GaussianDenoiser.fit(images(100, 0), 8)

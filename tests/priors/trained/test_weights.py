@@ -10,31 +10,11 @@ import pytest
 import torch
 
 from daps_kit import tensor_file
-from daps_kit.calibration import calibrate
 from daps_kit.errors import UserError
 from daps_priors.trained import weights
-from daps_priors.trained.network import Denoiser, blank
-from daps_priors.trained.prior import TrainedPrior, load_embedded, load_trained
-from daps_priors.trained.wiener import GaussianDenoiser
+from daps_priors.trained.network import Denoiser
+from daps_priors.trained.prior import load_trained
 from tests.priors.trained.small import CPU, NETWORK, SHAPE, images
-
-
-@pytest.fixture(scope="module")
-def model() -> Denoiser:
-    """A denoiser with a fitted Gaussian and a U-Net of random weights, none of them zero."""
-    made = blank(SHAPE, **NETWORK)
-    made.gauss = GaussianDenoiser.fit(images(100, 0), 8)
-    generator = torch.Generator().manual_seed(1)
-    for p in made.parameters():
-        p.data.add_(0.05 * torch.randn(p.shape, generator=generator))
-    return made.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def file(model: Denoiser, tmp_path: Path) -> Path:
-    path = tmp_path / "prior.safetensors"
-    weights.save(path, model, NETWORK, calibrate(model, images(20, 2)), {"card": {"title": "test"}})
-    return path
 
 
 def test_a_saved_prior_is_the_same_but_for_half_precision(model: Denoiser, file: Path) -> None:
@@ -77,14 +57,45 @@ def test_unfit_files_are_refused(file: Path, tmp_path: Path) -> None:
         weights.load(cut)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [3, 16]}, r"does not hold \(shape"),
+        ({"shape": [3, 16, -16]}, r"does not hold \(shape"),
+        ({"shape": [3, 65536, 65536]}, "gauss.mean has the shape"),
+        ({"shape": None}, r"does not hold \(shape"),
+        ({"sigma_range": [0.1]}, r"does not hold \(sigma_range"),
+        ({"sigma_range": [0.0, 1.0]}, r"does not hold \(sigma_range"),
+        ({"network": 3}, r"does not hold \(network"),
+        ({"network": NETWORK | {"channels": []}}, r"does not hold \(network.channels"),
+        ({"network": NETWORK | {"channels": [65536, 65536]}}, "unet.maps.0 has the shape"),
+        ({"network": NETWORK | {"blocks": [60000, 60000]}}, "120000 blocks"),
+        ({"network": NETWORK | {"blocks": [1]}}, "one number of blocks for each"),
+        ({"network": NETWORK | {"embedding": 60000}}, "unet.embed.0.weight has the shape"),
+        ({"network": NETWORK | {"components": 60000}}, "gauss.basis has the shape"),
+        ({"network": NETWORK | {"attention": 10**9}}, "1000000000 layers of attention"),
+        ({"network": NETWORK | {"depth": 3}}, r"does not hold \(network.depth"),
+        ({"calibration": {}}, r"does not hold \(calibration"),
+        ({"calibration": {"sigma": [1.0, 0.5], "mse": [1.0, 1.0], "images": 1}}, "sigma must rise"),
+        ({"calibration": {"sigma": [0.5, 1.0], "mse": [1.0], "images": 1}}, "one mse for each"),
+        ({"calibration": {"sigma": [0.5, 1.0], "mse": [1.0, 2.0], "images": 1}}, "do not fit each other"),
+        ({"card": [1]}, r"does not hold \(card"),
+    ],
+)
+def test_a_description_that_does_not_hold_is_one_line(
+    file: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    tensors, description = tensor_file.read(file)
+    other = tmp_path / "other.safetensors"
+    tensor_file.write(other, tensors, description | changes)
+    with pytest.raises(UserError, match=f"other.safetensors.*{message}") as refused:
+        weights.load(other)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "other.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\0\0")
     with pytest.raises(UserError, match="not written by daps-kit"):
         weights.load(path)
-
-
-@pytest.fixture(scope="module")
-def prior() -> TrainedPrior:
-    return load_embedded("portraits64", shape=(3, 64, 64), device=CPU)

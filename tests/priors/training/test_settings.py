@@ -5,18 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.priors.training.discs import NETWORK, recipe, shapes
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "discs.npz"
-    np.savez(path, images=shapes())
-    return path
+from tests.priors.training.discs import NETWORK, recipe
 
 
 @pytest.mark.parametrize(

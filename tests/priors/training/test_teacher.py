@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,21 +12,6 @@ from daps_priors.trained import weights
 from daps_priors.training.augment import centre
 from daps_priors.training.teacher import Teacher
 from tests.priors.training.discs import log, recipe, shapes
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "discs.npz"
-    np.savez(path, images=shapes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a short run."""
-    output = tmp_path_factory.mktemp("run") / "output"
-    recipe(data, output).build().run()
-    return output
 
 
 def test_it_learns_the_guesses_of_a_teacher(data: Path, finished: Path, tmp_path: Path) -> None:

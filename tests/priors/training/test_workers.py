@@ -12,7 +12,6 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed
@@ -24,16 +23,8 @@ from daps_priors.training.settings import TrainDenoiser
 from daps_priors.training.state import State
 from daps_priors.training.step import take_step
 from daps_priors.training.workers import workers
-from tests.priors.training.discs import recipe, shapes, tensors
+from tests.priors.training.discs import recipe, tensors
 from tests.priors.training.small import made, objective, start
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "discs.npz"
-    np.savez(path, images=shapes())
-    return path
-
 
 SCRIPT = """
 import json, sys, torch
