@@ -279,5 +279,5 @@ def test_checkpoints_that_unpack_to_too_much(tmp_path, monkeypatch):
         read_tensors(tmp_path / "bomb.pt")
     header = b'"t": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},' * 300_000
     (tmp_path / "many.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(UserError, match=r"many.safetensors: its header has"):
+    with pytest.raises(UserError, match=r"many.safetensors.*: its header has"):
         read_tensors(tmp_path / "many.safetensors")
