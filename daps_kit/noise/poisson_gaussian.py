@@ -27,13 +27,16 @@ from torch import Tensor
 from daps_kit.random import RandomStreams
 
 from .gaussian import log_normal_cell
-from .model import Noise, wide
+from .model import Noise, log_mean, wide
 from .poisson import PoissonNoise, log_counts
 
 __all__ = ["PoissonGaussianNoise"]
 
 SMOOTH, ERROR = 2.0, 1e-4
 """Read noise, in electrons, from which on the saddlepoint serves, and the largest error of its log density."""
+
+NARROW = 5
+"""Points of the integral over a cell that is no longer than a standard deviation."""
 
 REACH = 5.5
 """Standard deviations around the largest term within which terms are summed."""
@@ -100,9 +103,19 @@ class PoissonGaussianNoise(PoissonNoise):
         def log(r: Tensor) -> Tensor:
             if self.read < 1:
                 return self._cell(r, low, high)
-            return Noise.log_probability(self, self.black + r / self.gain, lower, upper)
+            return self._integral(self.black + r / self.gain, wide(lower), wide(upper))
 
         return self._continued(log, wide(self._counts(clean))).to(clean)
+
+    def _integral(self, a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return the log-probability of a cell, by few points where it is narrow."""
+        at, long = a.detach(), upper - lower > self.std(a.detach())
+        begin, end = torch.where(long, at - 1, lower), torch.where(long, at + 1, upper)
+        found = log_mean(lambda y: self.log_density(a, y), begin, end, NARROW) + (end - begin).log()
+        if not bool(long.any()):
+            return found
+        others = Noise.log_probability(self, a[long], lower[long], upper[long])
+        return torch.where(long, torch.zeros_like(found).masked_scatter(long, others), found)
 
     def _largest(self, r: Tensor, z: Tensor) -> Tensor:
         """Return k*, by Newton's method for w + log w = log r / s^2 + z / s^2."""
