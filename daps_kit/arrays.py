@@ -57,8 +57,8 @@ def read_numbers(
         raise UserError(problem)
     suffix = suffix_of(path)
     with reading(path):
-        from .array_formats import READERS, Choice
-        from .picture_formats import read_picture
+        from .reading.array_formats import READERS, Choice
+        from .reading.picture_formats import read_picture
 
         choice = Choice(key, usual, setting)
         if suffix not in ARRAY_SUFFIXES:

@@ -17,7 +17,7 @@ FRONT_DOORS = ("daps_kit", "daps_kit.__main__")
 """The face of the package loads what it shows when that is used; `python -m daps_kit` is the command."""
 
 
-GROUND_FLOOR = {"noise"}
+GROUND_FLOOR = {"noise", "reading"}
 """Its rooms of more than one file."""
 WINGS = {
     f"daps_kit.{file.parent.name}"

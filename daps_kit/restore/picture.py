@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from daps_kit import deep_png
 from daps_kit.arrays import on_scale, read_numbers
 from daps_kit.errors import UserError
 from daps_kit.images import encode_png
-from daps_kit.picture_formats import open_picture
-from daps_kit.reading import PICTURE_SUFFIXES, naming, optional, reading, suffix_of
+from daps_kit.reading import PICTURE_SUFFIXES, deep_png, naming, optional, reading, suffix_of
+from daps_kit.reading.picture_formats import open_picture
 
 __all__ = ["Picture", "read"]
 

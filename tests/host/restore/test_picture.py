@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from daps_kit import deep_png
 from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
 from daps_kit.images import load_image
+from daps_kit.reading import deep_png
 from daps_kit.restore.picture import Picture, read
 from tests.host.conftest import photograph
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daps_kit import deep_png
 from daps_kit.errors import UserError
+from daps_kit.reading import deep_png
 from daps_kit.recipe import load_recipe
 from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import Wishes, draft

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daps_kit import deep_png
 from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
+from daps_kit.reading import deep_png
 from tests.host.conftest import photograph
 
 KINDS = {2: 3, 6: 4}

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from daps_kit.errors import UserError, did_you_mean
 
-from .reading import optional, require_safetensors, require_size, require_zip
+from .guard import optional, require_safetensors, require_size, require_zip
 
 __all__ = ["READERS", "Choice", "gunzip"]
 

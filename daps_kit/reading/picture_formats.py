@@ -24,7 +24,7 @@ from daps_kit.errors import UserError
 
 from . import deep_png
 from .array_formats import Choice, gunzip
-from .reading import Numbers, optional, require_size
+from .guard import Numbers, optional, require_size
 
 __all__ = ["open_picture", "read_picture"]
 

@@ -96,7 +96,7 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, suffix, library):
             raise ImportError(name)
         return real(name)
 
-    monkeypatch.setattr("daps_kit.reading.importlib.import_module", absent)
+    monkeypatch.setattr("daps_kit.reading.guard.importlib.import_module", absent)
     path = tmp_path / f"y{suffix}"
     path.write_bytes(b"anything")
     with pytest.raises(UserError) as caught:

@@ -88,7 +88,7 @@ def write_format(kind: str, path: Path) -> None:
 
         fits.writeto(path, ((MADE + 1) / 2).astype(">f4"))
     else:
-        from tests.host.test_picture_formats import dicom
+        from tests.host.reading.test_picture_formats import dicom
 
         dicom(path, ((MADE[0] + 1) * 2047).astype(np.uint16))
 
