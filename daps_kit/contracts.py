@@ -64,6 +64,8 @@ class Operator(ABC):
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
         multimodal: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
+        black: value of a measurement that means no light, which some noise depends on: -1, as in images, or 0, as for
+            magnitudes.
     """
 
     multimodal: bool = False

@@ -180,7 +180,7 @@ def _features(network: Features, device: torch.device) -> Features:
 
 def _fid_torchvision(device: torch.device) -> Features:
     models: Any = importlib.import_module("torchvision.models")
-    network = models.inception_v3(weights=models.Inception_V3_Weights.IMAGENET1K_V1)
+    network = models.inception_v3(weights=models.Inception_V3_Weights.DEFAULT)
     network.fc = torch.nn.Identity()
     network = network.to(device).eval()
     mean, std = (
