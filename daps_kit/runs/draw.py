@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,12 +80,17 @@ def draw(
 
 
 def _counted(prior: Prior, asked: list[int]) -> Prior:
-    """Return the prior with a denoiser that appends to `asked` how many samples it is asked for."""
+    """Return the prior itself, seen through a class whose denoiser appends to `asked` how many samples it is asked for.
 
-    def denoise(x: Tensor, sigma: float | Tensor) -> Tensor:
+    What the prior keeps for later, it keeps for the next batch, too.
+    """
+    kind = type(prior)
+
+    def denoise(self: Prior, x: Tensor, sigma: float | Tensor) -> Tensor:
         asked.append(len(x))
-        return prior.denoise(x, sigma)
+        return kind.denoise(self, x, sigma)
 
-    counted = copy.copy(prior)
-    setattr(counted, "denoise", denoise)  # noqa: B010
+    metaclass: Any = type(kind)
+    counted: Prior = object.__new__(metaclass(kind.__name__, (kind,), {"denoise": denoise}))
+    counted.__dict__ = prior.__dict__
     return counted

@@ -104,6 +104,21 @@ def test_calls_are_counted_by_the_sample_and_leave_the_prior_as_it_was() -> None
     assert "denoise" not in vars(prior)
 
 
+def test_what_a_prior_keeps_for_later_is_there_for_the_next_batch() -> None:
+    class Keeps(GaussianPrior):
+        made = 0
+
+        def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+            if not hasattr(self, "kept"):
+                self.kept, self.made = x, self.made + 1
+            return super().score(x, sigma)
+
+    prior = Keeps(torch.zeros(SHAPE), 1.0)
+    for _ in range(2):
+        assert drawn(Scripted(([0, 1], [False, False], [])), prior).calls == 1
+    assert prior.made == 1
+
+
 @pytest.mark.parametrize(
     ("sampler", "calls"),
     [
