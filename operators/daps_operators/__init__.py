@@ -28,8 +28,7 @@ from daps_kit.settings import (
 from daps_kit.sources import Source
 
 from .noises import Laplace, Poisson, PoissonGaussian, Student
-from .nonlinear_blur.settings import TrainBlur
-from .nonlinear_blur.sources import PUBLISHED
+from .nonlinear_blur import PUBLISHED, TrainBlur
 
 if TYPE_CHECKING:
     import torch
