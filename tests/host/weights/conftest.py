@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
+import types
+from collections import OrderedDict
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from daps_kit.sources import Source
 from daps_kit.weights import download as downloading
@@ -66,3 +72,32 @@ def source(site, monkeypatch):
     made = Source("small", "small.ckpt", "http", site.url, "a small one", distribution="daps-kit")
     offer(monkeypatch, made)
     return made
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+@pytest.fixture
+def lightning():
+    """A content as old training frameworks wrote it: objects of classes that the reader does not have."""
+    module = types.ModuleType("old_framework")
+    sys.modules["old_framework"] = module
+    for name, base in (("Callback", object), ("Attributes", dict), ("Items", list), ("Names", set)):
+        setattr(module, name, type(name, (base,), {"__module__": module.__name__}))
+    callback = module.Callback()
+    callback.best, callback.path = torch.ones(2), Path("/somewhere")
+    attributes = module.Attributes(rate=1e-3, nested=module.Attributes(a=1))
+    objects = {
+        "callbacks": {module.Callback: callback},
+        "hyper_parameters": attributes,
+        "epoch": 3,
+        "more": module.Items([1, 2]),
+        "names": module.Names({"a"}),
+        "ordered": OrderedDict(a=callback),
+    }
+    yield objects
+    del sys.modules["old_framework"]

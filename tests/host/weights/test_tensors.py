@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import struct
 import subprocess
 import sys
-import types
 import zipfile
-from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,46 +15,8 @@ from torch import nn
 
 from daps_kit.errors import UserError
 from daps_kit.weights.tensors import convert, load_into, read_tensors, rooted
+from tests.host.weights.evil import Evil
 from tests.host.weights.states import STATE, same, under
-
-
-class Evil:
-    """Runs a function when it is unpickled."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.fixture
-def network():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-
-
-@pytest.fixture
-def lightning():
-    """A content as old training frameworks wrote it: objects of classes that the reader does not have."""
-    module = types.ModuleType("old_framework")
-    sys.modules["old_framework"] = module
-    for name, base in (("Callback", object), ("Attributes", dict), ("Items", list), ("Names", set)):
-        setattr(module, name, type(name, (base,), {"__module__": module.__name__}))
-    callback = module.Callback()
-    callback.best, callback.path = torch.ones(2), Path("/somewhere")
-    attributes = module.Attributes(rate=1e-3, nested=module.Attributes(a=1))
-    objects = {
-        "callbacks": {module.Callback: callback},
-        "hyper_parameters": attributes,
-        "epoch": 3,
-        "more": module.Items([1, 2]),
-        "names": module.Names({"a"}),
-        "ordered": OrderedDict(a=callback),
-    }
-    yield objects
-    del sys.modules["old_framework"]
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model"])
@@ -80,75 +37,6 @@ def test_reads_safetensors(tmp_path, network):
     save_file(state, tmp_path / "model.safetensors")
     found = read_tensors(tmp_path / "model.safetensors")
     same({name: found[name] for name in state}, state)
-
-
-def test_reads_a_checkpoint_with_objects_of_unknown_classes(tmp_path, network, lightning, monkeypatch):
-    state = dict(network.state_dict())
-    whole = torch.arange(24.0).reshape(4, 6)
-    state |= {
-        "view": whole[1:3, ::2],
-        "transposed": whole.t(),
-        "half": torch.ones(3, dtype=torch.bfloat16),
-        "empty": torch.zeros(0),
-        "parameter": nn.Parameter(torch.arange(3.0)),
-        "flags": torch.tensor([True, False]),
-    }
-    path = tmp_path / "model.ckpt"
-    torch.save({"state_dict": state, "optimizer": [{"momentum": torch.ones(5)}], **lightning}, path)
-    monkeypatch.delitem(sys.modules, "old_framework")
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)
-    same(read_tensors(path, weights="raw"), {name: t.detach() for name, t in state.items()})
-    monkeypatch.setitem(sys.modules, "old_framework", types.ModuleType("old_framework"))
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments"),
-    [
-        (os.system, ("touch {mark}",)),
-        (eval, ("open({mark!r}, 'w').close()",)),
-        (exec, ("open({mark!r}, 'w').close()",)),
-        (subprocess.check_call, (["touch", "{mark}"],)),
-        (getattr, (os, "system")),
-    ],
-)
-def test_a_malicious_pickle_runs_nothing(tmp_path, network, function, arguments):
-    mark = tmp_path / "mark"
-
-    def fill(value):
-        if isinstance(value, list):
-            return [fill(item) for item in value]
-        return (
-            value.replace("{mark!r}", repr(str(mark))).replace("{mark}", str(mark))
-            if isinstance(value, str)
-            else value
-        )
-
-    if function is getattr:
-        evil = Evil(getattr, Evil(__import__, "os"), "system")
-    else:
-        evil = Evil(function, *map(fill, arguments))
-    state = network.state_dict()
-    path = tmp_path / "evil.ckpt"
-    torch.save({"state_dict": state, "callbacks": evil}, path)
-    same(read_tensors(path), state)
-    assert not mark.exists()
-    if function is not getattr:  # the mark does tell: the file does it to a reader that is not careful
-        torch.load(path, weights_only=False)
-        assert mark.exists()
-
-
-def test_malice_in_the_old_format_or_in_the_place_of_weights_is_refused(tmp_path):
-    mark = tmp_path / "mark"
-    evil = Evil(os.system, f"touch {mark}")
-    torch.save({"state_dict": {}, "evil": evil}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    (tmp_path / "bare.pt").write_bytes(pickle.dumps(evil))
-    torch.save({"state_dict": {"weight": evil}}, tmp_path / "weight.pt")
-    torch.save(evil, tmp_path / "all.pt")
-    for name in ("old", "bare", "weight", "all"):
-        with pytest.raises(UserError, match=name):
-            read_tensors(tmp_path / f"{name}.pt")
-    assert not mark.exists()
 
 
 @pytest.mark.parametrize("objects", [False, True])
@@ -246,9 +134,6 @@ def test_converts_to_safetensors(tmp_path, network, lightning):
 def test_importing_it_does_not_import_torch():
     code = "import sys, daps_kit.weights.tensors, daps_kit.weights.checkpoints, daps_kit.command.checkpoints; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- as trainers write them
 
 
 def test_a_network_is_taken_out_of_the_module_that_holds_it():
