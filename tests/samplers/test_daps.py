@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, Prior, RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 from daps_priors.exact.gaussian import GaussianPrior
@@ -368,6 +369,18 @@ def test_the_result_is_denoised_at_the_deviation_of_what_the_prior_leaves_open(s
     run(sampler, prior, operator, y, range(4))
     assert len(asked) == 4
     torch.testing.assert_close(asked[-1], torch.full((4,), level), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("low", "level"), [(0.0, 0.001), (0.02, 0.02)])
+def test_the_result_is_denoised_at_no_less_than_a_hundredth_of_the_last_level(scaled_operator, low, level):
+    prior, operator, y = setting(scaled_operator)
+    prior.sigma_range = (low, float("inf"))
+    prior.conditional_covariance = lambda x, sigma: Isotropic(torch.tensor(1e-9))
+    denoise, asked = prior.denoise, []
+    prior.denoise = lambda x, sigma: asked.append(sigma) or denoise(x, sigma)
+    sampler = Daps(annealing={"levels": 3, "sigma_max": 10.0, "sigma_min": 0.1}, budget="fast").build()
+    run(sampler, prior, operator, y, range(4))
+    torch.testing.assert_close(asked[-1], torch.full((4,), level))
 
 
 def test_a_measurement_that_is_not_explained_is_named():

@@ -131,3 +131,12 @@ def test_a_trajectory_ends_where_solve_does(points):
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=r"need|unknown solver"):
         ProbabilityFlow(EDM(), *settings)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("denoise", [False, True])
+def test_the_calls_that_are_announced_are_made(points, solver, steps, denoise):
+    flow, prior = ProbabilityFlow(EDM(), steps, 0.01, solver, denoise), Counting(GaussianPrior(0.0, 1.0))
+    flow.solve(prior, points, 2.0)
+    assert flow.calls == len(prior.sigmas)

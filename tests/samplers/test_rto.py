@@ -115,3 +115,25 @@ def test_steps_are_halved_until_the_objective_falls():
     # The likelihood is that sharp: with its noise the measurement says tan(0.1 n) / 4, near a line.
     assert float(x.abs().max()) < 0.2
     assert float(x.std()) == pytest.approx(0.1 / 4, rel=4.5 * sqrt(1 / 128))
+
+
+def test_the_error_that_is_reported_is_that_of_the_gradient():
+    """For a quadratic objective the gradient is M (w - w*): with few steps it is what is left of many."""
+    prior, operator = smooth_prior(), make("gaussian_blur")
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
+    covariance = prior.denoising_covariance(1.0)
+    target = GaussianTarget(
+        prior.denoise(y, 1.0), covariance, operator, y, sigma=1.0, likelihood_variance=0.05**2
+    )
+    draws = []
+    for steps, accuracy in ((2, 1e-3), (300, 1e-6)):
+        kernel = RandomiseThenOptimise(newton_steps=1, cg_steps=steps, accuracy=accuracy).build()
+        x, info = kernel.run(target, target.centre, RandomStreams([1, 2]))
+        draws.append((x, info.error))
+    space = Whitened(target)
+    left = space.coordinates(draws[0][0]) - space.coordinates(draws[1][0])
+    gradient = Linearised(space, target.centre, 1 / 0.05**2).multiply(left)
+    expected = gradient.flatten(1).norm(dim=1) / SIZE**0.5
+    torch.testing.assert_close(draws[0][1], expected, rtol=0.02, atol=1e-3)
+    assert bool((draws[1][1] < 1e-3).all())
+    assert bool((draws[0][1] > 0.05).all())

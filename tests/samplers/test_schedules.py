@@ -47,6 +47,28 @@ def test_a_grid_falls_from_sigma_max_to_sigma_min(schedule):
     assert schedule.sigmas(50.0, 0.02, 1).tolist() == [50.0]
 
 
+def test_grids_are_those_of_their_papers():
+    """Karras et al., eq. (5), for EDM; levels in a ratio for VE (their table 1); even in time for the others."""
+    u, high, low = np.linspace(0, 1, 9), 50.0, 0.02
+    for rho in (3.0, 7.0):
+        expected = (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+        np.testing.assert_allclose(EDM(rho).sigmas(high, low, 9), expected, rtol=1e-12)
+    np.testing.assert_allclose(VE().sigmas(high, low, 9), high * (low / high) ** u, rtol=1e-9)
+    np.testing.assert_allclose(np.diff(TrigFlow(0.5).times(high, low, 9), 2), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(VP().times(high, low, 9), 2), 0, atol=1e-12)
+
+
+def test_schedules_are_those_of_their_formulas():
+    t = np.array([0.1, 0.5, 0.9])
+    np.testing.assert_allclose(EDM().sigma(t), t)
+    np.testing.assert_allclose(VE().sigma(t), np.sqrt(t))
+    np.testing.assert_allclose(TrigFlow(0.5).sigma(t), 0.5 * np.tan(t))
+    np.testing.assert_allclose(TrigFlow(0.5).scaling(t), np.cos(t))
+    linear = 0.1 * t + (20 - 0.1) * t**2 / 2  # the integral of beta from 0.1 to 20
+    np.testing.assert_allclose(VP(0.1, 20.0).scaling(t), np.exp(-linear / 2), rtol=1e-12)
+    np.testing.assert_allclose(VP(0.1, 20.0).sigma(t), np.sqrt(np.exp(linear) - 1), rtol=1e-9)
+
+
 def test_variance_preserving_means_what_it_says():
     for schedule in (VP(), VP(1.5, 19.5, "scaled_linear"), TrigFlow()):
         t = schedule.time(SIGMAS)

@@ -75,8 +75,8 @@ def test_recipes_that_were_resolved_when_schedules_shared_their_parameters_are_r
         (Daps, {"annealing": {"levels": 0}}, "greater than or equal to 1"),
         (
             Daps,
-            {"annealing": {"sigma_max": 0.05, "sigma_min": 0.1}},
-            r"sigma_max \(0.05\) must be above sigma_min \(0.1\)",
+            {"annealing": {"sigma_max": 0.1, "sigma_min": 0.1}},
+            r"sigma_max \(0.1\) must be above sigma_min \(0.1\)",
         ),
         (Daps, {"annealing": {"sigma_min": 0.0}}, "greater than 0"),
         (Daps, {"annealing": {"use": "cosine"}}, "'auto', 'edm', 've', 'vp', 'trigflow'"),

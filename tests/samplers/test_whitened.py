@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from daps_kit.contracts import RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_samplers.target import ExactScoreTarget, GaussianTarget
 from daps_samplers.whitened import Linearised, Whitened, largest_eigenvalue, random_signs
@@ -91,3 +92,31 @@ def test_the_largest_eigenvalue_is_found_from_below():
     # After one step from (1, 1, 1): the quotient of the probe's image.
     images = values / values.norm(dim=1, keepdim=True)
     torch.testing.assert_close(few, (images.square() * values).sum(1))
+
+
+@pytest.mark.parametrize("accuracy", [0.3, 0.03])
+def test_a_solution_is_as_accurate_as_was_asked_for_and_not_much_more(target, accuracy):
+    """The bound is |r| / sqrt d, in posterior standard deviations; conjugate gradients end where it is reached."""
+    here = Linearised(Whitened(target), target.centre, 1 / 0.05**2)
+    b = 30 * RandomStreams([1, 2]).normal(SHAPE, DOUBLE)
+    w, bound = here.solve(b, accuracy=accuracy, max_steps=500)
+    left = (b - here.multiply(w)).flatten(1).norm(dim=1) / SIZE**0.5
+    torch.testing.assert_close(bound, left, rtol=1e-3, atol=1e-6)
+    assert bool((bound <= accuracy).all())
+    assert float(bound.max()) > accuracy / 30
+
+
+def test_the_variances_of_the_clean_measurement_are_those_of_the_posterior():
+    """By a mask the matrix is diagonal, and one probe is exact; by a blur many probes come near."""
+    for name, probes, error in (("identity", 1, 1e-4), ("gaussian_blur", 400, 0.25)):
+        operator, sigma = make(name), 0.3
+        centre = torch.zeros(2, *SHAPE, dtype=DOUBLE)
+        target = GaussianTarget(
+            centre, Isotropic(torch.tensor(0.5)), operator, centre, sigma=1.0, likelihood_variance=sigma**2
+        )
+        found = Linearised(Whitened(target), centre, 1 / sigma**2).variances(probes, 300)
+        a = operator.forward(torch.eye(SIZE, dtype=DOUBLE).reshape(SIZE, *SHAPE)).flatten(1).T
+        posterior = torch.linalg.inv(torch.eye(SIZE, dtype=DOUBLE) / 0.5 + a.T @ a / sigma**2)
+        expected = (a @ posterior @ a.T).diagonal().reshape(1, *SHAPE).expand_as(found)
+        assert float((found / expected - 1).abs().max()) < error
+        torch.testing.assert_close(found.mean(), expected.mean(), rtol=0.02, atol=0)

@@ -71,6 +71,7 @@ def test_frechet_distance_of_few_images():
     a[:, :10], b[:, 10:] = noise(4, 10).float(), noise(5, 10, seed=1).float()
     expected = float((a.mean(0) - b.mean(0)).square().sum()) + float(a.var(0).sum() + b.var(0).sum())
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+    assert frechet_distance(x[:2], x[:2] + shift) == pytest.approx(float(shift.square().sum()), rel=1e-9)
     assert frechet_distance(x[:1], x) != frechet_distance(x[:1], x), "NaN for a single image"
 
 

@@ -151,7 +151,7 @@ def test_the_brightest_colour_is_that_of_all_but_the_largest_deviations():
     pixels, top = report._std_scale(torch.tensor([3.0, 4.0, 0.0])[:, None, None].expand(3, 2, 2))
     assert pixels.tolist() == [[pytest.approx(5 / math.sqrt(3))] * 2] * 2
     assert top == pytest.approx(5 / math.sqrt(3))
-    picture, _ = report._std_picture(torch.tensor([0.0, 0.25, 0.5, 1.0]).repeat(1, 500, 1))
+    picture, _ = report._std_picture(2 * torch.tensor([0.0, 0.25, 0.5, 1.0]).repeat(1, 500, 1))
     shown = np.asarray(picture)[0]
     assert [tuple(colour) for colour in shown] == [tuple(report._colours()[i]) for i in (0, 64, 128, 255)]
 

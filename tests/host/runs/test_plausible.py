@@ -118,6 +118,13 @@ def test_regions_where_nothing_was_measured():
         assert kinds(operator, hole) == ["empty"]
     inpainting, seen = made("inpainting")
     assert kinds(inpainting, seen) == []
+    # Levels of 8 bits leave flat regions where there is less noise than a level.
+    flat = (PHOTOGRAPH + 0.001 * RandomStreams([4]).normal(PHOTOGRAPH.shape)[0]).clone()
+    flat[:, 16:32, 20:36] = 0.37 + 0.001 * RandomStreams([5]).normal((3, 16, 16))[0]
+    clean = daps_kit.build(
+        "operator", {"use": "identity", "noise": {"use": "gaussian", "sigma": 0.001}}, shape=(3, 64, 64)
+    )
+    assert "empty" not in kinds(clean, (flat * 127.5).round() / 127.5)
     # A dark night keeps half of its pixels at black where a picture was clipped, but no regions.
     night, dark = made("identity", image=torch.full_like(PHOTOGRAPH, -1.0))
     assert "empty" not in kinds(night, dark.clamp_min(-1))

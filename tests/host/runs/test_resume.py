@@ -158,6 +158,13 @@ def test_going_on_with_another_library_is_said(toy, capsys):
     assert environment.read_text() == content
 
 
+def test_what_is_there_already_is_counted(toy, capsys):
+    first = daps_kit.run(toy(), quiet=True)
+    (first.path / "samples/ash/run-00.safetensors").unlink()
+    daps_kit.run(toy())
+    assert "5 of 6 samples done" in capsys.readouterr().err
+
+
 def test_a_batch_size_found_once_is_kept(toy):
     first = daps_kit.run(toy(), quiet=True)
     environment = first.path / "environment.json"
