@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daps_kit.recipe import Recipe, installed_recipes, load_recipe
+from daps_kit.recipe import Recipe, installed_recipes, load_recipe, plain
+from daps_kit.registry import default_registry
 
 TASKS = (
     "down_sampling", "gaussian_blur", "motion_blur", "inpainting_box", "inpainting_random", "phase_retrieval",
@@ -90,7 +91,9 @@ def agrees(
     assert {key: operator[key] for key in expected if key != "use"} == {
         key: value for key, value in expected.items() if key != "use"
     }
-    assert operator["noise"] == {"use": "gaussian", "sigma": 0.01 if model in SD else 0.05}
+    sigma = 0.01 if model in SD else 0.05
+    noise = plain(recipe.operator.noise, default_registry())
+    assert noise == {"use": "gaussian", "sigma": sigma, "quantised": None, "clipped": None}
     assert recipe.runs == (4 if task == "phase_retrieval" else 1)
 
     sampler = recipe.sampler.model_dump()

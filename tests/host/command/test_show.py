@@ -13,4 +13,4 @@ def test_show() -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("intensity")]
     assert line.split(maxsplit=5)[:5] == ["intensity", "number", "3.0", ">", "0"]
     assert "standard deviation of the Gaussian" in line
-    assert text.rstrip().endswith("intensity: 3.0")
+    assert text.rstrip().endswith("intensity: 3.0\n  boundary: reflect")

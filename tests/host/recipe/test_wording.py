@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -35,9 +36,9 @@ runs: 0
     assert rest == [
         "r.yaml:1:9: format: expected 1, got 2",
         "r.yaml:2:13: data.use: expected 'images', 'prior' or 'measurement', got 'image'; did you mean 'images'?",
-        "r.yaml:7:3: operator.kernel_sise: unknown key; allowed: use, noise, kernel_size, intensity; did you mean 'kernel_size'?",
+        "r.yaml:7:3: operator.kernel_sise: unknown key; allowed: use, noise, kernel_size, intensity, boundary; did you mean 'kernel_size'?",
         "r.yaml:8:14: operator.intensity: expected more than 0, got -1",
-        "r.yaml:9:33: operator.noise.sigma: expected a number, got 'wide'",
+        f"r.yaml:9:33: operator.noise.sigma: expected a number, got 'wide'; no such file: {Path.cwd()}/wide",
         "r.yaml:12:33: sampler.annealing.levels: expected a whole number, got 2.5",
         "r.yaml:15:12: sampler.kernel.steps: expected at least 1, got 0",
         "r.yaml:16:9: sampler.kernel.lr: expected a number or 'auto', got 'high'",

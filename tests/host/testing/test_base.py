@@ -24,13 +24,19 @@ def test_global_random_states_are_put_back():
 HEAVY = """
 import torch
 from pydantic import Field
-from daps_kit.settings import KernelSettings, OperatorSettings, PriorSettings, SamplerSettings
+from daps_kit.settings import KernelSettings, NoiseSettings, OperatorSettings, PriorSettings, SamplerSettings
 
 class Operator(OperatorSettings):
     "An operator with a parameter that nobody explains."
     name = "o"
     amount: float = 1.0
     def build(self, *, shape, seed, device): ...
+
+class Noise(NoiseSettings):
+    "A noise model with a parameter that nobody explains."
+    name = "n"
+    amount: float = 1.0
+    def model(self): ...
 
 class Prior(PriorSettings):
     "A prior with a parameter that nobody explains."

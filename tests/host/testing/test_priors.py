@@ -116,7 +116,7 @@ class Unpaired(Gaussian):
 
 class Overconfident(Gaussian):
     def denoising_covariance(self, sigma):
-        return SimpleNamespace(scale=lambda v: v * (0.5 * 0.25 * sigma**2 / (0.25 + sigma**2)) ** 0.5)
+        return SimpleNamespace(sqrt=lambda v: v * (0.5 * 0.25 * sigma**2 / (0.25 + sigma**2)) ** 0.5)
 
 
 MUTANTS = {

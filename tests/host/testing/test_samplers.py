@@ -70,7 +70,7 @@ class TooWide(Exact):
 
     def draw(self, prior, operator, y, mean, sigma, streams):
         wide = SimpleNamespace(
-            denoising_covariance=lambda s: SimpleNamespace(scale=lambda v: s * v), decode=prior.decode
+            denoising_covariance=lambda s: SimpleNamespace(sqrt=lambda v: s * v), decode=prior.decode
         )
         return super().draw(wide, operator, y, mean, sigma, streams)
 

@@ -118,7 +118,7 @@ def test_names_and_shapes_of_weights_are_the_published_ones(model):
     with torch.device("meta"):
         network = ADM(ARCHITECTURES[model])
     assert {name: tuple(t.shape) for name, t in network.state_dict().items()} == published
-    assert infer_architecture(published, {"num_head_channels": 64}, "file") == Architecture(
+    assert infer_architecture(published, {"num_head_channels": 64}, "file", (3, 256, 256)) == Architecture(
         **{**vars(ARCHITECTURES[model]), "channel_mult": (1, 1, 2, 2, 4, 4)}
     )
 
