@@ -83,7 +83,7 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
     read = [file for c in components(recipe) if c.kind != "trainer" for file in c.files()]
-    for file in dict.fromkeys(read):
+    for file in dict.fromkeys(file for file in read if file.exists()):  # building says what is missing
         lines.append(f"# file {json.dumps(str(file))}: sha256 {fingerprint(file)}")
     return "\n".join(dict.fromkeys(lines)) + "\n" + to_yaml(plain(recipe, registry))
 

@@ -58,11 +58,13 @@ class Items(ABC):
     Attributes:
         names: of the items.
         notes: what a user may want to know of how they were found.
+        warnings: what is likely wrong with how they were read.
         image_shape: of all images, where it is known.
     """
 
     names: list[str]
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     image_shape: Shape | None = None
 
     @abstractmethod
@@ -135,8 +137,9 @@ class _Given(Items):
             measured = tuple(probe.forward(torch.zeros(1, *shape, device=operators.device)).shape[1:])
         scale = {"key": data.key, "black": probe.black, "white_level": data.white_level, "axes": data.axes}
         notes: list[str] = []
+        self.warnings = warnings = list[str]()
         self.items = _read_items(
-            data.path, measured, "the measurement of this operator has", notes, doubt=notes.append, **scale
+            data.path, measured, "the measurement of this operator has", notes, doubt=warnings.append, **scale
         )
         self.names = unique_names(item.name for item in self.items)
         self.truths: list[Tensor | None] = [None] * len(self.items)
@@ -196,7 +199,7 @@ class Bench:
         else:
             self.source = _Given(data, prior, self.operators)
         self.names = self.source.names
-        self.notes = list(self.source.notes)
+        self.notes, self.warnings = list(self.source.notes), list(self.source.warnings)
         self.shapes: dict[int, Shape] = {}
 
     def operator(self, index: int) -> Operator:

@@ -187,6 +187,8 @@ class _Job:
         """
         for note in self.bench.notes:
             self.progress.note(note)
+        for text in self.bench.warnings:
+            self.progress.warn(text)
         doubted: dict[str, list[str]] = {}
         for index, name in enumerate(self.bench.names):
             stored = self.folder.read_measurement(name)

@@ -328,3 +328,11 @@ def test_the_white_level_of_images_and_measurements(toy, tmp_path):
     torch.testing.assert_close(given(toy, tmp_path / "g12.tif", white_level=4095).measure(0).y[1], expected)
     with pytest.raises(UserError, match=r"values out of range, 0 to 4095 .*white_level"):
         bench_of(toy(data=images | {"white_level": 1023})).measure(0)
+
+
+def test_a_deep_file_that_uses_little_of_its_depth_is_warned_of(toy, tmp_path):
+    Image.fromarray(np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)).save(tmp_path / "g12.tif")
+    (text,) = given(toy, tmp_path / "g12.tif").warnings
+    assert "the largest number is 4095 of 65535" in text
+    assert "data.white_level" in text
+    assert not given(toy, tmp_path / "g12.tif", white_level=4095).warnings
