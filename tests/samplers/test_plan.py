@@ -49,7 +49,7 @@ def test_the_ends_that_are_left_open(given, noise, expected):
 class Moduli(Operator):
     """One with many modes."""
 
-    many_modes = True
+    multimodal = True
 
     def forward(self, x):
         return x.abs()
