@@ -92,5 +92,5 @@ def _counted(prior: Prior, asked: list[int]) -> Prior:
 
     metaclass: Any = type(kind)
     counted: Prior = object.__new__(metaclass(kind.__name__, (kind,), {"denoise": denoise}))
-    counted.__dict__ = prior.__dict__
+    object.__setattr__(counted, "__dict__", prior.__dict__)  # shared, not copied
     return counted
