@@ -33,8 +33,8 @@ from daps_kit.random import RandomStreams
 
 __all__ = ["Likelihood", "Noise", "Site"]
 
-SIMULATIONS = 4
-"""Measurements that are simulated to see how large a misfit is to be expected."""
+SIMULATIONS, SIMULATED = 4, 20_000
+"""Measurements, and elements of them in all, that are at least simulated to see how large a misfit is to be expected."""
 
 PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
 """The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
@@ -207,7 +207,8 @@ class Noise(ABC):
     def expected_misfit(self, clean: Tensor) -> Tensor:
         """Return the mean of misfit(clean, y) over measurements y of `clean`, [B, ...]; by simulation as a default."""
         streams = RandomStreams([0] * len(clean), clean.device)
-        drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(SIMULATIONS)]
+        count = max(SIMULATIONS, SIMULATED // max(1, clean[:1].numel()))
+        drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(count)]
         return torch.stack(drawn).mean(0)
 
     def level(self, y: Tensor) -> float:

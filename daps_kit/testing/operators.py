@@ -302,6 +302,8 @@ def noise_moments(case: OperatorCase) -> None:
     for name, values in statistics.items():
         sums = values.flatten(1).sum(1)
         spread = float(sums.std()) / count**0.5
+        if name == "variance of the score" and spread == 0:
+            continue  # a density with a kink, as Laplace's: its slope is in the kink, where nobody measures
         expect(spread > 0, "the noise of all samples is the same, or there is none")
         expect_z(float(sums.mean()) / spread, f"{name}: the noise is not what the likelihood states")
 
