@@ -34,7 +34,7 @@ from daps_kit.random import RandomStreams
 __all__ = ["Likelihood", "Noise", "Site"]
 
 SIMULATIONS, SIMULATED = 4, 20_000
-"""Measurements, and elements of them in all, that are at least simulated to see how large a misfit is to be expected."""
+"""Measurements, and elements of them in all, that are at least simulated to see how large a misfit is expected."""
 
 PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
 """The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
