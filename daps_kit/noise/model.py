@@ -33,8 +33,8 @@ from daps_kit.random import RandomStreams
 
 __all__ = ["Likelihood", "Noise", "Site"]
 
-SIMULATIONS, SIMULATED = 4, 20_000
-"""Measurements, and elements of them in all, that are at least simulated to see how large a misfit is expected."""
+SIMULATIONS, SIMULATED = (4, 64), 20_000
+"""How many measurements, at least and at most, and how many elements of them in all show what misfit is expected."""
 
 PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
 """The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
@@ -207,7 +207,8 @@ class Noise(ABC):
     def expected_misfit(self, clean: Tensor) -> Tensor:
         """Return the mean of misfit(clean, y) over measurements y of `clean`, [B, ...]; by simulation as a default."""
         streams = RandomStreams([0] * len(clean), clean.device)
-        count = max(SIMULATIONS, SIMULATED // max(1, clean[:1].numel()))
+        least, most = SIMULATIONS
+        count = min(max(least, SIMULATED // max(1, clean[:1].numel())), most)
         drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(count)]
         return torch.stack(drawn).mean(0)
 
