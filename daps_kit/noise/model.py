@@ -46,6 +46,12 @@ FLAT = 0.1
 """Share of the curvature of Gaussian noise of the same standard deviation that the default curvature has at least."""
 
 
+def simulations(clean: Tensor) -> int:
+    """Return how many measurements of each of the images [B, ...] are simulated: more of small ones."""
+    least, most = SIMULATIONS
+    return min(max(least, SIMULATED // max(1, clean[:1].numel())), most)
+
+
 @dataclass(frozen=True)
 class Site:
     """A quadratic negative log-likelihood of a clean measurement a, slope (a - centre) + weight (a - centre)^2 / 2.
@@ -207,9 +213,7 @@ class Noise(ABC):
     def expected_misfit(self, clean: Tensor) -> Tensor:
         """Return the mean of misfit(clean, y) over measurements y of `clean`, [B, ...]; by simulation as a default."""
         streams = RandomStreams([0] * len(clean), clean.device)
-        least, most = SIMULATIONS
-        count = min(max(least, SIMULATED // max(1, clean[:1].numel())), most)
-        drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(count)]
+        drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(simulations(clean))]
         return torch.stack(drawn).mean(0)
 
     def level(self, y: Tensor) -> float:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.noise import Noise
-from daps_kit.noise.model import SIMULATIONS
+from daps_kit.noise.model import simulations
 
 from .base import (
     Case,
@@ -182,7 +182,7 @@ def expected_misfit(case: NoiseCase) -> None:
     misfit = noise.misfit(clean, noise.sample(clean, streams(*range(100, 100 + count))))
     sums = (misfit - noise.expected_misfit(clean)).flatten(1).mean(1)
     # The default expectation is that of a few simulated measurements, the same for each sample.
-    spread = float(sums.std()) * (1 / count + 1 / SIMULATIONS) ** 0.5
+    spread = float(sums.std()) * (1 / count + 1 / simulations(clean)) ** 0.5
     expect_z(float(sums.mean()) / spread, "mean misfit of draws beside the expected misfit")
 
 
