@@ -31,7 +31,7 @@ __all__ = ["Learner", "Pace", "TrainingFolder", "train"]
 MAX_BAD_STEPS = 20
 """Steps in a row without a finite gradient, after which a training ends."""
 
-Progress = Callable[[TrainingProgress], None]
+ProgressCallback = Callable[[TrainingProgress], None]
 
 
 class TrainingFolder:
@@ -164,7 +164,7 @@ class Pace:
         return math.ceil(self.images / self.batch_size)
 
 
-def train(learner: Learner, folder: TrainingFolder, pace: Pace, progress: Progress) -> None:
+def train(learner: Learner, folder: TrainingFolder, pace: Pace, progress: ProgressCallback) -> None:
     """Train to the end, from wherever the learner is.
 
     Raises:

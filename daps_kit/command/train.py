@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from daps_kit.runs.train import train
+from daps_kit.runs.train import train_recipe
 
 from .options import quiet, recipe_arguments
 
@@ -18,4 +18,4 @@ def command(recipe: str, overrides: tuple[str, ...], quiet: bool) -> None:
     KEY=VALUE changes a setting, such as `trainer.images=photos`. The same command again goes on where it was broken
     off; with a larger `trainer.images_seen` it trains a finished network further.
     """
-    train(recipe, overrides, quiet=quiet)
+    train_recipe(recipe, overrides, quiet=quiet)

@@ -43,12 +43,14 @@ def finish(
     """
     images: dict[str, Any] = {}
     lost: list[dict[str, Any]] = []
+    doubted: list[dict[str, Any]] = []
     rows: list[Row] = []
     collection = Collection(perceptual.features)
     for index, item in enumerate(bench.names):
         samples = folder.samples(item, runs)
         images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection)
-        lost += [_lost(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
+        lost += [_record(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
+        doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
         images[item]["network_calls"] = [sample.calls for sample in samples]
         if len(rows) < MAX_ROWS:
             rows.append(row)
@@ -61,6 +63,7 @@ def finish(
         "network_calls": _mean_calls(images.values()),
         "summary": summary,
         "lost": lost,
+        "doubted": doubted,
         "images": images,
     }
     folder.write_json("metrics.json", metrics)
@@ -78,8 +81,9 @@ def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any]
     )
 
 
-def _lost(image: str, run: int, failure: Failure) -> dict[str, Any]:
-    """Return a lost sample as metrics.json has it; the level counts from 1, as in the message."""
+def _record(image: str, run: int, failure: Failure) -> dict[str, Any]:
+    """Return what went wrong with a sample as metrics.json has it; the level counts from 1, as in the message."""
+    size = {} if failure.lost else {"size": failure.size}
     return {
         "image": image,
         "run": run,
@@ -88,6 +92,7 @@ def _lost(image: str, run: int, failure: Failure) -> dict[str, Any]:
         "sigma": failure.sigma,
         "cause": failure.cause,
         "advice": failure.advice,
+        **size,
         "message": str(failure),
     }
 

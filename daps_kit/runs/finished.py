@@ -32,7 +32,7 @@ class FinishedRun:
 
     Attributes:
         folder: as it was given, or found.
-        model, task, kernel, calls: what was run; `calls` are network calls an image.
+        model, task, kernel, calls: what was run; `calls` are network calls of a sample.
         as_published: whether model and operator are those of a published number.
         images, runs: how many images, and samples of each.
         lost: samples that count nowhere.
@@ -98,7 +98,7 @@ def read_result(folder: Path) -> FinishedRun:
             model=model,
             task=task if exact else f"{task} {OTHER_SETTINGS}",
             kernel=_kernel(sampler),
-            calls=_calls(sampler),
+            calls=_calls(sampler, metrics.get("network_calls")),
             as_published=exact and bool(published().means(model, task)),
             images=len(metrics["images"]),
             runs=int(recipe["runs"]),
@@ -128,8 +128,10 @@ def _kernel(sampler: dict[str, Any]) -> str:
     return published().kernels.get(kernel, str(kernel))
 
 
-def _calls(sampler: dict[str, Any]) -> str:
-    """Return the network calls an image, as far as the recipe says them, else the budget."""
+def _calls(sampler: dict[str, Any], counted: float | None) -> str:
+    """Return the network calls of a sample as they were counted, else as far as the recipe says them."""
+    if counted is not None:
+        return f"{counted:.4g}"
     levels, steps = (
         (sampler.get(key) or {}).get(name) for key, name in (("annealing", "levels"), ("ode", "steps"))
     )

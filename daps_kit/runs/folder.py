@@ -51,11 +51,13 @@ class Sample:
         x0: the image, [C, H, W], NaN where it was lost.
         failure: why it was lost.
         calls: how often the prior's denoiser was asked for it; None in files that do not say.
+        doubts: what else went wrong with it.
     """
 
     x0: Tensor
     failure: Failure | None = None
     calls: float | None = None
+    doubts: tuple[Failure, ...] = ()
 
 
 def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
@@ -237,20 +239,27 @@ class RunFolder:
 
     def write_sample(self, name: str, run: int, sample: Sample) -> None:
         """Write a sample, finished by this."""
-        said = {}
-        if sample.failure:
-            said["failure"] = json.dumps(vars(sample.failure))
-        if sample.calls is not None:
-            said["network_calls"] = json.dumps(sample.calls)
-        tensor_file.write_plain(self.sample(name, run), {"x0": sample.x0}, said)
+        said = {
+            "failure": vars(sample.failure) if sample.failure else None,
+            "network_calls": sample.calls,
+            "doubts": [vars(doubt) for doubt in sample.doubts],
+        }
+        # One entry: of several the order is left to chance, and the file would not be the same again.
+        tensor_file.write_plain(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
     def read_sample(self, name: str, run: int) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
         found = read_if_whole(self.sample(name, run))
         if not found or "x0" not in found[0]:
             return None
-        failure, calls = (json.loads(found[1].get(key, "null")) for key in ("failure", "network_calls"))
-        return Sample(found[0]["x0"], _failure(failure) if failure else None, calls)
+        said = {key: json.loads(text) for key, text in found[1].items()}
+        said = said.get("said", said)  # earlier versions gave each an entry of its own
+        return Sample(
+            found[0]["x0"],
+            _failure(said["failure"]) if said.get("failure") else None,
+            said.get("network_calls"),
+            tuple(_failure(doubt) for doubt in said.get("doubts", ())),
+        )
 
     def samples(self, name: str, runs: int) -> list[Sample]:
         """Return the samples of an item.

@@ -14,6 +14,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -346,7 +347,15 @@ class _Job:
         drawn = draw(self.sampler, self.prior, operator, y, seeds, watch)
         for line in told(drawn.lost.values(), called):
             self.progress.warn(line)
-        samples = [Sample(x, drawn.lost.get(place), drawn.calls) for place, x in enumerate(drawn.x0.cpu())]
+        samples = [
+            Sample(
+                x,
+                drawn.lost.get(place),
+                drawn.calls,
+                tuple(replace(doubt, sample=0) for doubt in drawn.doubts if doubt.sample == place),
+            )
+            for place, x in enumerate(drawn.x0.cpu())
+        ]
         return _Batch(samples, trajectory)
 
     @torch.no_grad()

@@ -82,5 +82,12 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
     lines += ["", "## Each image", "", *markdown_table(["image", "reported run", *head], rows, left=[0])]
     if metrics["lost"]:
         lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
-        lines += [f"- {lost['image']}, run {lost['run']}: {lost['message']}" for lost in metrics["lost"]]
+        lines += [_sentence(record) for record in metrics["lost"]]
+    if metrics.get("doubted"):
+        lines += ["", "## Doubtful samples", "", "They count as the others.", ""]
+        lines += [_sentence(record) for record in metrics["doubted"]]
     return "\n".join(lines) + "\n"
+
+
+def _sentence(record: dict[str, Any]) -> str:
+    return f"- {record['image']}, run {record['run']}: {record['message']}"

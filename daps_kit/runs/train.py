@@ -15,13 +15,13 @@ from .training_progress import TrainingDisplay
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["train"]
+__all__ = ["train_recipe"]
 
 RECIPE = "recipe.yaml"
 """The resolved recipe, in the output folder."""
 
 
-def train(
+def train_recipe(
     recipe: str | Path | TrainingRecipe,
     overrides: Iterable[str] = (),
     *,

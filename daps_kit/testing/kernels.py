@@ -39,7 +39,7 @@ from .base import (
     settings_import_is_light,
     streams,
 )
-from .problems import SHAPE, Moments, Problem
+from .problems import SHAPE, GaussianProblem, Moments
 
 __all__ = ["CHECKS", "KernelCase"]
 
@@ -49,7 +49,7 @@ LIKELIHOOD_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Chains:
     """Chains that started in the posterior: where they started, where they came to, in whitened coordinates."""
 
     start: Tensor
@@ -75,7 +75,7 @@ class KernelCase(Case):
     @cached_property
     def probe(self) -> KernelInfo:
         """What the kernel reports of one step."""
-        target, draws = Problem.of(0.01, LIKELIHOOD_VARIANCE).target(2), streams(1, 2)
+        target, draws = GaussianProblem.of(0.01, LIKELIHOOD_VARIANCE).target(2), streams(1, 2)
         info: KernelInfo = self.kernel.step(target, self.kernel.init(target, target.centre, draws), draws)[1]
         return info
 
@@ -91,19 +91,19 @@ class KernelCase(Case):
         return 5 / RATIO if self.eta is not None and self.probe.acceptance is None else 0.0
 
     @cached_property
-    def problem(self) -> Problem:
+    def problem(self) -> GaussianProblem:
         """A posterior of a width that suits the step size."""
-        return Problem.of(0.01 if self.eta is None else RATIO * self.eta, LIKELIHOOD_VARIANCE)
+        return GaussianProblem.of(0.01 if self.eta is None else RATIO * self.eta, LIKELIHOOD_VARIANCE)
 
     @cached_property
-    def drawn(self) -> Drawn:
+    def drawn(self) -> Chains:
         """Chains that started in the posterior."""
         target, draws = self.problem.target(CHAINS), streams(*range(CHAINS))
         start = self.problem.posterior.draw(draws)
         state = self.kernel.init(target, start.clone(), draws)
         for _ in range(min(self.kernel.steps, 3) if self.eta is None else 2 * RATIO):
             state, _ = self.kernel.step(target, state, draws)
-        return Drawn(*(self.problem.posterior.whiten(x) for x in (start, state.x)))
+        return Chains(*(self.problem.posterior.whiten(x) for x in (start, state.x)))
 
     def run(self, count: int, *seeds: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, KernelInfo]:
         """Return what a level gives for chains at the centre."""

@@ -180,7 +180,7 @@ class DenseTarget(Target):
 
 
 @dataclass(frozen=True)
-class Problem:
+class GaussianProblem:
     """A posterior with eigenvalues of its covariance from `variance` to 4 `variance`, and what it is made of."""
 
     operator: DenseOperator
@@ -191,7 +191,7 @@ class Problem:
     likelihood_variance: float
 
     @classmethod
-    def of(cls, variance: float, likelihood_variance: float, seed: int = 0) -> Problem:
+    def of(cls, variance: float, likelihood_variance: float, seed: int = 0) -> GaussianProblem:
         """Return a problem: C^{-1} has eigenvalues in [1/4, 1/2] / variance, A^T A / v in [0, 1/2] / variance."""
         one, other = orthogonal(seed, SIZE), orthogonal(seed + 1, SIZE)
         inverse = torch.linspace(0.25, 0.5, SIZE, dtype=torch.float64) / variance

@@ -62,7 +62,7 @@ class PhotoCalibration:
         return CosineCovariance(ratio * _linear_power(self.linear, sigma, height, width), self.linear.colours)
 
 
-def calibrate(
+def calibrate_by_frequency(
     denoise: Callable[[Tensor, Tensor], Tensor],
     linear: LinearDenoiser,
     pictures: Tensor,

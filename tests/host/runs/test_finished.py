@@ -88,3 +88,10 @@ def test_what_is_damaged_is_named(tmp_path: Path, file: str, text: str, message:
     (folder / file).unlink()
     with pytest.raises(UserError, match=f"cannot read .*{file}: No such file"):
         read_result(folder)
+
+
+def test_calls_that_were_counted_come_first(tmp_path: Path) -> None:
+    folder = left(tmp_path / "a", "embedded/phase_retrieval")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"network_calls": 41.5}))
+    assert read_result(folder).calls == "41.5"

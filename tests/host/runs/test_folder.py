@@ -36,6 +36,13 @@ def test_samples_come_back_bit_for_bit_with_their_failure(folder):
     assert torch.equal(load_file(folder.sample("a", 0))["x0"], x0)
 
 
+def test_what_speaks_against_a_sample_is_kept(folder):
+    doubts = tuple(Failure(0, 19, 20, 0.05, cause, "look at it", 1.5) for cause in ("residual", "solver"))
+    folder.write_sample("a", 0, Sample(torch.zeros(3, 2, 2), doubts=doubts))
+    (sample,) = folder.samples("a", 1)
+    assert (sample.failure, sample.doubts) == (None, doubts)
+
+
 def test_failures_of_earlier_versions_are_read(folder):
     said = {"level": 4, "levels": 20, "sigma": 1.5, "reason": "the chain diverged; take smaller steps"}
     write_plain(folder.sample("a", 0), {"x0": torch.zeros(3, 2, 2)}, {"failure": json.dumps(said)})

@@ -320,12 +320,18 @@ def test_samples_that_are_to_be_doubted_are_named(toy, tmp_path, capsys):
         noise = np.random.default_rng(seed).uniform(-0.9, 0.9, (3, 16, 16))
         np.save(tmp_path / f"odd/{name}.npy", noise.astype(np.float32))
     data = {"use": "measurement", "path": str(tmp_path / "odd"), "image_shape": [3, 16, 16]}
-    daps_kit.run(toy(data=data))
+    result = daps_kit.run(toy(data=data))
     said = " ".join(capsys.readouterr().err.split())
     assert (
         "warning: ash, run 0; ash, run 1; cedar, run 0; cedar, run 1: the measurement is not explained"
         in said
     )
+    doubted = result.metrics["doubted"]
+    assert [(d["image"], d["run"]) for d in doubted] == [(n, r) for n in ("ash", "cedar") for r in (0, 1)]
+    for record in doubted:
+        found = result.metrics["images"][record["image"]]["samples"][record["run"]]["residual"]
+        assert (record["cause"], record["level"]) == ("residual", record["levels"])
+        assert record["size"] == pytest.approx(found, rel=0.05) > 1.1
 
 
 def test_when_everything_is_lost_the_user_is_told_why(toy, monkeypatch):

@@ -67,6 +67,15 @@ def test_of_one_image_there_is_no_mean_to_speak_of():
     assert outcome(lost).endswith(", 2 samples lost")
 
 
+def test_doubtful_samples_are_named_and_count():
+    sure, doubted = metrics_of([row()]), {"image": "a", "run": 0, "message": "the residual is up to 2.00"}
+    text = metrics_markdown("t", sure | {"doubted": [doubted]})
+    assert text.startswith(metrics_markdown("t", sure))
+    assert text.endswith(
+        "## Doubtful samples\n\nThey count as the others.\n\n- a, run 0: the residual is up to 2.00\n"
+    )
+
+
 def test_numbers_that_are_not_there_are_dashes():
     assert (number(None, ".2f"), number(math.nan, ".2f"), number(math.inf, ".2f"), number(2, ".2f")) == (
         "–", "–", "–", "2.00",

@@ -16,9 +16,9 @@ from daps_kit.testing.problems import (
     DenseCovariance,
     DenseOperator,
     DensePrior,
+    GaussianProblem,
     Moments,
     Posterior,
-    Problem,
     matrix_times,
     power,
 )
@@ -88,7 +88,7 @@ def test_the_posterior_is_that_of_bayes_rule() -> None:
 
 
 def test_the_target_has_the_density_of_the_posterior() -> None:
-    problem = Problem.of(0.3, 0.05)
+    problem = GaussianProblem.of(0.3, 0.05)
     target = problem.target(4, DOUBLE)
     x = problem.posterior.mean.reshape(1, *SHAPE) + tensor(9, (4, *SHAPE), DOUBLE)
     log_density, gradient = target.log_density_grad(x)

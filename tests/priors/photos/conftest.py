@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from daps_priors.photos import weights
-from daps_priors.photos.calibration import calibrate
+from daps_priors.photos.calibration import calibrate_by_frequency
 from daps_priors.photos.denoiser import PhotoDenoiser
 from daps_priors.photos.prior import PhotoPrior
 from tests.priors.photos.small_prior import NETWORK, SIGMAS, draws
@@ -47,7 +47,9 @@ def gaussian(model) -> PhotoPrior:
     plain = PhotoDenoiser(3, **NETWORK, sigma_range=(0.01, 20.0))
     plain.linear.load_state_dict(model.linear.state_dict())
     plain.eval().requires_grad_(False)
-    calibration = calibrate(plain, plain.linear, draws(plain, 128, 32, 32), sigmas=SIGMAS, draws=1)
+    calibration = calibrate_by_frequency(
+        plain, plain.linear, draws(plain, 128, 32, 32), sigmas=SIGMAS, draws=1
+    )
     return PhotoPrior(plain, calibration, {}, dtype="float32")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from daps_priors.photos.calibration import PhotoCalibration, calibrate
+from daps_priors.photos.calibration import PhotoCalibration, calibrate_by_frequency
 from tests.priors.photos.small_prior import SIGMAS, draws, expected
 
 
@@ -45,6 +45,8 @@ def test_ratios_are_read_between_rings_and_levels(gaussian):
 
 def test_a_ring_without_frequencies_is_like_the_one_before(gaussian):
     pictures = draws(gaussian.model, 2, 8, 64)
-    found = calibrate(gaussian.model, gaussian.model.linear, pictures, sigmas=(0.1, 1.0), draws=1)
+    found = calibrate_by_frequency(
+        gaussian.model, gaussian.model.linear, pictures, sigmas=(0.1, 1.0), draws=1
+    )
     assert bool(torch.isfinite(found.ratio).all())
     torch.testing.assert_close(found.ratio[..., 1], found.ratio[..., 0])

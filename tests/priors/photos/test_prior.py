@@ -14,7 +14,7 @@ from daps_kit.errors import UserError
 from daps_kit.linalg import inner
 from daps_kit.registry import default_registry
 from daps_kit.testing import cases
-from daps_priors.photos.calibration import calibrate
+from daps_priors.photos.calibration import calibrate_by_frequency
 from daps_priors.photos.denoiser import PhotoDenoiser
 from daps_priors.photos.prior import PhotoPrior, load_photos, quickest
 from daps_priors.photos.settings import Photos, PhotosGrey, shipped
@@ -81,7 +81,9 @@ def _plain() -> PhotoPrior:
     model.linear.level.copy_(torch.tensor([-6.0, -9.0, -10.0]))
     model.linear.slope.copy_(torch.tensor([2.3, 2.6, 2.5]))
     model.eval().requires_grad_(False)
-    calibration = calibrate(model, model.linear, draws(model, 64, 16, 16), sigmas=SIGMAS, draws=1)
+    calibration = calibrate_by_frequency(
+        model, model.linear, draws(model, 64, 16, 16), sigmas=SIGMAS, draws=1
+    )
     return PhotoPrior(model, calibration, {}, dtype="float32")
 
 

@@ -17,7 +17,7 @@ from daps_kit.errors import UserError
 from daps_kit.trainer import Trainer, TrainingProgress
 from daps_kit.training import Pace, TrainingFolder, train
 from daps_priors.photos import weights
-from daps_priors.photos.calibration import calibrate
+from daps_priors.photos.calibration import calibrate_by_frequency
 from daps_priors.photos.denoiser import PhotoDenoiser
 from daps_priors.photos.linear import LinearDenoiser
 
@@ -170,7 +170,7 @@ class PhotoTrainer(Trainer):
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        measured = calibrate(stored, stored.linear, pictures.validation.to(self.device))
+        measured = calibrate_by_frequency(stored, stored.linear, pictures.validation.to(self.device))
         weights.save(path, stored, dict(self.network), measured, description)
 
 
