@@ -240,18 +240,25 @@ class Daps(SamplerSettings):
         "of its own denoising error (sigma^2 I where it knows nothing); isotropic, the mean variance of that; auto is "
         "calibrated where ode.steps is 0 and prior_score gaussian or score-t, else sigma",
     )
+    forgetting: float | None = Field(
+        None,
+        ge=1,
+        description="how soon the noise of a level is forgotten: its correlation with that of the next is the ratio of "
+        "their sigmas to this power. 1 keeps most (the ancestral step); if not given, 2 where the covariance of the "
+        "prior's error is used (for a multimodal operator only from sigma 0.15 down), else the noise is fresh, as "
+        "published",
+    )
     noise_correlation: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="correlation of the noise of a level with that of the level before: 0, as published, is fresh; "
-        "below 0, over-relaxation, samples are more exact and a little less diverse. If not given, -0.5 where the "
-        "covariance of the prior's error is used, else 0",
+        description="in place of `forgetting`, one correlation at all levels: 0, as published, is fresh noise; below "
+        "0, over-relaxation, a single sample is nearer to the truth and samples are too alike",
     )
     final_denoise: bool | None = Field(
         None,
-        description="whether the last sample is denoised once, at the noise level of a draw from its covariance; if "
-        "not given, where ode.steps is 0",
+        description="whether the last sample is denoised once, at the noise level of a draw from its covariance, which "
+        "makes samples too alike; if not given, where ode.steps is 0 and the prior does not know its error",
     )
     latent_gradient_clip: float | None = Field(
         None,
@@ -266,6 +273,8 @@ class Daps(SamplerSettings):
                 f"spread '{self.spread}' needs prior_score 'gaussian' or 'score-t': "
                 f"'{self.prior_score}' fixes the spread"
             )
+        if self.forgetting is not None and self.noise_correlation is not None:
+            raise ValueError("forgetting and noise_correlation say the same thing: give one of them")
         if self.tau is not None and getattr(self.kernel, "tau", None) not in (None, self.tau):
             raise ValueError("tau and kernel.tau say the same thing: give one of them")
         return self
@@ -304,6 +313,7 @@ class Daps(SamplerSettings):
             spread=self.spread,
             budget=self.budget,
             restarts=self.restarts,
+            forgetting=self.forgetting,
             noise_correlation=self.noise_correlation,
             final_denoise=self.final_denoise,
             latent_gradient_clip=self.latent_gradient_clip,

@@ -19,7 +19,8 @@ class Annealing:
         sigma_max: the first.
         sigma_min: the last.
         reach_sigma_min: false is the published rule: a grid of levels + 1 points without its last one.
-        placed: whether levels move to where the posterior changes (`placing`), where that is known.
+        placed: whether levels are geometric, and move to where the posterior changes (`placing`), where the prior
+            knows its error.
 
     Levels and sigmas that are None are decided by the sampler (see `plan`), once it knows the problem.
     """

@@ -14,8 +14,11 @@ As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the k
 and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
 level, with the covariance that the prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, as is
 every level. Where x0y is drawn from the true p(x0 | x_t, y), e is standard normal and independent of it, so that any
-correlation c is as right; c < 0 is over-relaxation (Adler, Phys. Rev. D 23, 2901, 1981), which keeps less of what is
-wrong about a level.
+correlation c is as right. It is not where C is a mean over x_t: fresh noise asks the prior anew at every level, and the
+error of that C is added each time. c = (sigma_{i+1} / sigma_i)^k keeps some of the noise instead, the less the further
+apart the levels are: by k = 1, the ancestral step, x_t changes no more than it must, and by a larger k what went wrong
+at a high level is forgotten sooner. c < 0 is over-relaxation (Adler, Phys. Rev. D 23, 2901, 1981): samples that are too
+alike, and each of them nearer to the truth.
 
 Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
 arXiv 2407.01521, Algorithm 1.
@@ -24,8 +27,9 @@ arXiv 2407.01521, Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import inf, sqrt
 
 import torch
 from torch import Tensor
@@ -40,12 +44,16 @@ from .ode import ProbabilityFlow
 from .placing import place
 from .plan import Budget, complete, search_levels
 from .restarts import Levels, best
+from .schedules import VE
 from .target import DecodedOperator
 
 __all__ = ["DAPS"]
 
-OVER_RELAXATION = -0.5
-"""Correlation of the noise of a level with that of the one before."""
+FORGETTING = 2.0
+"""The power k of the ratio of two noise levels that is the correlation of their noise."""
+
+FORGOTTEN = 0.15
+"""Noise level above which all noise is fresh where the operator is multimodal: a wrong mode is to be forgotten."""
 
 
 class DAPS(Sampler):
@@ -61,9 +69,12 @@ class DAPS(Sampler):
         budget: network calls of a sample, where the annealing does not say how many levels there are.
         restarts: how many starts pass the levels from sigma 4 up, of which the one with the least residual goes on, for
             each sample; None: see `plan`.
-        noise_correlation: c. None: OVER_RELAXATION where C is the prior's own account of its error, else 0.
+        forgetting: k. None: where C is the prior's own account of its error FORGETTING (for a multimodal operator only
+            from sigma FORGOTTEN down), else infinity, fresh noise.
+        noise_correlation: c, the same at all levels, in place of `forgetting`.
         final_denoise: whether the last x0y is denoised once, at the noise level of a draw from the last C: what a
-            Gaussian of average covariance leaves in smooth places goes away. None: where no ODE is solved.
+            Gaussian of average covariance leaves in smooth places goes away, and samples become too alike. None: where
+            no ODE is solved and C is sigma^2 I, which leaves much more.
         latent_gradient_clip: see `DecodedOperator`.
     """
 
@@ -79,14 +90,15 @@ class DAPS(Sampler):
         spread: Spread = "auto",
         budget: Budget = "balanced",
         restarts: int | None = None,
+        forgetting: float | None = None,
         noise_correlation: float | None = None,
         final_denoise: bool | None = None,
         latent_gradient_clip: float | None = None,
     ) -> None:
         self.conditional = Conditional(ode, prior_score, prior_sigma_min, spread, tau)
         self.annealing, self.ode, self.kernel, self.tau = annealing, ode, kernel, tau
-        self.budget, self.restarts, self.noise_correlation = budget, restarts, noise_correlation
-        self.final_denoise = ode.steps == 0 if final_denoise is None else final_denoise
+        self.budget, self.restarts, self.final_denoise = budget, restarts, final_denoise
+        self.forgetting, self.noise_correlation = forgetting, noise_correlation
         self.latent_gradient_clip = latent_gradient_clip
 
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
@@ -131,7 +143,7 @@ class DAPS(Sampler):
                 diverged = lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
 
-                result = self._denoised(run, x0y, x_t, sigmas[i]) if last and self.final_denoise else x0y
+                result = self._denoised(run, x0y, x_t, sigmas[i]) if last and run.final_denoise else x0y
                 step = run.log.step(
                     sigmas[i], x_t, x0hat, x0y, result, info,
                     failed=failed, blind=blind, diverged=diverged, last=last,
@@ -159,23 +171,26 @@ class DAPS(Sampler):
         shape = prior.state_shape(operator.shape)
         if prior.latent:
             operator = DecodedOperator(operator, prior, shape, self.latent_gradient_clip)
+        known = self._known(prior, shape, y.device)
+        calibrated = known and self.tau is None
+        denoised = self.final_denoise
+        if denoised is None:
+            denoised = self.ode.steps == 0 and not calibrated
+        annealing = self.annealing
+        if calibrated and annealing.placed:
+            annealing = replace(annealing, schedule=VE())
         sigmas, starts = complete(
-            self.annealing,
+            annealing,
             self.budget,
             self.restarts,
             operator,
             y,
             calls=self.conditional.calls,
-            last_calls=int(self.final_denoise),
+            last_calls=int(denoised),
             within=prior.sigma_range,
         )
-        probe = torch.zeros(1, *shape, device=y.device)
-        known = self.conditional.covariance(prior, probe, sigmas[-1]) is not None
-        if known and self.annealing.placed and self.tau is None:
+        if calibrated and annealing.placed:
             sigmas = place(sigmas, prior, operator, y, shape)
-        c = self.noise_correlation
-        if c is None:
-            c = OVER_RELAXATION if known and self.tau is None else 0.0
         said = remarks(
             prior,
             self.annealing,
@@ -186,7 +201,26 @@ class DAPS(Sampler):
         rounds = len(sigmas) + (starts - 1) * search_levels(sigmas)
         explained = Explained(operator, y) if self.tau is None else None
         log = Log(prior, self.kernel, explained, rounds, said)
-        return _Run(prior, operator, y, streams, shape, sigmas, c, log), starts
+        correlations = self._correlations(sigmas, calibrated=calibrated, multimodal=operator.multimodal)
+        return _Run(prior, operator, y, streams, shape, sigmas, correlations, denoised, log), starts
+
+    def _known(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> bool:
+        """Return whether C is the prior's own account of its error."""
+        low, high = prior.sigma_range
+        probe = torch.zeros(1, *shape, device=device)
+        return self.conditional.covariance(prior, probe, min(max(1.0, low), high)) is not None
+
+    def _correlations(self, sigmas: list[float], *, calibrated: bool, multimodal: bool) -> list[float]:
+        """Return c from each level to the next."""
+        if self.noise_correlation is not None:
+            return [self.noise_correlation] * (len(sigmas) - 1)
+
+        def power(sigma: float) -> float:
+            if self.forgetting is not None:
+                return self.forgetting
+            return FORGETTING if calibrated and not (multimodal and sigma > FORGOTTEN) else inf
+
+        return [(following / sigma) ** power(sigma) for sigma, following in pairwise(sigmas)]
 
 
 @dataclass(frozen=True)
@@ -196,7 +230,8 @@ class _Run:
     Attributes:
         shape: of x0, without the batch.
         sigmas: the noise levels.
-        c: correlation of the noise of a level with that of the level before.
+        correlations: of the noise of each level with that of the next.
+        final_denoise: whether the last x0y is denoised.
         log: makes the Steps.
     """
 
@@ -206,7 +241,8 @@ class _Run:
     streams: RandomStreams
     shape: tuple[int, ...]
     sigmas: list[float]
-    c: float
+    correlations: list[float]
+    final_denoise: bool
     log: Log
 
     def noise(self, level: int) -> Tensor:
@@ -216,7 +252,7 @@ class _Run:
 
     def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
         """Return the x_t that follows x0y and x_t of a level."""
-        fresh, c = self.noise(level + 1), self.c
+        fresh, c = self.noise(level + 1), self.correlations[level]
         if c == 0:
             return x0y + fresh
         kept = c * self.sigmas[level + 1] / self.sigmas[level]

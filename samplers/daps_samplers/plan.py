@@ -1,7 +1,7 @@
 r"""What a run does where its settings leave it open: how many noise levels, from where to where, how many starts.
 
 sigma_max  10, where the prior sees little but the mean of its images (they lie in [-1, 1])
-sigma_min  the noise of the measurement, kept within 0.01 and 0.1
+sigma_min  the noise of the measurement, kept within 0.01 and 0.1; 0.4 of it where the last draw is the result as it is
 restarts   1, but 4 for a multimodal operator: that many starts are annealed to sigma 4, where their residuals tell
            which of them are in a wrong mode, and the best of each sample goes on
 levels     as many as a budget of network calls pays for, the starts and the denoising of the result included
@@ -29,6 +29,8 @@ BUDGETS = {"fast": (9, 25), "balanced": (21, 56), "accurate": (101, 101)}
 
 SIGMA_MAX = 10.0
 SIGMA_MIN = (0.01, 0.1)
+LAST = 0.4
+"""The last noise level in units of the measurement's noise, where no denoising follows."""
 RESTARTS = 4
 SEARCH_END = 4.0
 """Noise level down to which restarts go."""
@@ -54,7 +56,7 @@ def complete(
         operator: the operator as a function of x0.
         y: the measurement.
         calls: network calls of a level.
-        last_calls: network calls after the last level.
+        last_calls: network calls after the last level, which denoise its draw.
         within: noise levels that the prior knows.
     """
     linear = isinstance(operator, LinearOperator)
@@ -63,7 +65,8 @@ def complete(
     if high is None:
         high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
     if low is None:
-        low = min(max(operator.noise.level(y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
+        share = 1.0 if last_calls else LAST
+        low = min(max(share * operator.noise.level(y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
     many = restarts is None and annealing.levels is None and operator.multimodal
     if many and total >= 4 * RESTARTS * calls:

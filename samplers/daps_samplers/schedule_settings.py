@@ -88,7 +88,7 @@ class _Auto(_Schedule):
     use: Literal["auto"] = Field(
         "auto",
         description="where levels change the posterior, if the operator is linear and the prior knows the covariance "
-        "of its error, else as edm",
+        "of its error; geometric, if the operator is not linear; as edm, if the prior does not know its error",
     )
 
     def schedule(self) -> Schedule:
@@ -103,7 +103,10 @@ class _Levels(Settings):
     levels: int | None = Field(None, ge=1, description="how many noise levels; by the budget where not given")
     sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
     sigma_min: float | None = Field(
-        None, gt=0, description="the last; the noise of the measurement, within 0.01 and 0.1, where not given"
+        None,
+        gt=0,
+        description="the last; where not given, the noise of the measurement, or 0.4 of it where no denoising "
+        "follows, within 0.01 and 0.1",
     )
     reach_sigma_min: bool = Field(
         True,

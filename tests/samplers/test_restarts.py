@@ -72,8 +72,8 @@ def test_one_start_where_the_levels_are_given_or_the_operator_has_one_mode():
         multimodal = False
 
     assert len(sample(Power(), measured(), annealing={"levels": 6})[0]) == 6
-    assert len(sample(OneMode(), measured(), budget=20)[0]) == 19
-    assert len(sample(Power(), measured(), budget=20, restarts=1)[0]) == 19
+    assert len(sample(OneMode(), measured(), budget=20)[0]) == 20
+    assert len(sample(Power(), measured(), budget=20, restarts=1)[0]) == 20
 
 
 def test_a_sample_in_a_wrong_mode_is_named():

@@ -43,7 +43,7 @@ def test_the_published_recipe_validates():
 
 def test_with_nothing_said_the_problem_decides():
     sampler = Daps().build()
-    assert (sampler.ode.steps, sampler.conditional.spread, sampler.final_denoise) == (0, "calibrated", True)
+    assert (sampler.ode.steps, sampler.conditional.spread, sampler.final_denoise) == (0, "calibrated", None)
     assert isinstance(sampler.kernel, AutoKernel)
     assert sampler.tau is None
 
