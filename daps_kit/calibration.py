@@ -41,7 +41,7 @@ __all__ = [
     "write_calibration",
 ]
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Denoise = Callable[[Tensor, Tensor], Tensor]
 AnyPrior = TypeVar("AnyPrior", bound=Prior)
 
 TENSORS = ("sigma", "mse", "spectrum", "colours")
@@ -119,12 +119,12 @@ def rings(height: int, width: int) -> Tensor:
     return radius
 
 
-def squared_error(denoise: Denoiser, x0: Tensor, sigma: float, *, seed: int = 0) -> float:
+def squared_error(denoise: Denoise, x0: Tensor, sigma: float, *, seed: int = 0) -> float:
     """Return the mean squared error of a pixel of the denoised images; the noise depends on seed alone."""
     return float(errors(denoise, x0, sigma, seed=seed).double().square().mean())
 
 
-def errors(denoise: Denoiser, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> Tensor:
+def errors(denoise: Denoise, x0: Tensor, sigma: float, *, seed: int = 0, chunk: int = 16) -> Tensor:
     """Return D(x0 + sigma n, sigma) - x0 for images [N, C, H, W]; the noise depends on seed alone."""
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0)
     level = torch.tensor(sigma, device=x0.device)
@@ -134,7 +134,7 @@ def errors(denoise: Denoiser, x0: Tensor, sigma: float, *, seed: int = 0, chunk:
 
 
 def calibrate(
-    denoise: Denoiser,
+    denoise: Denoise,
     x0: Tensor,
     *,
     sigmas: Sequence[float] = SIGMAS,

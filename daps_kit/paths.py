@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from daps_kit.reading import unknown_format
 
-__all__ = ["FilePath", "RecipeText", "existing_file", "readable_file", "resolve_path"]
+__all__ = ["AnyPath", "FilePath", "RecipeText", "existing_file", "readable_file", "resolve_path"]
 
 
 class RecipeText(str):
@@ -76,3 +76,6 @@ def readable_file(value: Any) -> Any:
 
 FilePath = Annotated[Path, BeforeValidator(existing_file)]
 """An existing file or folder; relative to the recipe it is written in."""
+
+AnyPath = Annotated[Path, BeforeValidator(resolve_path)]
+"""A path of which nothing has to exist, such as a glob; relative to the recipe it is written in."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
 
 from daps_kit.errors import ComponentError
-from daps_kit.paths import FilePath, readable_file, resolve_path
+from daps_kit.paths import AnyPath, FilePath, readable_file, resolve_path
 from daps_kit.shape import Shape
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "AnyPath",
     "ComponentSettings",
     "DrawnOperatorSettings",
     "FilePath",
@@ -255,7 +256,7 @@ class TrainerSettings(ComponentSettings):
     """Base of the settings of what `daps-kit train` trains: priors, or networks inside operators."""
 
     kind = "trainer"
-    output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
+    output: AnyPath = Field(
         description="folder of checkpoints, log and trained weights, relative to the working folder; "
         "training/<name of the recipe> if not given"
     )

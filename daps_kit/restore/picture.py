@@ -31,7 +31,7 @@ COLOUR_SPACE = {1: b"GRAY", 3: b"RGB "}
 """What a profile says it is about (ICC.1, 7.2.8), by the number of channels."""
 TIFF_PROFILE = 34675
 
-Levels = NDArray[Any]
+Pixels = NDArray[Any]
 """Numbers of 8 or 16 bits, [H, W, channels]."""
 
 
@@ -50,7 +50,7 @@ class Picture:
 
     path: Path
     seen: NDArray[np.float32]
-    levels: Levels
+    levels: Pixels
     alpha: NDArray[np.float32] | None
     icc: bytes | None
     exif: bytes | None
@@ -65,7 +65,7 @@ class Picture:
         image: NDArray[np.float32],
         kept: NDArray[np.bool_] | None = None,
         filled: NDArray[np.bool_] | None = None,
-    ) -> Levels:
+    ) -> Pixels:
         """Return an image as numbers of this picture's depth, with its opacity as the last channel where it has one.
 
         Args:
@@ -82,24 +82,24 @@ class Picture:
             there = alpha > 0
             unit = np.where(there, (unit - 1 + alpha) / np.where(there, alpha, 1), unit)
             kept = ~there[..., 0] if kept is None else kept | ~there[..., 0]
-        levels: Levels = np.rint(unit.clip(0, 1) * white).astype(self.levels.dtype)
+        levels: Pixels = np.rint(unit.clip(0, 1) * white).astype(self.levels.dtype)
         if kept is not None and levels.shape == self.levels.shape:
             levels[kept] = self.levels[kept]
         if alpha is not None:
             levels = np.concatenate([levels, np.rint(alpha * white).astype(levels.dtype)], 2)
         return levels
 
-    def own_form(self) -> Levels:
+    def own_form(self) -> Pixels:
         """Return the picture itself as `in_form` returns an image."""
         return self.in_form(self.seen, np.ones(self.size, bool))
 
-    def encode(self, levels: Levels) -> bytes:
+    def encode(self, levels: Pixels) -> bytes:
         """Return numbers in this picture's form as a PNG file, with its profile and its EXIF."""
         if levels.dtype == np.uint16:
             return deep_png.encode(levels, icc=self.icc, exif=self.exif)
         return encode_png(_image(levels), icc=self.icc, exif=self.exif)
 
-    def beside(self, pictures: Sequence[Levels], gap: int = 8) -> bytes:
+    def beside(self, pictures: Sequence[Pixels], gap: int = 8) -> bytes:
         """Return pictures in this form side by side, on white, as a PNG file; the first is enlarged to the last."""
         height, width = pictures[-1].shape[:2]
         canvas = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "white")
@@ -120,7 +120,7 @@ class Picture:
         return alpha.astype(np.float64)[..., None]
 
 
-def _image(levels: Levels) -> Image.Image:
+def _image(levels: Pixels) -> Image.Image:
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
@@ -144,7 +144,7 @@ def read(path: Path) -> Picture:
             )
     dtype = np.uint8 if numbers.white <= 255 and values.dtype.kind in "ub" else np.uint16
     unit = values.transpose(1, 2, 0) / np.float64(numbers.white)
-    levels: Levels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+    levels: Pixels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
     return Picture(path, seen.clip(-1, 1), levels, numbers.alpha, *_carried(path, len(values)))
 
 

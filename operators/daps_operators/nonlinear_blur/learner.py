@@ -32,7 +32,7 @@ from daps_kit.training import Learner, TrainingFolder
 from . import weights
 from .measure import sheet, table
 from .network import BlurEncoder, ShakeNetwork, ShakeNetworkConfig, path_kernel
-from .pairs import Pairs, Picture, draw_pairs, draw_paths
+from .pairs import Pairs, Pixels, draw_pairs, draw_paths
 
 __all__ = ["BlurLearner", "BlurOptimisation", "LossWeights", "Shakes", "State", "random"]
 
@@ -95,7 +95,7 @@ class Shakes:
         seed: of all that is drawn.
     """
 
-    pool: Sequence[Picture]
+    pool: Sequence[Pixels]
     shapes: Tensor
     further: int
     frame: int
@@ -125,7 +125,7 @@ class State:
         self.optimisation = optimisation
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(optimisation.seed)
-            self.modules = weights.build(config)
+            self.modules = weights.blank(config)
         network, encoder = self.modules["network"], self.modules["encoder"]
         assert isinstance(network, ShakeNetwork)
         assert isinstance(encoder, BlurEncoder)

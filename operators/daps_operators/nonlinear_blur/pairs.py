@@ -14,7 +14,6 @@ Source: the transfer curve is that of IEC 61966-2-1 (sRGB); the path of a shake 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +26,17 @@ from torch import Tensor
 
 from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
-from daps_kit.files import files_of
 from daps_kit.images import load_image, to_uint8
+from daps_kit.training_images import picture_files
 from daps_operators.motion_kernel import shake_path
 
 from .network import path_kernel
 
-__all__ = ["Pairs", "draw_pairs", "draw_paths", "draw_shapes", "load_tiles", "split"]
+__all__ = ["Pairs", "draw_pairs", "draw_paths", "draw_shapes", "load_tiles"]
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MOMENTS = 256
 """Moments of a simulated shake."""
 LONGEST = 16.0
@@ -100,7 +98,7 @@ def to_picture(light: Tensor) -> Tensor:
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def draw_scene(tile: Picture, side: int, rng: Rng) -> NDArray[np.float32]:
+def draw_scene(tile: Pixels, side: int, rng: Rng) -> NDArray[np.float32]:
     """Draw a scene from a picture [H, W, 3]: turned, mirrored, cut to [side, side, 3], with highlights and lamps."""
     top, left = (int(rng.integers(0, n - side + 1)) for n in tile.shape[:2])
     cut = np.rot90(tile[top : top + side, left : left + side], int(rng.integers(0, 4)))
@@ -118,7 +116,7 @@ def draw_scene(tile: Picture, side: int, rng: Rng) -> NDArray[np.float32]:
     return light
 
 
-def draw_pairs(pool: Sequence[Picture], paths: Tensor, frame: int, margin: int, rng: Rng) -> Pairs:
+def draw_pairs(pool: Sequence[Pixels], paths: Tensor, frame: int, margin: int, rng: Rng) -> Pairs:
     """Draw pairs from pictures [H, W, 3] of at least frame + 2 margin pixels: pair b from `pool[b]` and `paths[b]`."""
     side = frame + 2 * margin
     scene = torch.from_numpy(np.stack([draw_scene(picture, side, rng) for picture in pool])).movedim(3, 1)
@@ -129,21 +127,7 @@ def draw_pairs(pool: Sequence[Picture], paths: Tensor, frame: int, margin: int, 
     return Pairs(to_picture(scene), to_picture(shaken), paths)
 
 
-def split(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return training and held-out rows: one row drawn from each of `held_out` equal stretches, in order.
-
-    Raises:
-        UserError: fewer than twice as many rows.
-    """
-    if count < 2 * held_out:
-        raise UserError(f"{count} pictures are too few to hold {held_out} out: at most half may be")
-    edges = np.linspace(0, count, held_out + 1).round().astype(np.int64)
-    rng = np.random.default_rng(seed)
-    held = [int(rng.integers(a, b)) for a, b in itertools.pairwise(edges)]
-    return sorted(set(range(count)) - set(held)), held
-
-
-def load_tiles(source: Path, side: int) -> list[list[Picture]]:
+def load_tiles(source: Path, side: int) -> list[list[Pixels]]:
     """Return the tiles of every picture of a folder, a glob or a .npz file with uint8 `images` [N, H, W, 3].
 
     A picture is cut into squares of `side` pixels, at its size and at halves of it.
@@ -160,7 +144,7 @@ def load_tiles(source: Path, side: int) -> list[list[Picture]]:
     return found
 
 
-def _tiles(picture: Picture, side: int) -> list[Picture]:
+def _tiles(picture: Pixels, side: int) -> list[Pixels]:
     tiles = []
     while min(picture.shape[:2]) >= side:
         tops, lefts = (range(0, n - side + 1, side) for n in picture.shape[:2])
@@ -170,7 +154,7 @@ def _tiles(picture: Picture, side: int) -> list[Picture]:
     return tiles
 
 
-def _pictures(source: Path) -> Iterator[tuple[str, Picture]]:
+def _pictures(source: Path) -> Iterator[tuple[str, Pixels]]:
     """Yield names and pictures [H, W, 3]."""
     if source.suffix == ".npz":
         images = read_numbers(source, "images", setting=None).values
@@ -180,9 +164,5 @@ def _pictures(source: Path) -> Iterator[tuple[str, Picture]]:
         for row, image in enumerate(images):
             yield f"{source}, row {row}", image
         return
-    pattern = source / "**" / "*" if source.is_dir() else source
-    files = sorted(files_of(pattern, SUFFIXES)[0])
-    if not files:
-        raise UserError(f"no pictures at {source}: give a folder, a glob, or a .npz file")
-    for file in files:
+    for file in picture_files(source):
         yield str(file), to_uint8(load_image(file, 3))

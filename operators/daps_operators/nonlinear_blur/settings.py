@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from daps_kit.settings import Settings, TrainerSettings, resolve_path
+from daps_kit.settings import AnyPath, Settings, TrainerSettings
 
 if TYPE_CHECKING:
     from daps_kit.trainer import Trainer
-
-AnyPath = Annotated[Path, BeforeValidator(resolve_path)]
 
 
 class ShakeNetworkSettings(Settings):

@@ -14,6 +14,7 @@ import torch
 
 from daps_kit.trainer import Trainer, TrainingProgress
 from daps_kit.training import Pace, TrainingFolder, train
+from daps_kit.training_images import split
 
 from . import weights
 from .learner import (
@@ -28,7 +29,7 @@ from .learner import (
 )
 from .measure import table
 from .network import ShakeNetworkConfig
-from .pairs import Pairs, Picture, draw_pairs, draw_paths, draw_shapes, load_tiles, split
+from .pairs import Pairs, Pixels, draw_pairs, draw_paths, draw_shapes, load_tiles
 
 FORMAT = 1
 FIT_STEPS = 8
@@ -105,7 +106,7 @@ class BlurTrainer(Trainer):
         self._write(folder.weights, state, pairs)
         return folder.weights
 
-    def tiles(self) -> tuple[list[Picture], list[Picture]]:
+    def tiles(self) -> tuple[list[Pixels], list[Pixels]]:
         """Return training and held-out tiles; all tiles of a picture are on one side."""
         train, held_out = [], []
         for source, count in self.sources:
@@ -115,7 +116,7 @@ class BlurTrainer(Trainer):
             held_out += list(itertools.chain.from_iterable(found[i] for i in theirs))
         return train, held_out
 
-    def _validation(self, held_out: list[Picture]) -> Pairs:
+    def _validation(self, held_out: list[Pixels]) -> Pairs:
         """Return pairs of held-out tiles, all of them equally often, and of shakes of their own."""
         count, margin, rng = self.validation_pairs, self.network.radius, random(self.seed, VALIDATION)
         pool = [held_out[i * len(held_out) // count % len(held_out)] for i in range(count)]

@@ -22,7 +22,7 @@ from .bkse import load_blur_network
 from .coded_blur import CodedBlur
 from .network import BlurEncoder, ShakeNetwork, ShakeNetworkConfig
 
-__all__ = ["build", "half", "load_blur", "load_shake_network", "save_weights"]
+__all__ = ["blank", "half", "load_blur", "load_shake_network", "save_weights"]
 
 
 class BlurDescription(tensor_file.Description):
@@ -41,7 +41,7 @@ class BlurDescription(tensor_file.Description):
         return value
 
 
-def build(config: ShakeNetworkConfig) -> nn.ModuleDict:
+def blank(config: ShakeNetworkConfig) -> nn.ModuleDict:
     """Return network and encoder under the names that files have."""
     return nn.ModuleDict({"network": ShakeNetwork(config), "encoder": BlurEncoder(config)})
 
@@ -76,7 +76,7 @@ def load_shake_network(path: Path) -> tuple[ShakeNetwork, BlurEncoder, dict[str,
     tensors, description = tensor_file.read(path)
     config = BlurDescription.of(description, path).network
     with torch.device("meta"):
-        modules = build(config)
+        modules = blank(config)
     load_into(modules, tensors, path)
     modules.requires_grad_(False).eval()
     network, encoder = modules["network"], modules["encoder"]

@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from daps_kit.errors import UserError
 
-from .adm import GROUPS, accumulate
-from .adm import normalise as normalise_centred
+from .adm import GROUPS, accumulate, normalise
 from .convolution import add_projection, convolve, double_and_convolve
 
 __all__ = ["VQ", "VQArchitecture", "infer_vq"]
@@ -64,7 +63,7 @@ class VQArchitecture:
         return 1 << len(self.multipliers) - 1
 
 
-def normalise(x: Tensor, norm: nn.GroupNorm, *, silu: bool = True) -> Tensor:
+def normalise_shifted(x: Tensor, norm: nn.GroupNorm, *, silu: bool = True) -> Tensor:
     """Group norm and SiLU of x [B, C, H, W].
 
     Group norm does not see a constant added to a group, but its variance in channels-last layout is a difference of
@@ -73,7 +72,7 @@ def normalise(x: Tensor, norm: nn.GroupNorm, *, silu: bool = True) -> Tensor:
     if not x.is_contiguous():
         means = x.detach().mean((2, 3)).view(len(x), norm.num_groups, -1).mean(2)
         x = x - means.repeat_interleave(x.shape[1] // norm.num_groups, dim=1)[:, :, None, None]
-    return normalise_centred(x, norm, silu=silu)
+    return normalise(x, norm, silu=silu)
 
 
 class ResBlock(nn.Module):
@@ -91,8 +90,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out, H, W]."""
-        h = convolve(normalise(x, self.norm1), self.conv1)
-        h = convolve(normalise(h, self.norm2), self.conv2)
+        h = convolve(normalise_shifted(x, self.norm1), self.conv1)
+        h = convolve(normalise_shifted(h, self.norm2), self.conv2)
         return add_projection(h, x, self.nin_shortcut) if self.projects else accumulate(h, x)
 
 
@@ -109,7 +108,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        h = normalise(x, self.norm, silu=False)
+        h = normalise_shifted(x, self.norm, silu=False)
         q, k, v = (layer(h).permute(0, 2, 3, 1).flatten(1, 2)[:, None] for layer in (self.q, self.k, self.v))
         h = functional.scaled_dot_product_attention(q, k, v)[:, 0]
         h = h.view(len(h), *x.shape[2:], -1).permute(0, 3, 1, 2)
@@ -192,7 +191,7 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
-        return cast(Tensor, self.conv_out(normalise(self.mid(h), self.norm_out)))
+        return cast(Tensor, self.conv_out(normalise_shifted(self.mid(h), self.norm_out)))
 
 
 class Decoder(nn.Module):
@@ -222,7 +221,7 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(z))
         for level in reversed(list(self.up)):
             h = level(h)
-        return convolve(normalise(h, self.norm_out), self.conv_out)
+        return convolve(normalise_shifted(h, self.norm_out), self.conv_out)
 
 
 class Codebook(nn.Module):

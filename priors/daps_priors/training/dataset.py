@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from torch import Tensor
 
 from daps_kit.arrays import read_numbers
 from daps_kit.errors import UserError
-from daps_kit.files import files_of
 from daps_kit.images import load_image, to_uint8
+from daps_kit.training_images import picture_files, split
 
-Images = NDArray[np.uint8]
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,10 @@ class ImageSet:
         """
         images = torch.from_numpy(load_images(self.source, self.side))
         train, held_out = split(len(images), self.held_out, self.seed)
-        return images[torch.from_numpy(train)], images[torch.from_numpy(held_out)]
+        return images[train], images[held_out]
 
 
-def load_images(source: Path, side: int) -> Images:
+def load_images(source: Path, side: int) -> Pixels:
     """Read all images as uint8 [N, side, side, C].
 
     Images in files are cropped to a centred square and reduced to `side`; those of a .npz file must be `side` wide and
@@ -60,9 +58,9 @@ def load_images(source: Path, side: int) -> Images:
     if source.suffix == ".npz":
         return _from_npz(source, side)
     files = picture_files(source)
-    images: list[Images] = []
+    images: list[Pixels] = []
     for file in files:
-        image = read_picture(file)
+        image = load_pixels(file)
         if images and image.shape[2] != images[0].shape[2]:
             raise UserError(
                 f"{file} has {image.shape[2]} channel(s) but {files[0]} has {images[0].shape[2]}: "
@@ -72,35 +70,13 @@ def load_images(source: Path, side: int) -> Images:
     return np.stack(images)
 
 
-def split(count: int, held_out: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training and held-out rows: one row drawn from each of `held_out` equal stretches of the set, in order."""
-    if count < 2 * held_out:
-        raise UserError(
-            f"{count} images are too few to hold {held_out} out for validation: at most half may be"
-        )
-    edges = np.linspace(0, count, held_out + 1).round().astype(np.int64)
-    rng = np.random.default_rng(seed)
-    held = np.array([rng.integers(a, b) for a, b in itertools.pairwise(edges)], dtype=np.int64)
-    return np.setdiff1d(np.arange(count), held), held
-
-
-def picture_files(source: Path) -> list[Path]:
-    """Return the image files of a folder (with all below it) or glob; none is an error."""
-    pattern = source / "**" / "*" if source.is_dir() else source
-    files = sorted(files_of(pattern, SUFFIXES)[0])
-    if not files:
-        kinds = " ".join(sorted(SUFFIXES))
-        raise UserError(f"no images at {source}: give a folder with images ({kinds}), a glob, or a .npz file")
-    return files
-
-
-def read_picture(file: Path) -> Images:
+def load_pixels(file: Path) -> Pixels:
     """Return uint8 [H, W, 1 or 3]; a file that cannot be read so is an error."""
     return to_uint8(load_image(file))
 
 
-def _from_npz(source: Path, side: int) -> Images:
-    images: Images = read_numbers(source, "images", setting=None).values
+def _from_npz(source: Path, side: int) -> Pixels:
+    images: Pixels = read_numbers(source, "images", setting=None).values
     if images.dtype != np.uint8 or images.ndim not in {3, 4}:
         raise UserError(
             f"{source}: `images` must be uint8 [N, H, W, C] or [N, H, W], not {images.dtype} {list(images.shape)}"
@@ -111,7 +87,7 @@ def _from_npz(source: Path, side: int) -> Images:
     return np.stack([_fit(image, side, f"{source}, row {i}") for i, image in enumerate(images)])
 
 
-def _fit(image: Images, side: int, what: str) -> Images:
+def _fit(image: Pixels, side: int, what: str) -> Pixels:
     height, width, _ = image.shape
     least = min(height, width)
     if least < side:

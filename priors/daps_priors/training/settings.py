@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-from daps_kit.settings import Settings, TrainerSettings, resolve_path
+from daps_kit.settings import AnyPath, Settings, TrainerSettings
 
 if TYPE_CHECKING:
     from daps_kit.trainer import Trainer
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-AnyPath = Annotated[Path, BeforeValidator(resolve_path)]
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 Blocks = Annotated[int, Field(ge=1, le=8)]
 

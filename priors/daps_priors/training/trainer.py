@@ -32,7 +32,7 @@ from .objective import DenoisingError, Objective
 from .state import Optimisation, State
 from .step import Mean, NetworkLearner
 from .teacher import Teacher
-from .validation import measure, pictures
+from .validation import pictures, squared_errors
 from .workers import workers
 
 FORMAT = 2
@@ -40,7 +40,7 @@ FIT_IMAGES = 4096
 OUTER = ("unet.stem.", "unet.out.", "unet.maps.", "unet.embed.")
 """Parameters of the first and last layers of `Denoiser`, and of those that are told sigma and the place."""
 
-Weights = Path | Literal["embedded"]
+StartingWeights = Path | Literal["embedded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,8 @@ class DenoiserTrainer(Trainer):
     levels: NoiseLevels
     changes: Augmentation
     optimisation: Optimisation
-    start: Weights | None
-    teacher: Weights | None
+    start: StartingWeights | None
+    teacher: StartingWeights | None
     workers: int
     device: str
     bfloat16: bool
@@ -187,8 +187,8 @@ class DenoiserLearner(NetworkLearner[Denoiser]):
         self.validation, self.trained = validation, trained
 
     def measure(self) -> dict[str, dict[str, float]]:
-        """Return squared errors by noise level (see `validation.measure`)."""
-        return measure(self.state.ema, self.validation, self.trained)
+        """Return squared errors by noise level (see `squared_errors`)."""
+        return squared_errors(self.state.ema, self.validation, self.trained)
 
     def record(self, report: TrainingProgress, folder: TrainingFolder) -> None:
         """Keep pictures and a line of the log."""
@@ -206,5 +206,5 @@ def _blank(
     return State(channels_last(model), optimisation, OUTER)
 
 
-def _name(weights: Weights | None) -> str | None:
+def _name(weights: StartingWeights | None) -> str | None:
     return weights.name if isinstance(weights, Path) else weights

@@ -19,7 +19,7 @@ PICTURES = 8
 SAMPLING_STEPS = 20
 
 
-def measure(model: Denoiser, validation: Tensor, trained: Tensor) -> dict[str, dict[str, float]]:
+def squared_errors(model: Denoiser, validation: Tensor, trained: Tensor) -> dict[str, dict[str, float]]:
     """Return squared errors by sigma: of held-out images, of the linear denoiser on them, and of training images."""
     device = next(model.buffers()).device
     validation, trained = validation.to(device), trained.to(device)

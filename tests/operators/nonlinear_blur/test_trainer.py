@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from daps_kit.errors import UserError
 from daps_kit.recipe.training import load_training
 from daps_kit.trainer import TrainingProgress
-from daps_operators.nonlinear_blur.pairs import load_tiles, split
+from daps_kit.training_images import split
+from daps_operators.nonlinear_blur.pairs import load_tiles
 from daps_operators.nonlinear_blur.settings import TrainBlur
 from daps_operators.nonlinear_blur.weights import load_shake_network
 
@@ -105,14 +106,6 @@ def test_held_out_images_are_never_trained_on(images, tmp_path):
     assert not trained & {tile.tobytes() for tile in held_out[:4]}
 
 
-def test_the_held_out_rows_are_those_of_the_prior():
-    from daps_priors.training.dataset import split as of_the_prior
-
-    for arguments in [(1789, 64, 0), (50, 7, 3)]:
-        ours, theirs = split(*arguments), of_the_prior(*arguments)
-        assert [list(map(int, part)) for part in theirs] == list(ours)
-
-
 def test_what_is_wrong_is_said_and_the_checkpoint_stays(images, tmp_path):
     run = settings(images, tmp_path / "run")
     run.build().run()
@@ -135,11 +128,11 @@ def test_pictures_that_cannot_be_used_are_named(images, tmp_path):
     def attempt(source: Path, **changes: Any) -> None:
         settings(source, tmp_path / "run", **changes).build().run()
 
-    with pytest.raises(UserError, match="no pictures at"):
+    with pytest.raises(UserError, match="no images at"):
         attempt(tmp_path / "none")
     with pytest.raises(UserError, match=r"row 0 is 40 x 40 pixels: too small, frame and margin need 44 x 44"):
         attempt(images, frame=36)
-    with pytest.raises(UserError, match="24 pictures are too few to hold 13 out"):
+    with pytest.raises(UserError, match="24 images are too few to hold 13 out"):
         attempt(images, validation=13)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"cannot read .*broken\.png"):

@@ -25,7 +25,7 @@ from daps_operators.nonlinear_blur.pairs import (
     draw_shapes,
     load_tiles,
 )
-from daps_operators.nonlinear_blur.weights import build, load_blur, load_shake_network, save_weights
+from daps_operators.nonlinear_blur.weights import blank, load_blur, load_shake_network, save_weights
 from tests.operators.nonlinear_blur.small_network import CPU, SMALL
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +69,7 @@ def test_the_shipped_weights_reproduce_unseen_shakes_of_a_free_picture(pairs):
 
 def test_weights_are_read_back(tmp_path):
     torch.manual_seed(0)
-    modules = build(SMALL)
+    modules = blank(SMALL)
     save_weights(tmp_path / "w.safetensors", modules, {"card": {"title": "x"}})
     network, _, description = load_shake_network(tmp_path / "w.safetensors")
     assert network.config == SMALL

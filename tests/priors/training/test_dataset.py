@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from daps_kit.errors import UserError
-from daps_priors.training.dataset import load_images, split
+from daps_priors.training.dataset import load_images
 from tests.priors.training.discs import shapes
 
 
@@ -77,16 +77,3 @@ def test_more_bits_than_eight_are_rounded_to_eight(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 256).reshape(16, 16).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     np.testing.assert_array_equal(load_images(tmp_path / "deep.png", 16)[0, ..., 0], np.rint(deep / 257))
-
-
-def test_held_out_images_are_spread_and_fixed() -> None:
-    train, held = split(1789, 64, 0)
-    assert len(train) == 1789 - 64
-    assert not set(train) & set(held)
-    assert all(
-        a <= row < b for row, a, b in zip(held, np.arange(64) * 27.9, np.arange(1, 65) * 28, strict=True)
-    )
-    assert np.array_equal(split(1789, 64, 0)[1], held)
-    assert not np.array_equal(split(1789, 64, 1)[1], held)
-    with pytest.raises(UserError, match="too few to hold 64"):
-        split(100, 64, 0)

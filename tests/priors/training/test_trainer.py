@@ -14,9 +14,10 @@ from PIL import Image
 from daps_kit import files
 from daps_kit.errors import UserError
 from daps_kit.trainer import TrainingProgress
+from daps_kit.training_images import split
 from daps_priors.trained import weights
 from daps_priors.training.augment import centre
-from daps_priors.training.dataset import load_images, split
+from daps_priors.training.dataset import load_images
 from tests.priors.training.discs import NETWORK, Stop, log, recipe, shapes, stop_after, tensors
 
 

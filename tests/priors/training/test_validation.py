@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from daps_priors.training.augment import centre
-from daps_priors.training.validation import SIGMAS, TRAINED_SIGMAS, grid, measure, pictures, sample
+from daps_priors.training.validation import SIGMAS, TRAINED_SIGMAS, grid, pictures, sample, squared_errors
 from tests.priors.training.discs import shapes
 from tests.priors.training.small import start
 
@@ -36,7 +36,7 @@ def test_samples_of_an_exact_denoiser_have_the_moments_of_its_prior() -> None:
 
 def test_errors_are_measured_of_both_sets_and_of_the_linear_denoiser() -> None:
     model, images = start().ema, centre(torch.from_numpy(shapes()), 16)
-    found = measure(model, images[:24], images[24:48])
+    found = squared_errors(model, images[:24], images[24:48])
     assert found["mse"].keys() == found["linear_mse"].keys() == set(map(str, SIGMAS))
     assert found["trained_mse"].keys() == set(map(str, TRAINED_SIGMAS))
     assert found["mse"] == pytest.approx(found["linear_mse"], rel=1e-4)  # where training starts

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from daps_kit.errors import UserError
+from daps_kit.training_images import picture_files, split
 
-from ..dataset import picture_files, read_picture, split
+from ..dataset import load_pixels
 
 FREE = ("public domain", "cc0")
 """How licences begin that ask for no credit."""
@@ -136,7 +137,7 @@ class PictureSet:
         return train, held_out, _credits([*of["train"], *of["validation"]])
 
     def _read(self, file: Path) -> Image.Image:
-        return Image.fromarray(np.squeeze(read_picture(file))).convert("L" if self.channels == 1 else "RGB")
+        return Image.fromarray(np.squeeze(load_pixels(file))).convert("L" if self.channels == 1 else "RGB")
 
     def _scaled(self, picture: Image.Image, least: int) -> list[Picture]:
         found: list[Picture] = []

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from daps_kit.settings import Settings, TrainerSettings
+from daps_kit.settings import AnyPath, Settings, TrainerSettings
 
-from ..settings import AnyPath, Blocks, CardSettings, Probability, SigmaSettings, Width
+from ..settings import Blocks, CardSettings, Probability, SigmaSettings, Width
 
 if TYPE_CHECKING:
     from daps_kit.trainer import Trainer

@@ -164,7 +164,7 @@ class PhotoTrainer(Trainer):
             "training": {
                 "images_seen": self.seen_before + state.step * self.optimisation.batch_size,
                 "pictures": pictures.count,
-                "psnr": measure(stored, pictures),
+                "psnr": psnrs(stored, pictures),
                 "settings": dict(self.settings),
                 "torch": torch.__version__,
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -182,15 +182,15 @@ class PhotoLearner(NetworkLearner[PhotoDenoiser]):
         self.pictures = pictures
 
     def measure(self) -> dict[str, dict[str, float]]:
-        """Return `measure` of the averaged weights."""
-        return measure(self.state.ema, self.pictures)
+        """Return `psnrs` of the averaged weights."""
+        return psnrs(self.state.ema, self.pictures)
 
     def record(self, report: TrainingProgress, folder: TrainingFolder) -> None:
         """Keep a line of the log."""
         folder.record({k: v for k, v in vars(report).items() if k != "measured"} | (report.measured or {}))
 
 
-def measure(model: PhotoDenoiser, pictures: Pictures) -> dict[str, dict[str, float]]:
+def psnrs(model: PhotoDenoiser, pictures: Pictures) -> dict[str, dict[str, float]]:
     """Return rows of the PSNR by denoising in decibels, by sigma: held-out and trained pictures, linearly as well.
 
     Means over pictures of 10 log10(4 / mean squared error): the peak is 2, for pictures in [-1, 1]; nothing is clipped.
