@@ -125,9 +125,9 @@ def judge(result: RunResult, agree: float) -> dict[str, Any]:
         agreeing = [r for r, record in records.items() if record["residual"] <= agree * least]
         average = images[agreeing].mean(0, keepdim=True)
         first.append(records[min(records)])
-        best.append(item["reported"])
+        best.append(min(records.values(), key=lambda record: record["residual"]))
         mean.append({"psnr": float(psnr(average, truth[None])), "ssim": float(ssim(average, truth[None]))})
-        residuals.append(item["reported"]["residual"])
+        residuals.append(best[-1]["residual"])
         found += [record["psnr"] > SUCCESS for record in records.values()]
 
     def average_of(records: list[dict[str, float]]) -> dict[str, float]:

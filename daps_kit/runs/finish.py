@@ -13,6 +13,7 @@ from daps_kit.failures import Failure
 from daps_kit.files import write_atomic
 from daps_kit.images import encode_png, png_is_whole, save_png
 
+from .ensemble import moments
 from .folder import RunFolder, Sample, read_if_whole
 from .measurement import Bench
 from .metrics import score, summarise
@@ -115,17 +116,18 @@ def _finish_item(
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
     x0 = torch.stack([sample.x0 for sample in samples])
-    scores = score(x0, truth, bench.residual(index, y), perceptual.distances)
+    scores = score(
+        x0, truth, bench.residual(index, y), perceptual.distances, multimodal=bench.multimodal(index)
+    )
     collection.add(x0, truth, scores)
     for run in range(runs):
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
     alive = x0[[record["run"] for record in scores["samples"]]]
-    mean = alive.mean(0) if runs > 1 and len(alive) else None
-    std = alive.std(0) if len(alive) > 1 else None
-    moments = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    if moments:
-        tensor_file.write_plain(folder.beside(name, "posterior.safetensors"), moments)
+    posterior = moments(alive) if runs > 1 and len(alive) else {}
+    mean, std = posterior.get("mean"), posterior.get("std")
+    if posterior:
+        tensor_file.write_plain(folder.beside(name, "posterior.safetensors"), posterior)
     if mean is not None:
         save_png(mean, folder.beside(name, "mean.png"))
     if std is not None:

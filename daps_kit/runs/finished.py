@@ -19,6 +19,7 @@ import yaml
 from daps_kit.errors import UserError
 
 from .published import published
+from .summary import CHOICES
 
 __all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result"]
 
@@ -103,9 +104,7 @@ def read_result(folder: Path) -> FinishedRun:
             images=len(metrics["images"]),
             runs=int(recipe["runs"]),
             lost=len(metrics["lost"]),
-            summary={
-                choice: dict(metrics["summary"][choice]) for choice in ("sample_mean", "reported", "oracle")
-            },
+            summary={choice: dict(metrics["summary"].get(choice) or {}) for choice in CHOICES},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

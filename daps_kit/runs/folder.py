@@ -7,7 +7,7 @@
     measurement/NAME.png               the measurement as a picture;  NAME-truth.png  the true image
     samples/NAME/run-00.safetensors    a sample x0 of the posterior, [C, H, W] in [-1, 1];  run-00.png
     samples/NAME/run-00-trajectory.*   some annealing levels, where the recipe asks for them
-    samples/NAME/posterior.safetensors mean and standard deviation over the runs;  mean.png, std.png
+    samples/NAME/posterior.safetensors mean, deviation, quantiles over the runs;  mean.png, std.png
     grid.png  metrics.json  metrics.md
 
 A sample is finished when its tensor is there and can be read. Everything else can be made again from the tensors.

@@ -263,6 +263,10 @@ class Bench:
         """Return a measurement as a picture, [1 or 3, h, w] in [-1, 1]."""
         return self.operator(index).to_image(y[None].to(self.device))[0].cpu()
 
+    def multimodal(self, index: int) -> bool:
+        """Return whether images quite unlike the true one may explain an item's measurement."""
+        return self.operator(index).multimodal
+
     def residual(self, index: int, y: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function that gives the residuals [B] of images [B, C, H, W] for an item's measurement."""
         operator, measured = self.operator(index), y[None].to(self.device)

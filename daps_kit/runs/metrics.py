@@ -23,6 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
+from .ensemble import medoid, spread_scores
+from .summary import CHOICES
+
 __all__ = ["mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
 
 _WINDOW, _SIGMA = 11, 1.5
@@ -92,21 +95,30 @@ def score(
     truth: Tensor | None,
     residual: Callable[[Tensor], Tensor],
     distances: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+    *,
+    multimodal: bool = False,
 ) -> dict[str, Any]:
     """Return how good the samples of one image are, as metrics.json has it.
 
-    The reported sample is the one with the smallest residual, which needs no truth; `oracle` is the best of the
-    samples by each metric, which nobody can choose without the truth. Samples that hold NaN count nowhere.
+    `posterior_mean`, their mean, has the least error. `reported` is the sample that is shown, chosen without the truth:
+    `reported_by` says whether it is the one nearest to the others (`medoid`) or that of the smallest `residual`, which
+    tells the modes of a multimodal operator apart, and two samples. `oracle` is the best of the samples by each metric,
+    which nobody can choose without the truth. `ensemble` says how well their spread fits the truth. Samples that hold
+    NaN count nowhere.
 
     Args:
         samples: [runs, C, H, W] in [-1, 1].
         truth: [C, H, W], where it is known.
         residual: gives the residuals [B] of images [B, C, H, W], in standard deviations of the noise.
         distances: further metrics by name, [B] of images and true ones [B, C, H, W]; lower is better.
+        multimodal: whether images quite unlike the true one may explain the measurement.
     """
     alive = [run for run in range(len(samples)) if bool(torch.isfinite(samples[run]).all())]
     if not alive:
-        return {"reported": None, "sample_mean": None, "posterior_mean": None, "oracle": None, "samples": []}
+        nothing = dict.fromkeys(
+            ("reported", "reported_by", "sample_mean", "posterior_mean", "oracle", "ensemble")
+        )
+        return {**nothing, "samples": []}
 
     def judge(images: Tensor) -> list[dict[str, float]]:
         columns = {"residual": residual(images)}
@@ -121,21 +133,25 @@ def score(
     records = [{"run": run, **row} for run, row in zip(alive, judge(chosen), strict=True)]
     metrics = [key for key in records[0] if key != "run"]
     oracle = {m: max if m in ("psnr", "ssim") else min for m in metrics if m != "residual"}
+    by_residual = multimodal or len(alive) < 3
+    least = min(records, key=lambda record: record["residual"])
     return {
-        "reported": min(records, key=lambda record: record["residual"]),
+        "reported": least if by_residual else records[medoid(chosen)],
+        "reported_by": "residual" if by_residual else "medoid",
         "sample_mean": {key: math.fsum(record[key] for record in records) / len(records) for key in metrics},
         "posterior_mean": judge(chosen.mean(0, keepdim=True))[0],
         "oracle": None if truth is None else {m: best(r[m] for r in records) for m, best in oracle.items()},
+        "ensemble": None if truth is None else spread_scores(chosen, truth),
         "samples": records,
     }
 
 
 def summarise(scores: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard error over images of every metric of `reported`, `sample_mean` and so on."""
+    """Return mean and standard error over images of every metric of `posterior_mean` and the other `CHOICES`."""
     scores = list(scores)
     summary: dict[str, Any] = {}
-    for choice in ("reported", "sample_mean", "posterior_mean", "oracle"):
-        known = [item[choice] for item in scores if item[choice]]
+    for choice in CHOICES:
+        known = [item[choice] for item in scores if item.get(choice)]
         keys = [key for key in (known[0] if known else {}) if key != "run"]
         summary[choice] = {key: mean_and_error([record[key] for record in known]) for key in keys}
     return summary

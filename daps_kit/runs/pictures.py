@@ -175,6 +175,14 @@ def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, x: int, 
         _text(draw, (x + CELL / 2, baseline), cell.caption, 14, _ACCENT if cell.marked else _FAINT, "ma")
 
 
+def _note(rows: Sequence[Row]) -> str:
+    """Return what the mean is for, and which sample is framed."""
+    ways = dict.fromkeys(row.scores["reported_by"] for row in rows if row.scores["reported"])
+    framed = {"medoid": "the nearest to the others", "residual": "that of the smallest residual"}
+    which = " or ".join(framed[way] for way in ways)
+    return f"The mean has the least error; a sample looks like an image. Framed: {which}." if which else ""
+
+
 def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Image.Image:
     """Return the picture that shows a run: a row an image, with truth, measurement, samples, mean and deviation.
 
@@ -193,7 +201,7 @@ def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Imag
     ]
     columns = [column for column in order if column in used]
     single = "sample 2" not in used
-    note = "" if single else "The framed sample is the reported one: its residual is the smallest."
+    note = "" if single else _note([row for _, rows in sections for row in rows])
 
     def height(cells: dict[str, _Cell]) -> int:
         return max((cell.picture.height for cell in cells.values() if cell.picture), default=CELL)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from daps_kit.tables import markdown_table
 
-__all__ = ["HEADINGS", "metrics_markdown", "number", "outcome", "with_error"]
+__all__ = ["CHOICES", "HEADINGS", "metrics_markdown", "number", "outcome", "with_error"]
 
 HEADINGS = {
     "psnr": "PSNR (dB)",
@@ -18,16 +19,34 @@ HEADINGS = {
     "fid_torchvision": "FID (torchvision)",
     "fid": "FID",
     "residual": "residual (noise sd)",
+    "crps": "CRPS",
+    "coverage": "coverage",
+    "coverage_due": "coverage due",
+    "spread_error": "spread / error",
+    "psnr_corrected": "PSNR of infinitely many (dB)",
 }
 """The metrics of metrics.json, in their order."""
 
-_FORMS = {"psnr": ".2f", "fid_torchvision": ".2f", "fid": ".2f", "residual": ".3f"}
-_CHOICES = {
-    "reported": "**reported sample** (smallest residual)",
-    "sample_mean": "mean over the samples",
-    "posterior_mean": "average of the samples",
+CHOICES = ("posterior_mean", "sample_mean", "reported", "oracle", "ensemble")
+"""What metrics.json tells of the samples of each image, and in its summary."""
+
+_FORMS = {
+    "psnr": ".2f",
+    "fid_torchvision": ".2f",
+    "fid": ".2f",
+    "residual": ".3f",
+    "coverage": ".3f",
+    "coverage_due": ".3f",
+    "spread_error": ".3f",
+    "psnr_corrected": ".2f",
+}
+_LABELS = {
+    "posterior_mean": "**mean of the samples**: the answer of least error",
+    "sample_mean": "a sample: an answer that looks like an image (mean over the samples)",
+    "reported": "the sample that is shown",
     "oracle": "best sample by each metric (oracle: chosen with the truth)",
 }
+_SHOWN = {"residual": "smallest residual", "medoid": "the nearest to the others"}
 
 
 def _form(key: str) -> str:
@@ -50,17 +69,34 @@ def with_error(found: dict[str, Any] | None, form: str, missing: str = "–") ->
 
 
 def outcome(metrics: dict[str, Any]) -> str:
-    """Return the reported numbers of a run in a line."""
+    """Return the numbers of a run in a line: of the mean of the samples first, where there are several."""
+    one, mean = (metrics["summary"][choice] for choice in ("sample_mean", "posterior_mean"))
+    if _single(metrics) or not mean.get("psnr"):
+        texts = [", ".join(_phrases(one, ("psnr", "ssim", "residual")))]
+    else:
+        texts = [
+            f"mean of the samples {', '.join(_phrases(mean, ('psnr', 'ssim')))}",
+            f"a sample {', '.join(_phrases(one, ('psnr', 'residual')))}",
+        ]
+    if lost := len(metrics["lost"]):
+        texts.append(f"{lost} sample{'s' * (lost > 1)} lost")
+    return "; ".join(text for text in texts if text)
+
+
+def _single(metrics: dict[str, Any]) -> bool:
+    """Return whether no image has more than one sample, which is then its mean and the one that is shown."""
+    return all(len(item["samples"]) < 2 for item in metrics["images"].values())
+
+
+def _phrases(found: dict[str, Any], keys: Sequence[str]) -> list[str]:
     phrases = {"psnr": "PSNR {} dB", "ssim": "SSIM {}", "residual": "residual {}"}
-    found = {key: metrics["summary"]["reported"].get(key) for key in phrases}
-    texts = [phrases[key].format(with_error(x, _form(key))) for key, x in found.items() if x]
-    lost = len(metrics["lost"])
-    return ", ".join([*texts, f"{lost} sample{'s' * (lost > 1)} lost"] if lost else texts)
+    return [phrases[key].format(with_error(found[key], _form(key))) for key in keys if found.get(key)]
 
 
 def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
     """Return metrics.md, made from the content of metrics.json."""
     images, summary = metrics["images"], metrics["summary"]
+    single = _single(metrics)
     keys = [key for key in HEADINGS if key in summary["reported"]]
     head = [HEADINGS[key] for key in keys]
     lines = [f"# {title}", ""]
@@ -70,16 +106,30 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
         lines += [f"{metrics['network_calls']:.4g} calls of the prior's network for a sample.", ""]
     rows = [
         [label, *(with_error(summary[choice].get(key), _form(key)) for key in keys)]
-        for choice, label in _CHOICES.items()
-        if summary[choice]
+        for choice, label in _LABELS.items()
+        if summary[choice] and not (single and choice != "sample_mean")
     ]
     lines += markdown_table(["", *head], rows, left=[0])
+    if any(summary["ensemble"].values()):
+        lines += [
+            "",
+            "## How well the spread of the samples fits the truth",
+            "",
+            *_ensemble(summary["ensemble"]),
+        ]
+    lines += ["", "## Each image", ""]
+    if not single:
+        ways = dict.fromkeys(item["reported_by"] for item in images.values() if item["reported"])
+        lines += [
+            f"The sample that is shown, chosen without the truth: {' or '.join(_SHOWN[way] for way in ways)}.",
+            "",
+        ]
     reported = {name: item["reported"] or {} for name, item in images.items()}
     rows = [
         [name, str(record.get("run", "–")), *(number(record.get(key), _form(key)) for key in keys)]
         for name, record in reported.items()
     ]
-    lines += ["", "## Each image", "", *markdown_table(["image", "reported run", *head], rows, left=[0])]
+    lines += markdown_table(["image", "run", *head], rows, left=[0])
     if metrics["lost"]:
         lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
         lines += [_sentence(record) for record in metrics["lost"]]
@@ -87,6 +137,18 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
         lines += ["", "## Doubtful samples", "", "They count as the others.", ""]
         lines += [_sentence(record) for record in metrics["doubted"]]
     return "\n".join(lines) + "\n"
+
+
+def _ensemble(found: dict[str, Any]) -> list[str]:
+    """Return the table of the spread, with what it should be."""
+    keys = [key for key in HEADINGS if found.get(key)]
+    return [
+        *markdown_table(
+            [HEADINGS[key] for key in keys], [[with_error(found[key], _form(key)) for key in keys]], left=[]
+        ),
+        "",
+        "Right samples cover what is due, and their spread is as large as their error; below 1 they are too alike.",
+    ]
 
 
 def _sentence(record: dict[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """The paper's table out of result folders: means with their standard errors, and the published numbers beside them.
 
-Kernel and network calls are columns. A run with several samples of an image has three rows, which are not to be
+Kernel and network calls are columns. A run with several samples of an image has four rows, which are not to be
 confused:
 
-    mean over N runs     every sample counts
-    smallest residual    the sample that fits the measurement best: a choice that anybody can make
+    mean of N samples    their average, the answer of least error; beside it how well their spread fits the truth
+    a sample             an answer that looks like an image: the mean of the metric over the samples
+    sample shown         the one nearest to the others, or of the smallest residual: a choice that anybody can make
     oracle               the best sample by each metric against the truth: the choice of the published protocol
 
-The published numbers belong to the last. With one sample of an image the three are one.
+The published numbers belong to the last. With one sample of an image they are one.
 
 Importing this module does not import torch.
 """
@@ -37,9 +38,19 @@ _FORMS = {
     "lpips_alex": ".3f",
     "fid": ".1f",
     "residual": ".3f",
+    "crps": ".4f",
+    "coverage": ".3f",
+    "coverage_due": ".3f",
+    "spread_error": ".3f",
+    "psnr_corrected": ".2f",
 }
 """The metrics of the paper first."""
-_CHOICES = {"sample_mean": "mean over {} runs", "reported": "smallest residual", "oracle": "oracle"}
+_CHOICES = {
+    "posterior_mean": "mean of {} samples",
+    "sample_mean": "a sample",
+    "reported": "sample shown",
+    "oracle": "oracle",
+}
 _SINGLE = {"sample_mean": "one run"}
 
 
@@ -73,7 +84,8 @@ def lines(results: Iterable[FinishedRun]) -> list[Line]:
         numbers = published().means(result.model, result.task) if result.as_published else {}
         choices = _CHOICES if result.runs > 1 else _SINGLE
         for key, choice in choices.items():
-            known = {metric: value for metric, value in result.summary[key].items() if value}
+            spread = result.summary["ensemble"] if key == "posterior_mean" else {}
+            known = {metric: value for metric, value in {**result.summary[key], **spread}.items() if value}
             if known:
                 last = key == list(choices)[-1]
                 found.append(Line(result, choice.format(result.runs), known, numbers if last else {}))
@@ -155,7 +167,12 @@ def _notes(rows: Sequence[Line]) -> list[str]:
         (
             any(row.choice == "oracle" for row in rows),
             "oracle: the best run of each image by each metric against the truth, which nobody can choose without "
-            "the truth; the smallest residual can be chosen.",
+            "the truth; the sample shown can be chosen.",
+        ),
+        (
+            any("coverage" in row.found for row in rows),
+            "coverage: the share of pixels in the 90 % interval of the samples, or in their range where they are fewer "
+            "than 19; samples of the right posterior cover what is due, and their spread / error is 1.",
         ),
         (
             any(row.result.task.endswith(OTHER_SETTINGS) for row in rows),

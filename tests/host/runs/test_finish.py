@@ -35,6 +35,9 @@ class Bench:
     def residual(self, index: int, y: torch.Tensor) -> Any:
         return lambda x: (x - y).square().flatten(1).mean(1).sqrt()
 
+    def multimodal(self, index: int) -> bool:
+        return False
+
     def picture(self, index: int, y: torch.Tensor) -> torch.Tensor:
         return y
 
@@ -74,6 +77,8 @@ def test_moments_are_those_of_the_samples_that_are_left(tmp_path: Path) -> None:
         moments, _ = tensor_file.read_plain(folder.beside(name, "posterior.safetensors"))
         np.testing.assert_allclose(moments["mean"], left.mean(0), atol=1e-6)
         np.testing.assert_allclose(moments["std"], left.std(0, ddof=1), atol=1e-6)
+        for key, level in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
+            np.testing.assert_allclose(moments[key], np.quantile(left, level, axis=0), atol=1e-6)
         assert [record["run"] for record in metrics["images"][name]["samples"]] == kept
         pictures = sorted(path.stem for path in folder.beside(name, "").glob("*.png"))
         assert pictures == ["mean", *(f"run-{run:02d}" for run in kept), "std"]

@@ -13,7 +13,8 @@ from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe, resolved_yaml
 from daps_kit.runs.finished import OTHER_SETTINGS, find_results, read_result
 
-SUMMARY: dict[str, Any] = {choice: {"psnr": None} for choice in ("sample_mean", "reported", "oracle", "more")}
+CHOICES = ("posterior_mean", "sample_mean", "reported", "oracle", "ensemble")
+SUMMARY: dict[str, Any] = {choice: {"psnr": None} for choice in (*CHOICES[:4], "more")}
 
 
 def left(folder: Path, name: str, *overrides: str, finished: bool = True) -> Path:
@@ -47,7 +48,7 @@ def test_a_published_setting_is_known_whatever_samples_it(tmp_path: Path) -> Non
     published = read_result(left(tmp_path / "a", "ffhq256ddpm/phase_retrieval", "runs=3"))
     assert (published.task, published.as_published) == ("phase_retrieval", True)
     assert (published.images, published.runs, published.lost) == (2, 3, 1)
-    assert published.summary == {key: SUMMARY[key] for key in ("sample_mean", "reported", "oracle")}
+    assert published.summary == {key: SUMMARY.get(key, {}) for key in CHOICES}
     levels, steps = (yaml.safe_load((tmp_path / "a/recipe.yaml").read_text())["sampler"][key][name]
                      for key, name in (("annealing", "levels"), ("ode", "steps")))  # fmt: skip
     assert published.calls == str(levels * steps)

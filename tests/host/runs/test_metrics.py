@@ -85,6 +85,17 @@ def test_scores_by_hand():
     assert found["sample_mean"]["residual"] == pytest.approx(3)
     assert found["posterior_mean"]["psnr"] == pytest.approx(-20 * math.log10(0.05), abs=1e-3)
     assert found["oracle"]["psnr"] == found["reported"]["psnr"]
+    assert found["reported_by"] == "residual"
+
+
+def test_the_sample_that_is_shown_is_the_nearest_to_the_others_unless_there_are_modes():
+    samples = torch.stack([torch.full((1, 12, 12), value) for value in (0.1, 0.3, 0.35, 0.9)])
+    # Summed squares of the distances: .69, .425, .4275, .5375 + .39.
+    near = score(samples, None, lambda x: x.flatten(1).mean(1))
+    assert (near["reported"]["run"], near["reported_by"]) == (2, "medoid")
+    fits = score(samples, None, lambda x: x.flatten(1).mean(1), multimodal=True)
+    assert (fits["reported"]["run"], fits["reported_by"]) == (0, "residual")
+    assert near["ensemble"] is None
 
 
 def test_ssim_of_an_image_as_large_as_its_window():

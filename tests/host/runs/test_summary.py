@@ -23,12 +23,16 @@ def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
     rows = [row("a"), row("b", shape=(3, 12, 14))]
     metrics = metrics_of(rows)
     text = metrics_markdown("title", metrics)
-    psnrs = [each.scores["reported"]["psnr"] for each in rows]
+    shown = rows[0].scores["reported"]
+    assert f"| a | {shown['run']} | {shown['psnr']:.2f} |" in text
+    psnrs = [each.scores["posterior_mean"]["psnr"] for each in rows]
     mean, error = sum(psnrs) / 2, abs(psnrs[0] - psnrs[1]) / 2
-    assert f"| **reported sample** (smallest residual) | {mean:.2f} ± {error:.2f} |" in text
-    assert "(oracle: chosen with the truth)" in text
-    assert f"| a | {rows[0].scores['reported']['run']} | {psnrs[0]:.2f} |" in text
-    assert f"PSNR {mean:.2f} ± {error:.2f} dB" in outcome(metrics)
+    assert f"| **mean of the samples**: the answer of least error | {mean:.2f} ± {error:.2f} |" in text
+    assert text.index("least error") < text.index("looks like an image") < text.index("(oracle: chosen with")
+    assert outcome(metrics).startswith(f"mean of the samples PSNR {mean:.2f} ± {error:.2f} dB")
+    assert "chosen without the truth: smallest residual." in text
+    # The range of two samples: a third of the truths is due.
+    assert "| 0.333 ± 0.000 |" in text.partition("fits the truth")[2]
     for table in text.split("##"):
         assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
@@ -64,7 +68,7 @@ def test_of_one_image_there_is_no_mean_to_speak_of():
     told = metrics_markdown("t", metrics_of([row()]) | {"network_calls": 41.5})
     assert "41.5 calls of the prior's network for a sample." in told
     lost = metrics_of([row()]) | {"lost": [{}, {}]}
-    assert outcome(lost).endswith(", 2 samples lost")
+    assert outcome(lost).endswith("; 2 samples lost")
 
 
 def test_doubtful_samples_are_named_and_count():

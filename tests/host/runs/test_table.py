@@ -100,7 +100,7 @@ def test_the_published_number_belongs_to_the_oracle_and_not_to_the_mean() -> Non
     done = call("results", "--csv", "t.csv")
     assert done.exit_code == 0
     found = {line["samples"]: line for line in rows("t.csv")}
-    assert list(found) == ["mean over 4 runs", "smallest residual", "oracle"]
+    assert list(found) == ["a sample", "sample shown", "oracle"]
     assert [line["psnr"] for line in found.values()] == ["18.0", "20.0", "30.0"]
     assert [line["lpips_piq"] for line in found.values()] == ["0.375", "0.3", "0.2"]
     assert [line["psnr_published"] for line in found.values()] == ["", "", "30.63"]
@@ -152,14 +152,18 @@ def test_runs_of_the_users_own(toy: Any) -> None:
     assert done.exit_code == 0
     assert [row[:6] for row in cells(done.stdout)[2:]] == [
         ["gaussian", "identity", "langevin", "6", "3", choice]
-        for choice in ("mean over 2 runs", "smallest residual", "oracle")
+        for choice in ("mean of 2 samples", "a sample", "sample shown", "oracle")
     ]
     summary = made.metrics["summary"]
     found = rows("t.csv")
-    for row, choice in zip(found, ("sample_mean", "reported", "oracle"), strict=True):
+    for row, choice in zip(found, ("posterior_mean", "sample_mean", "reported", "oracle"), strict=True):
         assert float(row["psnr"]) == summary[choice]["psnr"]["mean"]
         assert float(row["ssim_standard_error"]) == summary[choice]["ssim"]["standard_error"]
     assert math.isfinite(float(found[0]["residual"]))
+    spread = {key: value["mean"] for key, value in summary["ensemble"].items()}
+    assert spread["coverage_due"] == pytest.approx(1 / 3)
+    assert {key: float(found[0][key]) for key in spread} == spread
+    assert found[1]["crps"] == ""
     assert "published:" not in done.stdout
 
 

@@ -1,0 +1,82 @@
+"""What many samples say together: closed forms for Gaussian samples, and sums by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from daps_kit.runs.ensemble import coverage_due, crps, medoid, moments, spread_scores
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_the_crps_of_a_gaussian_whatever_the_number_of_samples() -> None:
+    """CRPS(N(0, s^2), t) = s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)), z = t / s (Gneiting et al. 2005)."""
+    s = 0.3
+    for t in (-0.5, 0.0, 0.2):
+        z = t / s
+        phi, cumulative = math.exp(-z * z / 2) / math.sqrt(2 * math.pi), (1 + math.erf(z / math.sqrt(2))) / 2
+        exact = s * (z * (2 * cumulative - 1) + 2 * phi - 1 / math.sqrt(math.pi))
+        for count in (2, 3, 20):
+            found = crps(s * normal(count, count, 200_000), torch.full((200_000,), t, dtype=torch.float64))
+            error = float(found.std()) / math.sqrt(found.numel())
+            assert float(found.mean()) == pytest.approx(exact, abs=4 * error)
+            assert error < 0.001
+
+
+def test_the_crps_by_its_double_sum() -> None:
+    x, t = normal(0, 5, 7), normal(1, 7)
+    apart = (x[:, None] - x[None]).abs().sum((0, 1)) / (2 * 5 * 4)
+    torch.testing.assert_close(crps(x, t), (x - t).abs().mean(0) - apart)
+
+
+@pytest.mark.parametrize(
+    ("count", "due"), [(2, 1 / 3), (4, 0.6), (18, 17 / 19), (19, 0.9), (38, 37 / 39), (39, 0.9), (99, 0.9)]
+)
+def test_exact_posteriors_cover_what_is_due(count: int, due: float) -> None:
+    """x ~ N(0, 1), y = x + n, n ~ N(0, .5^2): x | y ~ N(y / 1.25, .2), of which truth and samples are drawn."""
+    assert coverage_due(count) == pytest.approx(due)
+    pixels = (1, 150, 200)
+    truth = normal(1, *pixels)
+    y = truth + 0.5 * normal(2, *pixels)
+    samples = y / 1.25 + math.sqrt(0.2) * normal(3, count, *pixels)
+    found = spread_scores(samples, truth)
+    assert found is not None
+    assert found["coverage"] == pytest.approx(due, abs=4 * math.sqrt(due * (1 - due) / truth.numel()))
+    assert found["coverage_due"] == pytest.approx(due)
+    assert found["spread_error"] == pytest.approx(1, abs=0.025)
+    # The mean of the posterior is E|t - y / 1.25|^2 = .2 off, whatever the number of samples.
+    inside = spread_scores(0.05 * samples, 0.05 * truth)
+    assert inside is not None
+    exact = -10 * math.log10(0.2 * 0.05**2 / 4)
+    assert inside["psnr_corrected"] == pytest.approx(exact, abs=0.12)
+    narrow = spread_scores(y / 1.25 + 0.5 * (samples - y / 1.25), truth)
+    assert narrow is not None
+    assert narrow["coverage"] < due - 0.03
+    assert narrow["spread_error"] < 0.65 + 0.3 / count
+    assert narrow["crps"] > found["crps"]
+
+
+def test_one_sample_has_no_spread() -> None:
+    assert spread_scores(normal(0, 1, 1, 4, 4), normal(1, 1, 4, 4)) is None
+    assert list(moments(normal(0, 1, 1, 4, 4))) == ["mean"]
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    x = normal(0, 6, 3, 4, 5)
+    found = moments(x)
+    for name, level in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
+        np.testing.assert_allclose(found[name], np.quantile(x.numpy(), level, axis=0))
+    np.testing.assert_allclose(found["std"], x.numpy().std(0, ddof=1))
+
+
+def test_the_medoid_by_all_distances() -> None:
+    for seed in range(5):
+        x = normal(seed, 7, 1, 3, 3)
+        apart = (x[:, None] - x[None]).square().flatten(2).sum((1, 2))
+        assert medoid(x) == int(apart.argmin())
