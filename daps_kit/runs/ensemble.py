@@ -41,7 +41,9 @@ def moments(samples: Tensor) -> dict[str, Tensor]:
     found = {"mean": samples.mean(0)}
     if len(samples) > 1:
         levels = torch.tensor(list(QUANTILES.values()), dtype=samples.dtype, device=samples.device)
-        rows = [torch.quantile(part, levels, dim=0) for part in samples.flatten(1).split(1_000_000, 1)]
+        # torch.quantile takes no more than 16 million numbers.
+        parts = torch.split(samples.flatten(1), max(1, 8_000_000 // len(samples)), 1)
+        rows = [torch.quantile(part, levels, dim=0) for part in parts]
         quantiles = torch.cat(rows, 1).reshape(len(levels), *samples.shape[1:])
         found |= {"std": samples.std(0), **dict(zip(QUANTILES, quantiles, strict=True))}
     return found
@@ -64,7 +66,7 @@ def crps(samples: Tensor, truth: Tensor) -> Tensor:
     ordered = samples.sort(0).values
     # sum_{i, j} |x_i - x_j| / 2 = sum_i (2 i - R - 1) x_(i) over the ordered samples, i from 1
     weight = 2 * torch.arange(1, count + 1, dtype=samples.dtype, device=samples.device) - count - 1
-    apart = torch.tensordot(weight, ordered, 1) / (count * (count - 1))
+    apart: Tensor = torch.tensordot(weight, ordered, 1) / (count * (count - 1))
     return (samples - truth).abs().mean(0) - apart
 
 

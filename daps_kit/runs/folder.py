@@ -116,7 +116,7 @@ class RunFolder:
             lock.release()
 
     def _compare(self, there: str, here: str) -> None:
-        """Refuse a recipe that would give other results than those already there."""
+        """Refuse a recipe that would give other results than those already there; more runs are no others."""
         try:
             old, new = (_flatten(yaml.safe_load(text)) for text in (there, here))
         except yaml.YAMLError as error:
@@ -125,6 +125,8 @@ class RunFolder:
             ) from error
         if _differences(old, new):
             old = self._with_new_settings() or old
+        if _more_runs(old, new):
+            old["runs"] = new["runs"]
         if lines := _differences(old, new):
             raise UserError(
                 f"output: {self.path} holds the run of another recipe; choose another folder or remove it\n"
@@ -146,6 +148,14 @@ class RunFolder:
             return None
         return _flatten(yaml.safe_load(to_yaml(plain(recipe, default_registry()))))
 
+    def extend(self, resolved: str) -> None:
+        """Let the recipe of the folder ask for as many runs as this one, if that is more; then it is not finished."""
+        recipe = self.path / "recipe.yaml"
+        there = recipe.read_text(encoding="utf-8")
+        if _more_runs(yaml.safe_load(there), yaml.safe_load(resolved)):
+            (self.path / "metrics.json").unlink(missing_ok=True)
+            write_atomic(recipe, resolved.encode())
+
     # --- environment
 
     def read_environment(self) -> dict[str, Any]:
@@ -162,6 +172,12 @@ class RunFolder:
         size = self.read_environment().get("batch_size")
         return size if isinstance(size, int) and size > 0 else None
 
+    @property
+    def stages(self) -> list[int]:
+        """How many runs the programs before were asked for, rising: those of a stage are drawn after those before."""
+        found = self.read_environment().get("runs")
+        return [runs for runs in found if isinstance(runs, int)] if isinstance(found, list) else []
+
     def changed_environment(self, device: torch.device) -> list[str]:
         """Return how libraries, plugins and device differ from those that the program before used."""
         keys = ("device", "device_name", "libraries", "plugins")
@@ -175,9 +191,10 @@ class RunFolder:
             if was.get(key) != now.get(key)
         ]
 
-    def write_environment(self, device: torch.device, batch_size: int) -> None:
-        """Write with what the run is computed."""
-        self.write_json("environment.json", environment(device) | {"batch_size": batch_size})
+    def write_environment(self, device: torch.device, batch_size: int, runs: int) -> None:
+        """Write with what the run is computed, and how many samples of an item it was asked for."""
+        stages = sorted({*self.stages, runs})
+        self.write_json("environment.json", environment(device) | {"batch_size": batch_size, "runs": stages})
 
     # --- measurements and operators
 
@@ -297,6 +314,12 @@ def _failure(said: dict[str, Any]) -> Failure:
     if "reason" in said:
         return Failure(0, said["level"], said["levels"], said["sigma"], "nan", said["reason"])
     return Failure(**said)
+
+
+def _more_runs(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether a recipe asks for more runs than that of the folder did."""
+    was, now = old.get("runs"), new.get("runs")
+    return isinstance(was, int) and isinstance(now, int) and now > was
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import gc
 import math
 import os
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,7 @@ class _Job:
         self.device = _device(recipe.device)
         self.sampler = recipe.sampler.build()
         self.bench = Bench(recipe, prior, self.device)
+        self.stages = [recipe.runs]
 
     # --- measurements
 
@@ -249,16 +251,17 @@ class _Job:
 
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
-        pairs = self._pairs()
-        missing = self._missing()
+        self.folder.extend(resolved_yaml(self.recipe))
         size = self._batch_size()
+        self.stages = sorted({*self.folder.stages, self.recipe.runs})
+        pairs, missing = self._pairs(), self._missing()
         if (
             missing
             and len(missing) < len(pairs)
             and (changes := self.folder.changed_environment(self.device))
         ):
             self.progress.warn(f"{self.recipe.name} was begun with other means: {'; '.join(changes)}")
-        self.folder.write_environment(self.device, size)
+        self.folder.write_environment(self.device, size, self.recipe.runs)
         self.progress.plan(self.recipe.name, len(pairs), len(pairs) - len(missing))
         start = 0
         while start < len(pairs):
@@ -276,7 +279,14 @@ class _Job:
             start += len(batch)
 
     def _pairs(self) -> list[Pair]:
-        return [(index, run) for index in range(len(self.bench.names)) for run in range(self.recipe.runs)]
+        """Return all pairs in the order in which they are drawn: runs that were asked for later come later."""
+        items, runs = range(len(self.bench.names)), range(self.recipe.runs)
+        return sorted(
+            ((index, run) for index in items for run in runs), key=lambda pair: self._stage(pair[1])
+        )
+
+    def _stage(self, run: int) -> int:
+        return bisect_right(self.stages, run)
 
     def _missing(self) -> set[Pair]:
         names = self.bench.names
@@ -291,10 +301,11 @@ class _Job:
         return self.folder.batch_size or _auto_batch(largest, self.device)
 
     def _batch(self, pairs: Sequence[Pair], start: int, size: int) -> list[Pair]:
-        """Return the next pairs, all with images of one shape."""
+        """Return the next pairs, all of one stage and with images of one shape."""
         shapes = self.bench.shapes
         chunk = pairs[start : start + size]
-        other = (i for i, pair in enumerate(chunk) if shapes[pair[0]] != shapes[chunk[0][0]])
+        kinds = [(self._stage(run), shapes[index]) for index, run in chunk]
+        other = (i for i, kind in enumerate(kinds) if kind != kinds[0])
         return list(chunk[: next(other, len(chunk))])
 
     def _halved(self, tried: int) -> int:
@@ -306,7 +317,7 @@ class _Job:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         size = tried // 2
-        self.folder.write_environment(self.device, size)
+        self.folder.write_environment(self.device, size, self.recipe.runs)
         self.progress.warn(
             f"{self.recipe.name}: not enough memory for {tried} samples at once, trying {size}"
         )

@@ -152,7 +152,7 @@ def test_two_programs_do_not_share_a_folder(folder):
 
 def test_the_batch_size_is_remembered(folder):
     assert folder.batch_size is None
-    folder.write_environment(torch.device("cpu"), 8)
+    folder.write_environment(torch.device("cpu"), 8, 2)
     assert folder.batch_size == 8
     content = json.loads((folder.path / "environment.json").read_text())
     assert content["libraries"]["torch"] == torch.__version__

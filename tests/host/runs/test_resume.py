@@ -99,6 +99,36 @@ def test_a_batch_is_completed_bit_for_bit(toy, tmp_path):
     assert torch.equal(first.samples, again.samples)
 
 
+def test_more_runs_are_added_and_the_first_stay(toy, tmp_path):
+    first = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
+    kept = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in first.path.glob("samples/*/run-*.safetensors")}
+    more = daps_kit.run(toy(), ["batch_size=4", "runs=5"], quiet=True)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in kept} == kept
+    assert more.samples.shape[:2] == (3, 5)
+    assert len(more.metrics["images"]["ash"]["samples"]) == 5
+    at_once = daps_kit.run(toy(), ["runs=5", f"output={tmp_path / 'at-once'}"], quiet=True)
+    torch.testing.assert_close(more.samples, at_once.samples, atol=1e-6, rtol=0)
+    for name, there, here in (("fewer", "runs=2", "5 there, 2 here"), ("seed", "seed=4", "3 there, 4 here")):
+        with pytest.raises(UserError, match=here):
+            daps_kit.run(toy(name), [there], quiet=True)
+    assert (first.path / "metrics.json").exists(), "what is refused changes nothing"
+
+
+def test_a_run_that_was_broken_off_while_it_grew_goes_on(toy, tmp_path):
+    whole = [
+        daps_kit.run(toy(), [runs, f"output={tmp_path / 'whole'}"], quiet=True)
+        for runs in ("runs=2", "runs=4")
+    ]
+    daps_kit.run(toy(), quiet=True)
+    grown = daps_kit.run(toy(), ["runs=4"], quiet=True)
+    assert contents(grown.path) == contents(whole[1].path)
+    for name, run in (("ash", 2), ("cedar", 3), ("birch", 0)):
+        (grown.path / f"samples/{name}/run-{run:02d}.safetensors").unlink()
+    (grown.path / "metrics.json").unlink()
+    again = daps_kit.run(toy(), ["runs=4"], quiet=True)
+    assert contents(again.path) == contents(whole[1].path)
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
