@@ -159,7 +159,7 @@ def _by_truth(
     """Yield what the residual of the true image says; a truth of 8 bits may be off by a level."""
     residual = float(operator.residual(truth[None], y[None]))
     error = residual * typical
-    if residual > 2 and error > max(2 * typical, 0.02 * half):
+    if residual > 2 and error > 0.02 * half:
         yield Doubt(
             "truth",
             f"the true image has a residual of {residual:.3g} standard deviations of the noise, where 1 is expected: "

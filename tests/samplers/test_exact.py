@@ -10,7 +10,8 @@ import torch
 
 import daps_operators
 from daps_kit.contracts import Covariance, RandomStreams
-from daps_kit.covariance import Isotropic
+from daps_kit.covariance import CosineCovariance, Isotropic
+from daps_kit.noise import GaussianNoise
 from daps_kit.settings import GaussianNoiseSettings
 from daps_samplers import Exact
 from daps_samplers.target import GaussianTarget
@@ -125,5 +126,34 @@ def test_draws_stay_exact_where_the_inverse_of_an_operator_gives_up(scaled_opera
     x, _ = Exact(accuracy=1e-4).build().run(target, target.centre, RandomStreams(range(count)))
     variance = 1 / (1 / spread**2 + 0.8**2 / noise**2)
     mean = variance * (0.3 / spread**2 + 0.8 * 0.9 / noise**2)
+    assert float(x.mean()) == pytest.approx(mean, abs=4.5 * sqrt(variance / x.numel()))
+    assert float(x.var()) == pytest.approx(variance, rel=4.5 * sqrt(2 / x.numel()))
+
+
+class WeightedNoise(GaussianNoise):
+    """Noise whose misfit is a multiple of the squared distance, which its dispersion makes up for."""
+
+    def __init__(self, sigma: float, multiple: float) -> None:
+        super().__init__(sigma)
+        self._weight, self.dispersion = multiple, multiple * sigma**2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_draws_are_exact_whatever_a_misfit_is_a_multiple_of(scaled_operator, known):
+    shape, noise, spread, a = (1, 8, 8), 0.2, 0.5, 0.8
+    operator, count = scaled_operator(a, noise, shape), 400
+    operator.noise = WeightedNoise(noise, 4.0)
+    spectrum = torch.full(shape, spread**2)
+    target = GaussianTarget(
+        torch.full((count, *shape), 0.3),
+        Isotropic(spread**2) if known else CosineCovariance(spectrum, torch.eye(1)),
+        operator,
+        torch.full((count, *shape), 0.9),
+        sigma=spread,
+        likelihood_variance=operator.noise.dispersion,
+    )
+    x, _ = Exact(accuracy=1e-4).build().run(target, target.centre, RandomStreams(range(count)))
+    variance = 1 / (1 / spread**2 + a**2 / noise**2)
+    mean = variance * (0.3 / spread**2 + a * 0.9 / noise**2)
     assert float(x.mean()) == pytest.approx(mean, abs=4.5 * sqrt(variance / x.numel()))
     assert float(x.var()) == pytest.approx(variance, rel=4.5 * sqrt(2 / x.numel()))

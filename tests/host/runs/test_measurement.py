@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from daps_kit.errors import UserError
 from daps_kit.images import load_image
 from daps_kit.prior_check.build import build_prior
 from daps_kit.recipe import load_recipe
-from daps_kit.runs.measurement import Bench
+from daps_kit.runs.measurement import Bench, _Operators
+from daps_operators import Inpainting
 from tests.host.array_files import Y, written
 
 CPU = torch.device("cpu")
@@ -75,6 +77,19 @@ def test_one_operator_for_all_or_one_each(toy, tmp_path):
     mask = alone.measure(0).operator.observed
     assert mask is not None
     assert torch.equal(mask, masks["own"][2])
+
+
+def test_of_many_operators_the_oldest_are_forgotten(monkeypatch):
+    settings = Inpainting(mask="random", draw="per_image")
+    operators = _Operators(settings, 0, torch.device("cpu"))
+    operators.kept = 3
+    first = {name: operators.of(name, (1, 8, 8)) for name in "abc"}
+    assert all(operators.of(name, (1, 8, 8)) is first[name] for name in "abc")
+    operators.of("d", (1, 8, 8))
+    assert list(operators._built) == [(name, (1, 8, 8)) for name in "bcd"]
+    again = operators.of("a", (1, 8, 8))
+    assert again is not first["a"]
+    assert torch.equal(again.observed, first["a"].observed)
 
 
 def test_images_keep_their_own_sizes_where_nothing_fixes_them(toy, tmp_path):
@@ -306,6 +321,10 @@ def test_a_true_image_of_another_size_or_scale(toy, tmp_path):
     np.save(tmp_path / "loud.npy", 255 * Y.abs().numpy())
     with pytest.raises(UserError, match=r"loud.npy: values from .* to 255; true images lie in \[-1, 1\]"):
         given(toy, path, truth=str(tmp_path / "loud.npy"))
+    for edge, allowed in ((1.5, True), (1.6, False)):
+        np.save(tmp_path / "edge.npy", np.linspace(-edge, edge, Y.numel(), dtype=np.float32).reshape(Y.shape))
+        with nullcontext() if allowed else pytest.raises(UserError, match="values from -1.6 to 1.6"):
+            given(toy, path, truth=str(tmp_path / "edge.npy"))
 
 
 def test_a_folder_of_images_says_what_it_passed_over(toy, tmp_path):

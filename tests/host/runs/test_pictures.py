@@ -109,6 +109,28 @@ def test_one_sample_needs_no_note_and_a_narrow_grid_has_room_for_its_title(place
     ]
 
 
+def test_a_lower_picture_is_in_the_middle_of_its_row(placed):
+    base, low = row(runs=1), torch.zeros(3, 8, 16)
+    draw_grid([("", [Row("a", base.truth, low, base.samples, None, None, base.scores)])], "t")
+    places = {words: place for words, place in placed if words in ("192x96", "192x192")}
+    assert places["192x96"][1] - places["192x192"][1] == (192 - 96) // 2
+
+
+def test_pixels_are_enlarged_as_they_are_and_reduced_by_their_means():
+    checks = Image.fromarray(np.indices((16, 16)).sum(0).astype(np.uint8) % 2 * 255)
+    enlarged = np.asarray(report._scaled(checks, smooth=False))
+    assert np.array_equal(enlarged, np.kron(np.asarray(checks), np.ones((12, 12), np.uint8)))
+    assert len(np.unique(np.asarray(report._scaled(checks)))) > 2
+    fine = Image.fromarray(np.indices((960, 960)).sum(0).astype(np.uint8) % 2 * 255)
+    assert np.abs(np.asarray(report._scaled(fine, smooth=False)).astype(float) - 127.5).max() < 30
+
+
+def test_a_text_that_just_fits_is_not_cut():
+    width = report._font(14).getlength("a name")
+    assert report._shorten("a name", 14, width) == "a name"
+    assert report._shorten("a name", 14, width - 1).endswith("…")
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "picture", "bar"),
     [((3, 8, 16), (192, 130), (192, 96), (38, 107)), ((1, 300, 400), (400, 334), (400, 300), (142, 311))],

@@ -103,6 +103,16 @@ def test_on_a_terminal_there_is_a_bar():
     assert calls
 
 
+def test_the_bar_counts_levels_as_parts_of_their_samples():
+    clock, console = Clock(), Console(file=io.StringIO(), force_terminal=True, width=140)
+    with RunDisplay(console=console, clock=clock) as progress:
+        progress.plan("blur", total=9, done=3)
+        progress.begin(4)
+        clock.now += 2
+        progress.level(0, 8, 3.0, lambda: 1.0)
+        assert progress._bar.tasks[0].completed == 3 + 4 / 8
+
+
 def test_who_interrupts_is_told_how_to_go_on():
     out = io.StringIO()
     with pytest.raises(KeyboardInterrupt), RunDisplay(console=Console(file=out, width=200)):

@@ -185,6 +185,26 @@ def test_tasks_share_a_picture(toy):
     assert torch.equal(result.tasks[0].truth, result.tasks[1].truth)
 
 
+def test_tasks_share_a_prior_where_it_is_the_same(toy, monkeypatch):
+    built: list[GaussianPrior] = []
+    original = GaussianPrior.__init__
+
+    def counted(self, *arguments, **more):
+        original(self, *arguments, **more)
+        built.append(self)
+
+    monkeypatch.setattr(GaussianPrior, "__init__", counted)
+    path = toy()
+    recipe = yaml.safe_load(path.read_text())
+    del recipe["operator"]
+    wide = {"use": "gaussian", "mean": 0.0, "std": 0.5}
+    tasks = {name: {"operator": {"use": "identity"}} for name in ("first", "second")}
+    recipe["tasks"] = tasks | {"wide": {"operator": {"use": "identity"}, "prior": wide}}
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    run(path, "runs=1")
+    assert len(built) == 2
+
+
 # --- nothing depends on what is beside it
 
 
