@@ -8,26 +8,21 @@ The metadata is a JSON object: `format`, `kind` ("photos"), `channels`, `data_ra
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, Field
 
 from daps_kit import tensor_file
-from daps_kit.errors import UserError
-from daps_priors.trained.weights import MeasuredErrors
+from daps_priors.trained.weights import Count, MeasuredErrors, WeightsDescription, fitting, require_finite
 
 from .calibration import PhotoCalibration
 from .denoiser import PhotoDenoiser
 
 RATIO = "calibration.ratio"
-DATA_RANGE = (-1.0, 1.0)
-
-Count = Annotated[int, Field(ge=1, le=65536)]
-Positive = Annotated[float, Field(gt=0)]
 
 
-class NetworkDescription(BaseModel, extra="forbid"):
+class PhotoNetworkDescription(BaseModel, extra="forbid"):
     """Arguments of `PhotoDenoiser` but its channels and range of sigma."""
 
     widths: tuple[Count, ...] = Field(min_length=1, max_length=12)
@@ -41,21 +36,16 @@ class PhotoErrors(MeasuredErrors):
     lowest: float = Field(gt=0, lt=1)
 
 
-class PhotoDescription(tensor_file.Description):
-    """What the file says of the denoiser (see above); facts of the training and the card are free."""
+class PhotoDescription(WeightsDescription):
+    """What the file says of the denoiser (see above)."""
 
     WHAT = "the weights of a prior of photographs"
     KIND = "photos"
 
     kind: Literal["photos"] = "photos"
-    format: Literal[1] = 1
     channels: Literal[1, 3]
-    data_range: tuple[float, float] = DATA_RANGE
-    sigma_range: tuple[Positive, Positive]
-    network: NetworkDescription
+    network: PhotoNetworkDescription
     calibration: PhotoErrors
-    training: dict[str, Any] = Field({})
-    card: dict[str, str] = Field({})
 
 
 def half(model: PhotoDenoiser) -> dict[str, torch.Tensor]:
@@ -81,12 +71,8 @@ def save(
     Raises:
         UserError: the file cannot be written.
     """
-    basic = {
-        "format": PhotoDescription.FORMAT,
-        "kind": PhotoDescription.KIND,
+    basic = PhotoDescription.head(model.sigma_range) | {
         "channels": model.channels,
-        "data_range": list(DATA_RANGE),
-        "sigma_range": list(model.sigma_range),
         "network": network,
         "calibration": {
             "sigma": calibration.sigma.tolist(),
@@ -106,20 +92,16 @@ def load(path: Path, device: torch.device) -> tuple[PhotoDenoiser, PhotoCalibrat
     """
     tensors, description = tensor_file.read(path)
     found = PhotoDescription.of(description, path)
-    try:
+    with fitting(path):
         model = blank(found.channels, **found.network.model_dump(), sigma_range=found.sigma_range)
         ratio = tensors.pop(RATIO)
         model.load_state_dict(tensors)
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: the tensors do not fit the network it describes ({reason})") from error
     table = found.calibration
     if ratio.shape[:2] != (len(table.sigma), found.channels) or ratio.ndim != 3 or ratio.shape[2] < 2:
         raise tensor_file.DamagedFile(f"{path} is damaged: its calibration has the shape {list(ratio.shape)}")
     if not bool((ratio > 0).all()):
         raise tensor_file.DamagedFile(f"{path} is damaged: an error in its calibration is not positive")
-    if not all(bool(torch.isfinite(v).all()) for v in (*model.state_dict().values(), ratio)):
-        raise UserError(f"{path} holds weights that are not finite numbers: it is damaged")
+    require_finite(path, (*model.state_dict().values(), ratio))
     model.eval().requires_grad_(False).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     calibration = PhotoCalibration(

@@ -16,9 +16,10 @@ from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError
 from daps_kit.settings import Shape
 from daps_kit.weights.checkpoints import where
-from daps_kit.weights.tensors import load_into, read_tensors, rooted
+from daps_kit.weights.tensors import read_tensors, rooted
 
 from .adm import ADM, Architecture
+from .frozen import frozen, require_shape
 from .preconditioning import Preconditioning, preconditioning
 
 ARCHITECTURES = {
@@ -127,10 +128,7 @@ def build_ddpm(
     network.compute_in(getattr(torch, dtype)).to(device)
     precondition = preconditioning(process, sigma_data=sigma_data)
     prior = DDPMPrior(network, precondition, label=label)
-    if shape is not None and tuple(shape) != prior.shape:
-        raise ComponentError(
-            f"prior ddpm is over images of shape {list(prior.shape or ())}, but those of the run have {list(shape)}"
-        )
+    require_shape("ddpm", prior, shape)
     if compile:
         prior.call = torch.compile(network)
     return prior
@@ -146,15 +144,7 @@ def load_adm(
     """
     if any(width % 32 for width in arch.widths):
         raise ComponentError(f"the widths of the network, {list(arch.widths)}, must be multiples of 32")
-    with torch.device("meta"):
-        network = ADM(arch)
-    load_into(network, tensors, source)
-    if not bool(tensors["out.2.weight"].any()):
-        raise UserError(f"{source} was never trained: the weights of its last layer are all zero")
-    network.requires_grad_(False).eval()
-    if channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    return frozen(lambda: ADM(arch), tensors, source, last="out.2.weight", channels_last=channels_last)
 
 
 def infer_architecture(

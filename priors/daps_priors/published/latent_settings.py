@@ -10,13 +10,24 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape, resolve_path
 
+from .fields import (
+    Average,
+    Calibration,
+    ChannelsLast,
+    Compile,
+    Dtype,
+    HeadChannels,
+    Heads,
+    PublishedNetwork,
+    require_own_checkpoint,
+)
+
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
     from daps_kit.contracts import Prior
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -26,27 +37,21 @@ class LatentArchitectureSettings(Settings):
     image_size: int | None = Field(
         None, gt=0, description="side of the images; that of the run where not given"
     )
-    num_heads: int | None = Field(None, gt=0, description="attention heads, where num_head_channels is -1")
-    num_head_channels: int | None = Field(
-        None, description="channels of an attention head; -1 to use num_heads"
-    )
+    num_heads: Heads = None
+    num_head_channels: HeadChannels = None
 
 
 class LDM(PriorSettings):
     """A latent diffusion model (VQ first stage), such as the published FFHQ and ImageNet."""
 
     name = "ldm"
-    model: Literal["ffhq256", "imagenet256", "custom"] = Field(
-        "ffhq256", description="which network; custom for a checkpoint of your own"
-    )
+    model: PublishedNetwork = "ffhq256"
     checkpoint: FilePath | None = Field(
         None,
         description="file of the weights (.ckpt, .pt, .safetensors); "
         "where not given, the one that `daps-kit checkpoints fetch` brought for the model",
     )
-    weights: Literal["auto", "ema", "raw"] = Field(
-        "auto", description="moving average of the weights, the last ones, or the average where there is one"
-    )
+    weights: Average = "auto"
     schedule: Literal["model", "published"] = Field(
         "model",
         description="the noise schedule that the network was trained with, or the linear one of the published runs, "
@@ -64,25 +69,20 @@ class LDM(PriorSettings):
     scale_factor: float | None = Field(
         None, gt=0, description="latents are multiplied by it; known from the checkpoint, or 1"
     )
-    dtype: Dtype = Field("float32", description="what the network computes in; float16 for GPUs")
+    dtype: Dtype = "float32"
     half_decoder: bool = Field(
         False, description="whether the first stage computes in dtype as well, and not in float32"
     )
-    channels_last: bool = Field(True, description="memory layout of images; faster nearly everywhere")
-    compile: bool = Field(
-        False, description="compile the network (torch.compile): a slow start, then faster on GPUs"
-    )
+    channels_last: ChannelsLast = True
+    compile: Compile = False
     architecture: LatentArchitectureSettings = Field(
         LatentArchitectureSettings(), description="for model: custom, what its weights do not show"
     )
-    calibration: FilePath | None = Field(
-        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
-    )
+    calibration: Calibration = None
 
     @model_validator(mode="after")
     def _own_checkpoint(self) -> Self:
-        if self.model == "custom" and self.checkpoint is None:
-            raise ValueError("model: custom needs checkpoint, the file of its weights")
+        require_own_checkpoint(self.model, self.checkpoint)
         if self.model != "custom" and self.architecture != LatentArchitectureSettings():
             raise ValueError(f"architecture is for model: custom; that of {self.model} is known")
         return self
@@ -149,10 +149,8 @@ class Diffusers(PriorSettings):
     quantize: bool = Field(
         True, description="whether latents are rounded to the codebook when decoded, where there is one"
     )
-    calibration: FilePath | None = Field(
-        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
-    )
-    dtype: Dtype = Field("float32", description="what the network computes in; float16 for GPUs")
+    calibration: Calibration = None
+    dtype: Dtype = "float32"
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
@@ -200,7 +198,7 @@ class StableDiffusion(PriorSettings):
         description="side of the images of the run, to which those of the model are scaled down; "
         "that of the run's data where not given",
     )
-    dtype: Dtype = Field("float32", description="what the network computes in; float16 for GPUs")
+    dtype: Dtype = "float32"
     half_decoder: bool = Field(
         False, description="whether the autoencoder computes in dtype as well, and not in float32"
     )
@@ -209,9 +207,7 @@ class StableDiffusion(PriorSettings):
         False,
         description="decode large images in overlapping tiles, to save memory; not quite the same images",
     )
-    calibration: FilePath | None = Field(
-        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
-    )
+    calibration: Calibration = None
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.

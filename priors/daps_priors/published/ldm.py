@@ -24,10 +24,11 @@ from daps_kit.contracts import Prior, Shape
 from daps_kit.discovery import BUILTIN
 from daps_kit.errors import ComponentError, UserError
 from daps_kit.weights.checkpoints import where
-from daps_kit.weights.tensors import load_into, read_tensors
+from daps_kit.weights.tensors import read_tensors
 
 from .adm import Architecture
 from .ddpm import infer_architecture
+from .frozen import frozen, require_shape
 from .latent_unet import LatentUNet
 from .preconditioning import VP, Discrete, Preconditioning
 from .vq import VQ, VQArchitecture, infer_vq
@@ -248,15 +249,14 @@ def build_ldm(
     tensors = read_tensors(path, weights=weights)
     betas, scale = tensors.get("betas"), tensors.get("scale_factor")
     inferred = _infer(architecture, tensors, path, shape) if name == "custom" else None
-    with torch.device("meta"):
-        model = LatentDiffusion(**(inferred or LATENT_ARCHITECTURES[name]))
     used = {k: v for k, v in tensors.items() if k not in SCHEDULE and not k.startswith(NOT_USED)}
-    load_into(model, used, path)
-    if not bool(tensors[f"{UNET}out.2.weight"].any()):
-        raise UserError(f"{path} was never trained: the weights of the network's last layer are all zero")
-    model.requires_grad_(False).eval()
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = frozen(
+        lambda: LatentDiffusion(**(inferred or LATENT_ARCHITECTURES[name])),
+        used,
+        path,
+        last=f"{UNET}out.2.weight",
+        channels_last=channels_last,
+    )
     kind: torch.dtype = getattr(torch, dtype)
     model.network.compute_in(kind)
     model.first_stage_model.to(kind if half_decoder else torch.float32)
@@ -273,10 +273,7 @@ def build_ldm(
         quantize=quantize,
         scale_factor=scale_factor or (1.0 if scale is None else float(scale)),
     )
-    if shape is not None and tuple(shape) != prior.shape:
-        raise ComponentError(
-            f"prior ldm is over images of shape {list(prior.shape or ())}, but those of the run have {list(shape)}"
-        )
+    require_shape("ldm", prior, shape)
     if compile:
         prior.call = torch.compile(model.network)
     return prior

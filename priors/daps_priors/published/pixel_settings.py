@@ -8,6 +8,18 @@ from pydantic import Field, Strict, model_validator
 
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape
 
+from .fields import (
+    Average,
+    Calibration,
+    ChannelsLast,
+    Compile,
+    Dtype,
+    HeadChannels,
+    Heads,
+    PublishedNetwork,
+    require_own_checkpoint,
+)
+
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
@@ -30,10 +42,8 @@ class ArchitectureSettings(Settings):
     attention_resolutions: Sides | None = Field(
         None, description="sides of the feature maps that get attention"
     )
-    num_heads: int | None = Field(None, gt=0, description="attention heads, where num_head_channels is -1")
-    num_head_channels: int | None = Field(
-        None, description="channels of an attention head; -1 to use num_heads"
-    )
+    num_heads: Heads = None
+    num_head_channels: HeadChannels = None
     num_heads_upsample: int | None = Field(
         None, description="attention heads on the way up; -1 for num_heads"
     )
@@ -57,17 +67,13 @@ class DDPM(PriorSettings):
     """A diffusion model over pixels with the guided-diffusion U-Net (ADM), such as the published FFHQ and ImageNet."""
 
     name = "ddpm"
-    model: Literal["ffhq256", "imagenet256", "custom"] = Field(
-        "ffhq256", description="which network; custom for a checkpoint of your own"
-    )
+    model: PublishedNetwork = "ffhq256"
     checkpoint: FilePath | None = Field(
         None,
         description="file of the weights (.pt, .pth, .ckpt, .safetensors); "
         "where not given, the one that `daps-kit checkpoints fetch` brought for the model",
     )
-    weights: Literal["auto", "ema", "raw"] = Field(
-        "auto", description="moving average of the weights, the last ones, or the average where there is one"
-    )
+    weights: Average = "auto"
     label: int | None = Field(None, ge=0, description="class, for a class-conditional network")
     preconditioning: Literal["vp", "ddpm", "iddpm", "ve", "edm"] = Field(
         "vp",
@@ -75,24 +81,17 @@ class DDPM(PriorSettings):
         "(linear) or iddpm (cosine) for the steps of the discrete schedule it was trained with, ve, or edm",
     )
     sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, for edm")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="what the network computes in; float16 for GPUs"
-    )
-    channels_last: bool = Field(True, description="memory layout of images; faster nearly everywhere")
-    compile: bool = Field(
-        False, description="compile the network (torch.compile): a slow start, then faster on GPUs"
-    )
+    dtype: Dtype = "float32"
+    channels_last: ChannelsLast = True
+    compile: Compile = False
     architecture: ArchitectureSettings = Field(
         ArchitectureSettings(), description="flags of the network; known for the models above, else inferred"
     )
-    calibration: FilePath | None = Field(
-        None, description="file of the denoiser's measured errors, which `daps-kit calibrate` writes"
-    )
+    calibration: Calibration = None
 
     @model_validator(mode="after")
     def _own_checkpoint(self) -> Self:
-        if self.model == "custom" and self.checkpoint is None:
-            raise ValueError("model: custom needs checkpoint, the file of its weights")
+        require_own_checkpoint(self.model, self.checkpoint)
         return self
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:

@@ -8,7 +8,8 @@ the training; the error's spectrum is among the tensors, see `daps_kit.calibrati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,21 +58,61 @@ class MeasuredErrors(BaseModel):
         return self
 
 
-class DenoiserDescription(tensor_file.Description):
-    """What the file of a denoiser says of it (see above); facts of the training and the card are free."""
+class WeightsDescription(tensor_file.Description):
+    """What every file of trained weights says; facts of the training and the card are free."""
+
+    format: Literal[1] = 1
+    data_range: tuple[float, float] = DATA_RANGE
+    sigma_range: tuple[Positive, Positive]
+    training: dict[str, Any] = Field({})
+    card: dict[str, str] = Field({})
+
+    @classmethod
+    def head(cls, sigma_range: tuple[float, float]) -> dict[str, Any]:
+        """Return how what is written begins."""
+        return {
+            "format": cls.FORMAT,
+            "kind": cls.KIND,
+            "data_range": list(DATA_RANGE),
+            "sigma_range": list(sigma_range),
+        }
+
+
+class DenoiserDescription(WeightsDescription):
+    """What the file of a denoiser says of it (see above)."""
 
     WHAT = "the weights of a denoiser"
     KIND = "denoiser"
 
     kind: Literal["denoiser"] = "denoiser"
-    format: Literal[1] = 1
     shape: tuple[Count, Count, Count]
-    data_range: tuple[float, float] = DATA_RANGE
-    sigma_range: tuple[Positive, Positive]
     network: NetworkDescription
     calibration: MeasuredErrors
-    training: dict[str, Any] = Field({})
-    card: dict[str, str] = Field({})
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say of what does not fit in here that it does not.
+
+    Raises:
+        UserError: a tensor of the file is missing, or has another shape than the network that the file describes.
+    """
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = lines[min(1, len(lines) - 1)]
+        raise UserError(f"{path}: the tensors do not fit the network it describes ({reason})") from error
+
+
+def require_finite(path: Path, tensors: Iterable[torch.Tensor]) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        UserError: there are such.
+    """
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise UserError(f"{path} holds weights that are not finite numbers: it is damaged")
 
 
 def half(model: Denoiser) -> dict[str, torch.Tensor]:
@@ -91,12 +132,8 @@ def save(
     Raises:
         UserError: the file cannot be written.
     """
-    basic = {
-        "format": DenoiserDescription.FORMAT,
-        "kind": DenoiserDescription.KIND,
+    basic = DenoiserDescription.head(model.sigma_range) | {
         "shape": list(model.shape),
-        "data_range": list(DATA_RANGE),
-        "sigma_range": list(model.sigma_range),
         "network": network | {"components": len(model.gauss.variances)},
         "calibration": {
             "sigma": calibration.sigma.tolist(),
@@ -116,7 +153,7 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
     """
     tensors, description = tensor_file.read(path)
     found = DenoiserDescription.of(description, path)
-    try:
+    with fitting(path):
         _compare_sizes(found, tensors)
         model = blank(found.shape, **found.network.model_dump(), sigma_range=found.sigma_range)
         calibration = CalibrationTable(
@@ -127,14 +164,9 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
             found.calibration.images,
         )
         model.load_state_dict(tensors)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path}: the tensors do not fit the network it describes ({_first_line(error)})"
-        ) from error
     if problem := calibration.problem():
         raise tensor_file.DamagedFile(f"{path} is damaged: {problem}")
-    if not all(bool(torch.isfinite(v).all()) for v in model.state_dict().values()):
-        raise UserError(f"{path} holds weights that are not finite numbers: it is damaged")
+    require_finite(path, model.state_dict().values())
     return channels_last(model.eval().requires_grad_(False)), calibration, description
 
 
@@ -158,8 +190,3 @@ def _compare_sizes(found: DenoiserDescription, tensors: Mapping[str, torch.Tenso
             raise ValueError(f"{name} has the shape {list(tensors[name].shape)}, not {list(shape)}")
     if sum(network.blocks) + network.attention > len(tensors):
         raise ValueError(f"{sum(network.blocks)} blocks and {network.attention} layers of attention")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    return lines[min(1, len(lines) - 1)]
