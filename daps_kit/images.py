@@ -17,6 +17,7 @@ For a prior over colour images, grey is tripled; for one over grey images, colou
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from .reading import naming
 __all__ = [
     "encode_png",
     "fit",
+    "image_png",
     "load_image",
     "png_is_whole",
     "save_png",
@@ -111,15 +113,26 @@ def save_png(image: Tensor, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    write_atomic(path, image_png(image))
+
+
+def image_png(image: Tensor) -> bytes:
+    """Return an image [C, H, W] in [-1, 1] as the bytes of an 8-bit PNG file."""
     levels = to_uint8(image)
-    write_atomic(path, encode_png(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)))
+    return encode_png(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels))
 
 
 def png_is_whole(path: Path) -> bool:
-    """Return whether a PNG file is there and reaches to its end mark."""
+    """Return whether a PNG file is there, reaches to its end mark, and all its chunks have the checksums they say."""
     try:
-        with path.open("rb") as file:
-            file.seek(-8, io.SEEK_END)
-            return file.read() == b"IEND\xaeB`\x82"
+        data = path.read_bytes()
     except OSError:
         return False
+    at, kind = 8, b""
+    while kind != b"IEND":
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        kind, checksum = data[at + 4 : at + 8], data[end : end + 4]
+        if len(checksum) < 4 or zlib.crc32(data[at + 4 : end]) != int.from_bytes(checksum, "big"):
+            return False
+        at = end + 4
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and at == len(data)

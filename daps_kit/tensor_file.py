@@ -1,12 +1,14 @@
 """Tensors and what is known of them in one .safetensors file, which is whole whenever the program is killed.
 
 What is known is a JSON object in the file's metadata, under `daps-kit`. It comes from a file, so it is checked as a
-whole by a `Description` before any of it is used.
+whole by a `Description` before any of it is used. A checksum in the metadata, under `daps-kit-crc32`, is compared
+whenever the file is read: a file that was changed after it was written is a damaged one.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +31,8 @@ KEY = "daps-kit"
 """Where the description is."""
 OLD_KEY = "daps_kit"
 """Where calibrations of earlier versions have it."""
+CHECKSUM = "daps-kit-crc32"
+"""Where the checksum is: CRC-32 of the header without it, its keys in order, and of all numbers."""
 
 
 class DamagedFile(UserError):
@@ -90,7 +94,7 @@ def write(
         write_plain(path, tensors, metadata)
         return
     # The new file is whole on the disk before the old one is moved: at every moment one of the two can be read.
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f".{path.name}.new.tmp")
     write_plain(new, tensors, metadata)
     path.replace(previous(path))
     new.replace(path)
@@ -106,7 +110,38 @@ def write_plain(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if len(storages) < len(tensors):
         plain = {name: tensor.clone() for name, tensor in plain.items()}
-    write_atomic(path, save(plain, dict(metadata) if metadata else None))
+    write_atomic(path, _with_checksum(save(plain, dict(metadata) if metadata else None)))
+
+
+def _with_checksum(data: bytes) -> bytes:
+    """Return a .safetensors file with its checksum, and its metadata in one order."""
+    length = int.from_bytes(data[:8], "little")
+    header, numbers = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    checksum = zlib.crc32(numbers, _checksum_of_header(header))
+    header["__metadata__"][CHECKSUM] = f"{checksum:08x}"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, numbers))
+
+
+def _checksum_of_header(header: Mapping[str, Any]) -> int:
+    metadata = {key: text for key, text in header["__metadata__"].items() if key != CHECKSUM}
+    return zlib.crc32(json.dumps({**header, "__metadata__": metadata}, sort_keys=True).encode())
+
+
+def _require_checksum(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a file whose checksum, where it has one, is not that of its content."""
+    said = (header.get("__metadata__") or {}).get(CHECKSUM)
+    if said is None:
+        return
+    found = _checksum_of_header(header)
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    if said != f"{found:08x}":
+        raise UserError("it was changed after it was written: its checksum is another")
 
 
 def previous(path: Path) -> Path:
@@ -142,10 +177,11 @@ def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UserError(f"no such file: {path}")
     try:
         with reading(path):
-            require_safetensors(path)
+            _require_checksum(path, require_safetensors(path))
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-                return tensors, file.metadata() or {}
+                metadata = file.metadata() or {}
+                return tensors, {key: text for key, text in metadata.items() if key != CHECKSUM}
     except UserError as error:
         reason = str(error).removeprefix(f"cannot read {path}: ")
         raise DamagedFile(f"{path} is not a whole .safetensors file: {reason}") from error

@@ -41,10 +41,14 @@ class TrainingFolder:
         path: the folder.
         format: of the tensors in its checkpoints; those of other formats are refused.
         identity: what may not change between a training and its continuation, as JSON has it.
+
+    Attributes:
+        loss_so_far: sum and count of the losses of the epoch that the checkpoint was made in, which `resume` sets.
     """
 
     def __init__(self, path: Path, format: int, identity: Mapping[str, Any]) -> None:
         self.path, self.format, self.identity = path, format, identity
+        self.loss_so_far: tuple[float, int] = (0.0, 0)
         self.checkpoint = path / "checkpoint.safetensors"
         self.weights = path / "weights.safetensors"
         self.log = path / "log.jsonl"
@@ -84,11 +88,15 @@ class TrainingFolder:
         step = found.get("step")
         if not isinstance(step, int) or step < 0:
             raise tensor_file.DamagedFile(f"{path} does not say how many steps it was made after")
+        total, count = found.get("loss_so_far", (0.0, 0))  # earlier versions did not say it
+        self.loss_so_far = (float(total), int(count))
         return tensors, step
 
-    def save(self, tensors: Mapping[str, Tensor], step: int) -> None:
+    def save(
+        self, tensors: Mapping[str, Tensor], step: int, loss_so_far: tuple[float, int] = (0.0, 0)
+    ) -> None:
         """Write a checkpoint after so many steps; the one before stays."""
-        description = {**self.identity, "format": self.format, "step": step}
+        description = {**self.identity, "format": self.format, "step": step, "loss_so_far": loss_so_far}
         tensor_file.write(self.checkpoint, tensors, description, keep_previous=True)
 
     def record(self, line: Mapping[str, Any]) -> None:
@@ -173,13 +181,13 @@ def train(learner: Learner, folder: TrainingFolder, pace: Pace, progress: Progre
     folder.trim_log(learner.step * pace.batch_size)
     first, begun = learner.step, time.monotonic()
     saved = told = begun
-    losses: list[float] = []
+    total, count = folder.loss_so_far
     bad = 0
     while learner.step < pace.steps:
         before, rate = learner.step * pace.batch_size, learner.rate()
         loss = learner.advance()
         if math.isfinite(loss):
-            losses.append(loss)
+            total, count = total + loss, count + 1
         bad = 0 if math.isfinite(loss) else bad + 1
         if bad == MAX_BAD_STEPS:
             raise UserError(
@@ -194,17 +202,17 @@ def train(learner: Learner, folder: TrainingFolder, pace: Pace, progress: Progre
             report = TrainingProgress(
                 images=seen,
                 of=pace.images,
-                loss=sum(losses) / max(1, len(losses)),
+                loss=total / max(1, count),
                 images_per_second=(learner.step - first) * pace.batch_size / (now - begun),
                 learning_rate=rate,
                 measured=learner.measure() if ended else None,
             )
             if ended:
                 learner.record(report, folder)
-                losses = []
+                total, count = 0.0, 0
             progress(report)
         if done or now - saved > pace.checkpoint_seconds:
-            folder.save(learner.tensors(), learner.step)
+            folder.save(learner.tensors(), learner.step, (total, count))
             saved = time.monotonic()
 
 

@@ -13,13 +13,14 @@ Nothing here imports torch.
 
 from .installed import installed_recipes
 from .load import Recipe, load_recipe
-from .resolved import file_hashes, plain, resolved_yaml, to_yaml
+from .resolved import file_hashes, hash_lines, plain, resolved_yaml, to_yaml
 from .training import TrainingRecipe, is_training, load_training
 
 __all__ = [
     "Recipe",
     "TrainingRecipe",
     "file_hashes",
+    "hash_lines",
     "installed_recipes",
     "is_training",
     "load_recipe",

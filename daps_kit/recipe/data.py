@@ -95,12 +95,20 @@ class PriorData(Settings):
         None, description="[channels, height, width] of the images; the prior's where not given"
     )
 
+    @property
+    def files(self) -> list[Path]:
+        """No files are read."""
+        return []
+
+
+READ = (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES)
+"""Suffixes of the files of a measurement."""
+
 
 def _readable(value: Any) -> Any:
     path = readable_file(value)
-    suffixes = (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES)
-    if isinstance(path, Path) and path.is_dir() and not files_of(path, suffixes)[0]:
-        raise ValueError(f"nothing in the folder {path} is read; files are {' '.join(suffixes)}")
+    if isinstance(path, Path) and path.is_dir() and not files_of(path, READ)[0]:
+        raise ValueError(f"nothing in the folder {path} is read; files are {' '.join(READ)}")
     return path
 
 
@@ -135,6 +143,12 @@ class MeasurementData(Settings):
         description="the true image, to compare with, where it is known; of a folder of measurements a folder, "
         "in which those with the same names belong together",
     )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of measurements and true images."""
+        paths = [self.path, *([self.truth] if self.truth else [])]
+        return [file for path in paths for file in files_of(path, READ)[0]]
 
 
 DataSettings = Annotated[ImagesData | PriorData | MeasurementData, Field(discriminator="use")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from daps_kit.settings import ComponentSettings, Settings
 
 from .document import add_resolvers
 
-__all__ = ["components", "file_hashes", "plain", "resolved_yaml", "to_yaml"]
+__all__ = ["components", "file_hashes", "hash_lines", "plain", "resolved_yaml", "to_yaml"]
 
 
 def plain(value: Any, registry: Registry) -> Any:
@@ -72,7 +73,7 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
     """Return a recipe as YAML with every default written out and every path absolute.
 
     It loads again to an equal recipe. Comments say which distributions its components came from, and the hashes of the
-    files that they read.
+    files that they read; at the end those of the files of its data.
 
     Raises:
         UserError: one of these files cannot be read.
@@ -83,9 +84,19 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
     read = [file for c in components(recipe) if c.kind != "trainer" for file in c.files()]
-    for file in dict.fromkeys(file for file in read if file.exists()):  # building says what is missing
-        lines.append(f"# file {json.dumps(str(file))}: sha256 {fingerprint(file)}")
-    return "\n".join(dict.fromkeys(lines)) + "\n" + to_yaml(plain(recipe, registry))
+    data = getattr(recipe, "data", None)
+    head = "".join(f"{line}\n" for line in dict.fromkeys(lines)) + hash_lines(_hashes(read))
+    return head + to_yaml(plain(recipe, registry)) + hash_lines(_hashes(data.files if data else ()))
+
+
+def _hashes(files: Iterable[Path]) -> dict[str, str]:
+    """Return the hashes of files by their paths; building says what is missing."""
+    return {str(file): fingerprint(file) for file in files if file.exists()}
+
+
+def hash_lines(hashes: Mapping[str, str]) -> str:
+    """Return the comments that `file_hashes` reads."""
+    return "".join(f"# file {json.dumps(path)}: sha256 {digest}\n" for path, digest in hashes.items())
 
 
 def file_hashes(text: str) -> dict[str, str]:

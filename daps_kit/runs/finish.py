@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from daps_kit import tensor_file
 from daps_kit.failures import Failure
-from daps_kit.files import write_atomic
-from daps_kit.images import encode_png, png_is_whole, save_png
+from daps_kit.images import encode_png, image_png, png_is_whole
 
 from .ensemble import moments
-from .folder import RunFolder, Sample, read_if_whole
+from .folder import RunFolder, Sample
 from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
@@ -70,13 +68,13 @@ def finish(
     folder.write_json("metrics.json", metrics)
     folder.write_text("metrics.md", metrics_markdown(name, metrics))
     heading = f"The first {MAX_ROWS} of {len(images)} images" if len(images) > MAX_ROWS else ""
-    write_atomic(folder.grid, encode_png(draw_grid([(heading, rows)], name)))
+    folder.write(folder.grid, encode_png(draw_grid([(heading, rows)], name)))
     return metrics, rows
 
 
 def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any], list[Row]]]) -> None:
     """Write the picture and the table of several tasks, each with its heading, metrics and rows."""
-    write_atomic(folder.grid, encode_png(draw_grid([(heading, rows) for heading, _, rows in parts], name)))
+    folder.write(folder.grid, encode_png(draw_grid([(heading, rows) for heading, _, rows in parts], name)))
     folder.write_text(
         "metrics.md", "\n".join(metrics_markdown(heading, metrics) for heading, metrics, _ in parts)
     )
@@ -127,11 +125,11 @@ def _finish_item(
     posterior = moments(alive) if runs > 1 and len(alive) else {}
     mean, std = posterior.get("mean"), posterior.get("std")
     if posterior:
-        tensor_file.write_plain(folder.beside(name, "posterior.safetensors"), posterior)
+        folder.write_tensors(folder.beside(name, "posterior.safetensors"), posterior)
     if mean is not None:
-        save_png(mean, folder.beside(name, "mean.png"))
+        folder.write(folder.beside(name, "mean.png"), image_png(mean))
     if std is not None:
-        write_atomic(folder.beside(name, "std.png"), encode_png(draw_std(std)))
+        folder.write(folder.beside(name, "std.png"), encode_png(draw_std(std)))
 
     shown = list(range(min(MAX_SAMPLES, runs)))
     if scores["reported"] and scores["reported"]["run"] not in shown:
@@ -144,11 +142,7 @@ def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> N
     """Draw a sample and its trajectory, unless the pictures are there."""
     picture = folder.sample(name, run).with_suffix(".png")
     if x0 is not None and not png_is_whole(picture):
-        save_png(x0, picture)
-    trajectory = folder.trajectory(name, run)
-    if trajectory.exists() and not png_is_whole(trajectory.with_suffix(".png")):
-        tensors = (read_if_whole(trajectory) or ({}, {}))[0]
-        sigmas = tensors.pop("sigma").tolist()
-        images = {key: tensors[key] for key in ("x_t", "x0hat", "x0y")}
-        levels = [(sigma, {key: x[i] for key, x in images.items()}) for i, sigma in enumerate(sigmas)]
-        write_atomic(trajectory.with_suffix(".png"), encode_png(draw_strip(levels)))
+        folder.write(picture, image_png(x0))
+    strip = folder.trajectory(name, run).with_suffix(".png")
+    if not png_is_whole(strip) and (levels := folder.read_trajectory(name, run)):
+        folder.write(strip, encode_png(draw_strip(levels)))

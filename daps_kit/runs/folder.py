@@ -18,29 +18,32 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from daps_kit import tensor_file
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
-from daps_kit.files import remove_leftovers, write_atomic
-from daps_kit.recipe import file_hashes, load_recipe, plain, to_yaml
+from daps_kit.files import write_atomic
+from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, to_yaml
 from daps_kit.registry import default_registry
 
+from .claim import Claim
 from .environment import environment
 
 __all__ = ["RunFolder", "Sample", "read_if_whole"]
 
 _FREE_KEYS = ("name", "batch_size", "device", "check_prior", "metrics", "output")
 """Settings that do not change what is sampled."""
+
+TRAJECTORY = ("x_t", "x0hat", "x0y")
+"""The images of a level that are kept."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._claim = Claim(path, "output", "run")
 
     # --- who may write here
 
@@ -84,45 +88,25 @@ class RunFolder:
             UserError: another program holds the folder, it belongs to another recipe or to something else than a
                 run, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
-        except OSError as error:
-            raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
-        recipe = self.path / "recipe.yaml"
-        if others and not recipe.exists():
-            raise UserError(f"output: {self.path} holds something that is no run ({min(others)}, ...)")
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"output: another daps-kit is at work in {self.path}") from None
-        except OSError as error:
-            raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
-        fresh = not recipe.exists()
-        try:
-            remove_leftovers(self.path)
+        with self._claim.held() as fresh:
             if fresh:
-                write_atomic(recipe, resolved.encode())
+                self.write(self._claim.recipe, resolved.encode())
             else:
-                self._compare(recipe.read_text(encoding="utf-8"), resolved)
+                self._compare(resolved)
             yield
-        except UserError:
-            # Where nothing came of the recipe it must not stand in the way of a corrected one.
-            if fresh and not any(p != recipe for p in self.path.iterdir() if not p.name.startswith(".")):
-                recipe.unlink(missing_ok=True)
-            raise
-        finally:
-            lock.release()
 
-    def _compare(self, there: str, here: str) -> None:
+    def _compare(self, here: str) -> None:
         """Refuse a recipe that would give other results than those already there; more runs are no others."""
+        try:
+            there = self._claim.recipe.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"output: {self._claim.recipe} is damaged; choose another folder") from error
         try:
             old, new = (_flatten(yaml.safe_load(text)) for text in (there, here))
         except yaml.YAMLError as error:
-            raise UserError(
-                f"output: {self.path / 'recipe.yaml'} is damaged; choose another folder"
-            ) from error
+            raise UserError(f"output: {self._claim.recipe} is damaged; choose another folder") from error
+        if any(key.partition(".")[0] == "trainer" for key in old):
+            raise UserError(f"output: {self.path} holds a training; choose another folder")
         if _differences(old, new):
             old = self._with_new_settings() or old
         if _more_runs(old, new):
@@ -143,18 +127,25 @@ class RunFolder:
     def _with_new_settings(self) -> dict[str, Any] | None:
         """Return the recipe of the folder, newer settings at their defaults; None where it is damaged."""
         try:
-            (recipe,) = load_recipe(self.path / "recipe.yaml")
+            (recipe,) = load_recipe(self._claim.recipe)
         except UserError:
             return None
         return _flatten(yaml.safe_load(to_yaml(plain(recipe, default_registry()))))
 
     def extend(self, resolved: str) -> None:
-        """Let the recipe of the folder ask for as many runs as this one, if that is more; then it is not finished."""
-        recipe = self.path / "recipe.yaml"
-        there = recipe.read_text(encoding="utf-8")
+        """Let the recipe of the folder ask for as many runs as this one, if that is more; then it is not finished.
+
+        From then on it also knows the files that it did not name before, such as pictures that came later.
+        """
+        there = text = self._claim.recipe.read_text(encoding="utf-8")
         if _more_runs(yaml.safe_load(there), yaml.safe_load(resolved)):
             (self.path / "metrics.json").unlink(missing_ok=True)
-            write_atomic(recipe, resolved.encode())
+            text = resolved
+        new = {**file_hashes(resolved), **file_hashes(there)}
+        for path in file_hashes(text):
+            del new[path]
+        if new or text != there:
+            self.write(self._claim.recipe, f"{text.rstrip()}\n{hash_lines(new)}".encode())
 
     # --- environment
 
@@ -203,9 +194,14 @@ class RunFolder:
     ) -> None:
         """Write an item's measurement, its true image and the state of its own operator."""
         tensors = {"y": y} | ({} if truth is None else {"truth": truth})
-        tensor_file.write_plain(
+        self.write_tensors(
             self.measurement(name), tensors | {f"operator.{key}": t for key, t in state.items()}
         )
+
+    def write_operator(self, shape: tuple[int, int, int], state: Mapping[str, Tensor]) -> None:
+        """Write the state of the operator that images of a shape share, unless it is there."""
+        if state and read_if_whole(self.operator(shape)) is None:
+            self.write_tensors(self.operator(shape), state)
 
     def read_measurement(self, name: str) -> tuple[Tensor, Tensor | None] | None:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
@@ -227,6 +223,7 @@ class RunFolder:
         Raises:
             UserError: the file is gone.
         """
+        self.require()
         found = self.read_measurement(name)
         if found is None:
             raise UserError(f"{self.measurement(name)} is missing or damaged; run the recipe again")
@@ -261,22 +258,43 @@ class RunFolder:
             "network_calls": sample.calls,
             "doubts": [vars(doubt) for doubt in sample.doubts],
         }
-        # One entry: of several the order is left to chance, and the file would not be the same again.
-        tensor_file.write_plain(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
+        self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
     def read_sample(self, name: str, run: int) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
         found = read_if_whole(self.sample(name, run))
         if not found or "x0" not in found[0]:
             return None
-        said = {key: json.loads(text) for key, text in found[1].items()}
-        said = said.get("said", said)  # earlier versions gave each an entry of its own
-        return Sample(
-            found[0]["x0"],
-            _failure(said["failure"]) if said.get("failure") else None,
-            said.get("network_calls"),
-            tuple(_failure(doubt) for doubt in said.get("doubts", ())),
-        )
+        try:
+            said = {key: json.loads(text) for key, text in found[1].items()}
+            said = said.get("said", said)  # earlier versions gave each an entry of its own
+            return Sample(
+                found[0]["x0"],
+                _failure(said["failure"]) if said.get("failure") else None,
+                said.get("network_calls"),
+                tuple(_failure(doubt) for doubt in said.get("doubts", ())),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def read_trajectory(self, name: str, run: int) -> list[tuple[float, dict[str, Tensor]]] | None:
+        """Return noise levels on the way to a sample with their images; None where the file is missing or damaged."""
+        found = read_if_whole(self.trajectory(name, run))
+        if not found or not {"sigma", *TRAJECTORY} <= found[0].keys():
+            return None
+        tensors = found[0]
+        return [
+            (sigma, {key: tensors[key][i] for key in TRAJECTORY})
+            for i, sigma in enumerate(tensors["sigma"].tolist())
+        ]
+
+    def write_trajectory(
+        self, name: str, run: int, levels: Sequence[tuple[float, dict[str, Tensor]]]
+    ) -> None:
+        """Write noise levels on the way to a sample, with their images."""
+        sigma = torch.tensor([sigma for sigma, _ in levels], dtype=torch.float64)
+        images = {key: torch.stack([x[key] for _, x in levels]) for key in TRAJECTORY}
+        self.write_tensors(self.trajectory(name, run), images | {"sigma": sigma})
 
     def samples(self, name: str, runs: int) -> list[Sample]:
         """Return the samples of an item.
@@ -284,6 +302,7 @@ class RunFolder:
         Raises:
             UserError: one is gone.
         """
+        self.require()
         samples = []
         for run in range(runs):
             sample = self.read_sample(name, run)
@@ -302,11 +321,31 @@ class RunFolder:
     def write_json(self, file: str, content: Any) -> None:
         """Write a JSON file; numbers that are not finite become null."""
         text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomic(self.path / file, (text + "\n").encode())
+        self.write(self.path / file, (text + "\n").encode())
 
     def write_text(self, file: str, text: str) -> None:
         """Write a text file."""
-        write_atomic(self.path / file, text.encode())
+        self.write(self.path / file, text.encode())
+
+    def require(self) -> None:
+        """See that the folder, if it is claimed, is still there.
+
+        Raises:
+            UserError: it was removed or moved; so raises whatever writes here.
+        """
+        self._claim.require()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file."""
+        self.require()
+        write_atomic(path, data)
+
+    def write_tensors(
+        self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a file of tensors."""
+        self.require()
+        tensor_file.write_plain(path, tensors, metadata)
 
 
 def _failure(said: dict[str, Any]) -> Failure:

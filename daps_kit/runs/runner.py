@@ -22,11 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from daps_kit import tensor_file
 from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
 from daps_kit.failures import told
-from daps_kit.images import png_is_whole, save_png
+from daps_kit.images import image_png, png_is_whole
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.random import stream_seed
@@ -75,11 +74,15 @@ def run(
         recipes = (recipe,)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress or RunDisplay(quiet=quiet))
-        for each in recipes:
-            stack.enter_context(RunFolder(each.output).claim(resolved_yaml(each)))
+        folders, texts = (
+            [RunFolder(each.output) for each in recipes],
+            [resolved_yaml(each) for each in recipes],
+        )
+        for folder, text in zip(folders, texts, strict=True):
+            stack.enter_context(folder.claim(text))
         jobs: list[_Job] = []
-        for each in recipes:
-            jobs.append(_Job(each, progress, _prior(each, jobs, progress)))
+        for each, folder, text in zip(recipes, folders, texts, strict=True):
+            jobs.append(_Job(each, folder, text, progress, _prior(each, jobs, progress)))
         # Everything is measured before anything is sampled, so that what is wrong shows at once.
         for job in jobs:
             job.measure()
@@ -172,9 +175,11 @@ class _Batch(NamedTuple):
 class _Job:
     """One recipe, in its folder."""
 
-    def __init__(self, recipe: Recipe, progress: RunDisplay, prior: Prior) -> None:
-        self.recipe, self.progress, self.prior = recipe, progress, prior
-        self.folder = RunFolder(recipe.output)
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, resolved: str, progress: RunDisplay, prior: Prior
+    ) -> None:
+        self.recipe, self.folder, self.resolved = recipe, folder, resolved
+        self.progress, self.prior = progress, prior
         self.device = _device(recipe.device)
         self.sampler = recipe.sampler.build()
         self.bench = Bench(recipe, prior, self.device)
@@ -207,9 +212,8 @@ class _Job:
                 raise UserError(
                     f"data: '{name}' is not what it was when {self.folder.path} was begun; choose another output"
                 )
-            state = self.folder.operator(operator.shape)
-            if not self.recipe.operator.per_image and not state.exists() and operator.state():
-                tensor_file.write_plain(state, operator.state())
+            if not self.recipe.operator.per_image:
+                self.folder.write_operator(operator.shape, operator.state())
             self._draw_measurement(index)
         for texts in doubted.values():
             others = f" (and {len(texts) - 1} more of this kind)" if len(texts) > 1 else ""
@@ -243,15 +247,15 @@ class _Job:
         if png_is_whole(picture) and png_is_whole(beside):
             return
         y, truth = self.folder.measured(name)
-        save_png(self.bench.picture(index, y), picture)
+        self.folder.write(picture, image_png(self.bench.picture(index, y)))
         if truth is not None:
-            save_png(truth, beside)
+            self.folder.write(beside, image_png(truth))
 
     # --- samples
 
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
-        self.folder.extend(resolved_yaml(self.recipe))
+        self.folder.extend(self.resolved)
         size = self._batch_size()
         self.stages = sorted({*self.folder.stages, self.recipe.runs})
         pairs, missing = self._pairs(), self._missing()
@@ -289,10 +293,15 @@ class _Job:
         return bisect_right(self.stages, run)
 
     def _missing(self) -> set[Pair]:
-        names = self.bench.names
-        return {
-            (index, run) for index, run in self._pairs() if self.folder.read_sample(names[index], run) is None
-        }
+        return {pair for pair in self._pairs() if not self._finished(*pair)}
+
+    def _finished(self, index: int, run: int) -> bool:
+        """Return whether a sample is there, of the right shape, and its trajectory where the recipe asks for one."""
+        name = self.bench.names[index]
+        sample = self.folder.read_sample(name, run)
+        if sample is None or sample.x0.shape != self.bench.shapes[index] or not sample.x0.is_floating_point():
+            return False
+        return not self.recipe.trajectory or self.folder.read_trajectory(name, run) is not None
 
     def _batch_size(self) -> int:
         if self.recipe.batch_size != "auto":
@@ -345,6 +354,7 @@ class _Job:
         trajectory: list[tuple[float, dict[str, Tensor]]] = []
 
         def watch(step: Step) -> None:
+            self.folder.require()
             for note in step.notes:
                 self.progress.note(note)
             for line in (*step.warnings, *told((f for f in step.failures if not f.lost), called)):
@@ -383,10 +393,10 @@ class _Job:
     def _write(self, pair: Pair, drawn: _Batch, place: int) -> None:
         name, run = self.bench.names[pair[0]], pair[1]
         if drawn.trajectory:
-            sigma = torch.tensor([sigma for sigma, _ in drawn.trajectory], dtype=torch.float64)
-            kinds = drawn.trajectory[0][1]
-            images = {key: torch.stack([x[key][place] for _, x in drawn.trajectory]) for key in kinds}
-            tensor_file.write_plain(self.folder.trajectory(name, run), images | {"sigma": sigma})
+            levels = [
+                (sigma, {key: x[place] for key, x in images.items()}) for sigma, images in drawn.trajectory
+            ]
+            self.folder.write_trajectory(name, run, levels)
         self.folder.write_sample(name, run, drawn.samples[place])
 
 

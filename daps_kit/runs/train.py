@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.recipe import TrainingRecipe, load_training, resolved_yaml
 
+from .claim import Claim
 from .training_progress import TrainingDisplay
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["train_recipe"]
-
-RECIPE = "recipe.yaml"
-"""The resolved recipe, in the output folder."""
 
 
 def train_recipe(
@@ -32,7 +32,8 @@ def train_recipe(
 
     Raises:
         RecipeError: the recipe is wrong.
-        UserError: something the user can put right; the last checkpoint is intact.
+        UserError: something the user can put right, such as a folder that holds something else or in which another
+            program is at work; the last checkpoint is intact.
         KeyboardInterrupt: broken off by the user, who has been told how to go on.
     """
     if not isinstance(recipe, TrainingRecipe):
@@ -42,12 +43,20 @@ def train_recipe(
     from rich.console import Console
 
     folder = recipe.trainer.output
+    resolved = resolved_yaml(recipe, command="train")
     console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
     trainer = recipe.trainer.build()
-    write_atomic(folder / RECIPE, resolved_yaml(recipe, command="train").encode())
-    with TrainingDisplay(recipe.name, console) as report:
+    claim = Claim(folder, "trainer.output", "training")
+    with claim.held() as fresh, TrainingDisplay(recipe.name, console) as report:
+        before = None if fresh else _training_of(claim, resolved)
+        write_atomic(claim.recipe, resolved.encode())
         try:
             weights = trainer.run(report)
+        except UserError:
+            # What was trained there belongs to the recipe that it was trained by.
+            if before is not None and not report.images:
+                write_atomic(claim.recipe, before)
+            raise
         except KeyboardInterrupt:
             report.stop()
             report.say(
@@ -56,3 +65,28 @@ def train_recipe(
             raise
     report.say(f"weights: {weights}")
     return weights
+
+
+def _training_of(claim: Claim, resolved: str) -> bytes:
+    """Return the recipe of a folder that this training may go on in.
+
+    Raises:
+        UserError: the folder belongs to a run, to another trainer's training, or to something else.
+    """
+    try:
+        text = claim.recipe.read_bytes()
+        there, here = (yaml.safe_load(content) for content in (text, resolved))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{claim.key}: {claim.recipe} is damaged; choose another folder") from error
+    if not text.startswith(b"# resolved by daps-kit") or not isinstance(there, dict):
+        raise UserError(
+            f"{claim.key}: {claim.recipe} is a recipe of your own, which would be written over; choose another folder"
+        )
+    if "trainer" not in there:
+        raise UserError(f"{claim.key}: {claim.path} holds a run; choose another folder")
+    if there["trainer"]["use"] != here["trainer"]["use"]:
+        raise UserError(
+            f"{claim.key}: {claim.path} holds the training of a {there['trainer']['use']}, not of a "
+            f"{here['trainer']['use']}; choose another folder"
+        )
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -100,3 +101,35 @@ def test_a_description_is_checked_as_a_whole(found: dict[str, object], message: 
         Curve.of(found, Path("a.st"))
     assert message in str(caught.value)
     assert Curve.of({"kind": "curve", "format": 2, "points": 3, "more": 1}, Path("a.st")) == Curve(points=3)
+
+
+def test_a_file_that_was_changed_after_it_was_written_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {"x": torch.arange(6.0), "n": torch.tensor([3, 4])}
+    tensor_file.write(path, tensors, {"kind": "curve", "words": "caf\u00e9"})
+    whole = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("x").tolist() == [0, 1, 2, 3, 4, 5]
+        assert re.fullmatch("[0-9a-f]{8}", file.metadata()["daps-kit-crc32"])
+    for place in (len(whole) - 1, len(whole) - 30, whole.index(b"curve"), whole.index(b"F32")):
+        data = bytearray(whole)
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(DamagedFile, match="a.safetensors is not a whole .safetensors file"):
+            tensor_file.read(path)
+    path.write_bytes(whole)
+    assert tensor_file.read(path)[1] == {"kind": "curve", "words": "caf\u00e9"}
+
+
+def test_the_same_content_is_the_same_file_whatever_its_metadata(tmp_path: Path) -> None:
+    metadata = {f"key-{i}": str(i) for i in range(9)}
+    for name in ("a", "b", "c"):
+        tensor_file.write_plain(tmp_path / name, {"x": torch.ones(2)}, metadata)
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a", "b", "c"))
+    assert a == b == c
+    assert tensor_file.read_plain(tmp_path / "a")[1] == metadata
+
+
+def test_a_file_of_another_program_needs_no_checksum(tmp_path: Path) -> None:
+    save_file({"x": torch.ones(2)}, tmp_path / "a.safetensors", {"format": "pt"})
+    assert tensor_file.read_plain(tmp_path / "a.safetensors")[1] == {"format": "pt"}

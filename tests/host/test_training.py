@@ -83,7 +83,7 @@ def test_time_decides_about_checkpoints_and_lines_between(
     monkeypatch.setattr(training.time, "monotonic", lambda: float(next(seconds)))
     told: list[TrainingProgress] = []
     saved: list[int] = []
-    monkeypatch.setattr(TrainingFolder, "save", lambda self, tensors, step: saved.append(step))
+    monkeypatch.setattr(TrainingFolder, "save", lambda self, tensors, step, loss: saved.append(step))
     train(Sum(), folder, Pace(8, 1, 100, checkpoint_seconds=10), told.append)
     assert [each.images for each in told] == list(range(1, 9))
     assert [each.measured is None for each in told] == [True] * 7 + [False]
@@ -143,3 +143,36 @@ def test_the_checkpoint_of_another_training_is_refused(folder: TrainingFolder) -
         tensor_file.write(folder.checkpoint, {}, {**folder.identity, "format": 3, "step": step})
         with pytest.raises(tensor_file.DamagedFile, match="does not say how many steps"):
             folder.resume()
+
+
+def test_the_log_after_a_break_in_the_middle_of_an_epoch_is_that_of_an_unbroken_training(
+    tmp_path: Path,
+) -> None:
+    def lines(folder: TrainingFolder) -> list[str]:
+        return folder.log.read_text().splitlines()
+
+    unbroken = TrainingFolder(tmp_path / "unbroken", 3, {})
+    train(Sum(), unbroken, PACE, lambda report: None)
+    broken = TrainingFolder(tmp_path / "broken", 3, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped(Sum()), broken, Pace(21, 2, 6, checkpoint_seconds=0), lambda report: None)
+    again = TrainingFolder(tmp_path / "broken", 3, {})
+    tensors, step = again.resume() or ({}, 0)
+    assert step == 4  # in the middle of the second epoch
+    learner = Sum()
+    learner.total, learner.step = tensors["total"], step
+    train(learner, again, PACE, lambda report: None)
+    assert lines(again) == lines(unbroken)
+
+
+def stopped(learner: Sum) -> Sum:
+    """Return the learner, broken off in its fifth step."""
+    advance = learner.advance
+
+    def until() -> float:
+        if learner.step == 4:
+            raise KeyboardInterrupt
+        return advance()
+
+    learner.advance = until  # type: ignore[method-assign]
+    return learner

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import daps_kit
-from daps_kit.recipe import load_recipe, resolved_yaml
+from daps_kit.recipe import file_hashes, load_recipe, resolved_yaml
 from tests.recipe_text import MINIMAL, load, write
 
 
@@ -26,7 +27,9 @@ def test_the_resolved_recipe_says_everything(folder: Path) -> None:
         f"# noise gaussian: daps-kit {version}",
         f"# sampler daps: daps-kit {version}",
         f"# kernel auto: daps-kit {version}",
+        f'# file "{folder}/pictures/a.png": sha256 {hashlib.sha256().hexdigest()}',
     ]
+    assert file_hashes(text) == {f"{folder}/pictures/a.png": hashlib.sha256().hexdigest()}
     assert f"path: [{folder}/pictures/*.png]" in text
     assert f"output: {folder}/results/r" in text
     Path("elsewhere").mkdir()

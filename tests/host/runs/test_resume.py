@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import yaml
 import daps_kit
 from daps_kit import files
 from daps_kit.errors import UserError
+from daps_kit.runs.folder import RunFolder, Sample
 
 COMMAND = "from daps_kit.command.main import main; main()"
 
@@ -204,7 +206,84 @@ def test_a_batch_size_found_once_is_kept(toy):
     assert '"batch_size": 2' in environment.read_text()
 
 
+def test_a_lost_trajectory_is_drawn_anew(toy):
+    first = daps_kit.run(toy(), ["trajectory=3"], quiet=True)
+    whole = contents(first.path)
+    for name in ("samples/ash/run-00-trajectory", "samples/birch/run-01-trajectory"):
+        (first.path / f"{name}.safetensors").unlink()
+        (first.path / f"{name}.png").unlink()
+    cut = first.path / "samples/cedar/run-00-trajectory.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-4])
+    assert contents(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path) == whole
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 16), (1, 16, 16), (16, 16), ()])
+def test_a_sample_of_another_shape_is_drawn_anew(toy, shape):
+    first = daps_kit.run(toy(), quiet=True)
+    whole = contents(first.path)
+    RunFolder(first.path).write_sample("birch", 1, Sample(torch.zeros(shape)))
+    assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+@pytest.mark.parametrize("kind", ["operator", "measurement", "sample", "picture"])
+def test_a_single_wrong_bit_is_mended(toy, kind):
+    first = daps_kit.run(toy(operator={"use": "inpainting", "mask": "random"}), quiet=True)
+    whole = contents(first.path)
+    path = {
+        "operator": first.path / "operator/3x16x16.safetensors",
+        "measurement": first.path / "measurement/ash.safetensors",
+        "sample": first.path / "samples/ash/run-00.safetensors",
+        "picture": first.path / "samples/ash/run-00.png",
+    }[kind]
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 4
+    path.write_bytes(data)
+    again = daps_kit.run(toy(operator={"use": "inpainting", "mask": "random"}), quiet=True)
+    assert contents(again.path) == whole
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("write", range(0, 30, 4))
+def test_a_folder_that_goes_amid_a_run_is_named_and_not_made_again(toy, tmp_path, monkeypatch, write, moved):
+    original, written, out = os.replace, [], tmp_path / "out"
+
+    def replace(source, target):
+        if len(written) == write:
+            out.rename(tmp_path / "elsewhere") if moved else shutil.rmtree(out)
+        else:
+            original(source, target)
+        written.append(target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "replace", replace)
+        with pytest.raises(
+            UserError, match="out was removed or moved while the run was at work in it"
+        ) as caught:
+            daps_kit.run(toy(), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not out.exists() or not list(out.iterdir())
+    assert len(daps_kit.run(toy(), quiet=True).samples) == 3
+
+
 # --- files that change under a run
+
+
+def test_a_picture_that_changed_is_refused_also_where_its_measurement_is_lost(toy, tmp_path):
+    first = daps_kit.run(toy(), quiet=True)
+    (first.path / "measurement/birch.safetensors").unlink()
+    shutil.copy(tmp_path / "photos/ash.png", tmp_path / "photos/birch.png")
+    with pytest.raises(UserError, match=r"photos/birch\.png changed since .*out was begun"):
+        daps_kit.run(toy(), quiet=True)
+
+
+def test_a_picture_that_came_later_is_known_from_then_on(toy, tmp_path):
+    first = daps_kit.run(toy(), quiet=True)
+    shutil.copy(tmp_path / "photos/ash.png", tmp_path / "photos/date.png")
+    daps_kit.run(toy(), quiet=True)
+    assert (first.path / "samples/date/run-00.safetensors").exists()
+    shutil.copy(tmp_path / "photos/birch.png", tmp_path / "photos/date.png")
+    with pytest.raises(UserError, match=r"photos/date\.png changed since"):
+        daps_kit.run(toy(), quiet=True)
 
 
 def written(path: Path, array: np.ndarray) -> str:
@@ -260,6 +339,8 @@ def test_an_operator_that_draws_or_reads_something_else_is_refused(toy, tmp_path
     old = [line for line in text.splitlines() if not line.startswith("# file") and "kernel_is" not in line]
     (first.path / "recipe.yaml").write_text("\n".join(old) + "\n")
     daps_kit.run(recipe, quiet=True)  # a setting that is newer than the folder, at its default
+    assert f'# file "{path}": sha256 ' in (first.path / "recipe.yaml").read_text()
+    (first.path / "recipe.yaml").write_text("\n".join(old) + "\n")
     written(path, np.tri(3))
     with pytest.raises(UserError, match=r"operator: its kernel is not what it was when .*out was begun"):
         daps_kit.run(recipe, quiet=True)
