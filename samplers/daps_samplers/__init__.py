@@ -303,7 +303,6 @@ class Daps(SamplerSettings):
                 annealing.sigma_max,
                 annealing.sigma_min,
                 annealing.reach_sigma_min,
-                placed=isinstance(annealing, AutoAnnealing),
             ),
             ProbabilityFlow(ode.schedule(), ode.steps, ode.sigma_min, ode.solver, ode.denoise),
             kernel,

@@ -41,10 +41,9 @@ from .conditional import Conditional, PriorScore, Spread
 from .explained import Explained, residual
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
-from .placing import place
 from .plan import Budget, complete, search_levels
 from .restarts import Levels, best
-from .schedules import VE
+from .schedules import EDM, VE
 from .target import DecodedOperator
 
 __all__ = ["DAPS"]
@@ -177,8 +176,8 @@ class DAPS(Sampler):
         if denoised is None:
             denoised = self.ode.steps == 0 and not calibrated
         annealing = self.annealing
-        if calibrated and annealing.placed:
-            annealing = replace(annealing, schedule=VE())
+        if annealing.schedule is None:
+            annealing = replace(annealing, schedule=VE() if calibrated else EDM())
         sigmas, starts = complete(
             annealing,
             self.budget,
@@ -189,8 +188,6 @@ class DAPS(Sampler):
             last_calls=int(denoised),
             within=prior.sigma_range,
         )
-        if calibrated and annealing.placed:
-            sigmas = place(sigmas, prior, operator, y, shape)
         said = remarks(
             prior,
             self.annealing,

@@ -31,7 +31,7 @@ class _Schedule(Settings):
     }
 
     @abstractmethod
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Schedule | None:
         """Return the schedule."""
 
 
@@ -87,14 +87,11 @@ class _TrigFlow(_Schedule):
 class _Auto(_Schedule):
     use: Literal["auto"] = Field(
         "auto",
-        description="where levels change the posterior, if the operator is linear and the prior knows the covariance "
-        "of its error; geometric, if the operator is not linear; as edm, if the prior does not know its error",
+        description="ve, a geometric series, if the prior knows the covariance of its error, else edm",
     )
 
-    def schedule(self) -> Schedule:
-        from .schedules import EDM
-
-        return EDM()
+    def schedule(self) -> None:
+        """Return nothing: it is decided for each problem."""
 
 
 class _Levels(Settings):
@@ -121,7 +118,7 @@ class _Levels(Settings):
 
 
 class AutoAnnealing(_Levels, _Auto):
-    """Noise levels where the posterior changes."""
+    """Noise levels that suit what the prior knows."""
 
 
 class EDMAnnealing(_Levels, _EDM):
