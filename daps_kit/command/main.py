@@ -21,6 +21,7 @@ COMMANDS = (
     "check",
     "check-prior",
     "checkpoints",
+    "coverage",
     "list",
     "new",
     "plugins",

@@ -24,7 +24,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["QUANTILES", "coverage_due", "crps", "medoid", "moments", "spread_scores"]
+__all__ = ["QUANTILES", "coverage_due", "crps", "interval", "medoid", "moments", "spread_scores"]
 
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 """By their names in posterior.safetensors."""
@@ -70,14 +70,14 @@ def crps(samples: Tensor, truth: Tensor) -> Tensor:
     return (samples - truth).abs().mean(0) - apart
 
 
-def _inside(count: int) -> int:
+def interval(count: int) -> int:
     """Return k: the interval goes from the k-th smallest of so many samples to the k-th largest."""
     return max(1, math.floor(TAIL * (count + 1) + 1e-9))
 
 
 def coverage_due(count: int) -> float:
     """Return which share of truths the interval of so many samples holds if they are drawn from the right posterior."""
-    return (count + 1 - 2 * _inside(count)) / (count + 1)
+    return (count + 1 - 2 * interval(count)) / (count + 1)
 
 
 def spread_scores(samples: Tensor, truth: Tensor) -> dict[str, float] | None:
@@ -97,7 +97,7 @@ def spread_scores(samples: Tensor, truth: Tensor) -> dict[str, float] | None:
         return None
     x, t = samples.double(), truth.double()
     mean, variance = x.mean(0), x.var(0)
-    k = _inside(count)
+    k = interval(count)
     low, high = x.kthvalue(k, 0).values, x.kthvalue(count + 1 - k, 0).values
     error = float((mean - t).square().mean())
     spread = float(variance.mean()) * (1 + 1 / count)

@@ -30,7 +30,7 @@ from daps_kit.settings import OperatorSettings, Shape
 
 from .plausible import Doubt, doubts, require_possible
 
-__all__ = ["Bench", "Measured"]
+__all__ = ["Bench", "Measured", "Operators"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Draws(Items):
 class _Given(Items):
     """The user's own measurements: a file, or a folder of them, of one or several items each."""
 
-    def __init__(self, data: MeasurementData, prior: Prior, operators: _Operators) -> None:
+    def __init__(self, data: MeasurementData, prior: Prior, operators: Operators) -> None:
         self.image_shape = shape = _image_shape(data, prior)
         # The shape of a measurement is that of any of the operators, so a probe will do.
         probe = operators.of("probe", shape)
@@ -155,7 +155,7 @@ class _Given(Items):
         return self.items[index]
 
 
-class _Operators:
+class Operators:
     """The operator of each item: one for all images of a size, or one for each as the settings say."""
 
     kept = 64
@@ -165,6 +165,7 @@ class _Operators:
         self._built: dict[tuple[str | None, Shape], Operator] = {}
 
     def of(self, name: str, shape: Shape) -> Operator:
+        """Return the operator of an item with images of a shape; it is built once."""
         owner = name if self.settings.per_image else None
         key = (owner, shape)
         if key not in self._built:
@@ -189,7 +190,7 @@ class Bench:
 
     def __init__(self, recipe: Recipe, prior: Prior, device: torch.device) -> None:
         self.seed, self.device = recipe.seed, device
-        self.operators = _Operators(recipe.operator, recipe.seed, device)
+        self.operators = Operators(recipe.operator, recipe.seed, device)
         data = recipe.data
         self.source: Items
         if isinstance(data, ImagesData):

@@ -1,0 +1,6 @@
+"""Do the samples of a recipe cover the truth as often as they say? Simulation-based calibration.
+
+simulate   a recipe -> truths, their measurements and samples -> what is found
+ranks      ranks, coverage, TARP and spread against error, of truths and samples
+report     the table and the picture
+"""
