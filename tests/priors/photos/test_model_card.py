@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,25 +13,12 @@ from daps_priors.photos.settings import Photos
 from daps_priors.photos.weights import load
 from daps_priors.training.photos.settings import TrainPhotos
 
-SCRIPT = Path(__file__).parents[3] / "docs" / "photo_card.py"
 pytestmark = pytest.mark.skipif(not Photos.file.exists(), reason="its weights are not there")
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("photo_card", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_card_is_current(script: ModuleType) -> None:
-    text = script.CARD.read_text(encoding="utf-8")
-    assert script.card(text, script.measured()) == text, "write it anew: python docs/photo_card.py"
-    with pytest.raises(ValueError, match="marks"):
-        script.card(text.replace("<!-- /measured -->", ""), "")
+def test_the_card_is_current(model_card: ModuleType) -> None:
+    text = (model_card.HERE / "photos.md").read_text(encoding="utf-8")
+    assert model_card.current("photos.md") == text, "write it anew: python docs/model_card.py"
 
 
 def test_it_credits_those_whose_licences_ask_for_it() -> None:

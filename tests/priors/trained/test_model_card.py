@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,29 +11,19 @@ from daps_kit.tensor_file import read
 from daps_priors.trained.prior import WEIGHTS
 from daps_priors.training.settings import TrainDenoiser
 
-SCRIPT = Path(__file__).parents[3] / "docs" / "model_card.py"
 
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_card", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_card_is_current(script: ModuleType) -> None:
-    text = script.CARD.read_text(encoding="utf-8")
-    assert script.card(text, script.measured()) == text, "write it anew: python docs/model_card.py"
+def test_the_card_is_current(model_card: ModuleType) -> None:
+    text = (model_card.HERE / "portraits64.md").read_text(encoding="utf-8")
+    assert model_card.current("portraits64.md") == text, "write it anew: python docs/model_card.py"
     with pytest.raises(ValueError, match="marks"):
-        script.card(text.replace("<!-- /measured -->", ""), "")
+        model_card.replaced(text.replace("<!-- /measured -->", ""), "")
 
 
-def test_the_card_says_what_the_licences_ask_for(script: ModuleType) -> None:
+def test_the_card_says_what_the_licences_ask_for(model_card: ModuleType) -> None:
     card = read(WEIGHTS / "portraits64.safetensors")[1]["card"]
-    text = " ".join(script.CARD.read_text(encoding="utf-8").replace("\n>", "\n").split())
+    text = " ".join(
+        (model_card.HERE / "portraits64.md").read_text(encoding="utf-8").replace("\n>", "\n").split()
+    )
     for words in ("Chris McAndrew / UK Parliament", "CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/",
                   "US Government Publishing Office, public domain", "aligned, cropped and reduced in size"):  # fmt: skip
         assert words in text
