@@ -156,7 +156,7 @@ def survives(copy: Path, tests: Sequence[str], limit: float) -> bool:
             del sys.modules[name]
         code = 3
         with contextlib.suppress(BaseException):
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+            code = int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]))
         os._exit(code)
     end = time.monotonic() + limit
     while time.monotonic() < end:

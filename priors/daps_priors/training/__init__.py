@@ -1,6 +1,6 @@
 """How a denoiser is trained: images, augmentation, steps shared by several processes, and how it is measured.
 
-settings    what a training recipe says                 trainer     all of it together, for `Denoiser`
+settings    what a training recipe says, with fields    trainer     all of it together, for `Denoiser`
 dataset     images from files                           augment     their random changes
 batches     the examples of a step                      objective   the loss
 teacher     another network's guesses as the target     grow        starting from a smaller network

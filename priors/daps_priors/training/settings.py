@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, model_validator
 
 from daps_kit.settings import AnyPath, Settings, TrainerSettings
 
+from .fields import (
+    AverageWidth,
+    BFloat16,
+    Blocks,
+    CheckpointSeconds,
+    Clip,
+    LearningRate,
+    Probability,
+    WeightDecay,
+    Widths,
+    optimisation,
+    require_one_number_each,
+)
+
 if TYPE_CHECKING:
     from daps_kit.trainer import Trainer
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Width = Annotated[int, Field(ge=8, multiple_of=8)]
-Blocks = Annotated[int, Field(ge=1, le=8)]
 
 
 class NetworkSettings(Settings):
@@ -22,25 +32,14 @@ class NetworkSettings(Settings):
     components: int = Field(
         128, ge=1, le=4096, description="principal components of the Gaussian (linear) denoiser"
     )
-    channels: Annotated[tuple[Width, ...], Strict(False)] = Field(
-        (32, 64, 128),
-        min_length=1,
-        max_length=6,
-        description="width of the U-Net at each resolution, finest first",
-    )
-    blocks: Annotated[tuple[Blocks, ...], Strict(False)] = Field(
-        (2, 2, 3),
-        min_length=1,
-        max_length=6,
-        description="residual blocks at each resolution, on the way down and up",
-    )
+    channels: Widths = Field((32, 64, 128), description="width of the U-Net at each resolution, finest first")
+    blocks: Blocks = (2, 2, 3)
     embedding: int = Field(128, ge=8, description="width of the embedding of the noise level")
     attention: int = Field(2, ge=0, description="self-attention layers at the coarsest resolution")
 
     @model_validator(mode="after")
     def _one_number_each(self) -> NetworkSettings:
-        if len(self.channels) != len(self.blocks):
-            raise ValueError(f"channels has {len(self.channels)} resolutions, blocks has {len(self.blocks)}")
+        require_one_number_each("channels", self.channels, self.blocks)
         return self
 
     @property
@@ -124,32 +123,25 @@ class TrainDenoiser(TrainerSettings):
         500_000, ge=1, description="images to train on in all; raise it to train a finished prior further"
     )
     batch_size: int = Field(32, ge=1, description="images a step, over all workers")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="peak of the learning rate, which ends at zero (cosine)"
-    )
+    learning_rate: LearningRate = 1e-3
     warm_up: int = Field(5_000, ge=0, description="images over which the learning rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(
-        0.05, gt=0, lt=0.25, description="width of the weights' average, relative to the time trained"
-    )
+    weight_decay: WeightDecay = 0.01
+    clip: Clip = 1.0
+    ema: AverageWidth = 0.05
     workers: int = Field(
         1, ge=1, le=256, description="one-thread processes that share a batch and average gradients"
     )
     device: str = Field(
         "cpu", description="where to compute, as torch names it; several workers need the cpu"
     )
-    bfloat16: bool = Field(
-        True,
-        description="compute convolutions in bfloat16: faster where the processor has it, slower where not",
-    )
+    bfloat16: BFloat16 = True
     seed: int = Field(
         0, ge=0, description="seed of held-out choice, initial weights, order, noise and augmentation"
     )
     epoch: int | None = Field(
         None, ge=1, description="images between two reports; null: once over the training images"
     )
-    checkpoint_seconds: float = Field(120.0, gt=0, description="seconds between two checkpoints")
+    checkpoint_seconds: CheckpointSeconds = 120.0
     card: CardSettings = Field(CardSettings(), description="what is written into the file of weights")
 
     @model_validator(mode="after")
@@ -171,7 +163,6 @@ class TrainDenoiser(TrainerSettings):
         from .augment import Augmentation
         from .batches import NoiseLevels
         from .dataset import ImageSet
-        from .state import Optimisation
         from .trainer import DenoiserTrainer
 
         written = self.model_dump(mode="json", exclude={"images", "output", "card", "start", "teacher"})
@@ -182,15 +173,7 @@ class TrainDenoiser(TrainerSettings):
             network=self.network.model_dump(mode="json"),
             levels=NoiseLevels(**self.sigma.model_dump()),
             changes=Augmentation(**self.augment.model_dump()),
-            optimisation=Optimisation(
-                images_seen=self.images_seen,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                warm_up=self.warm_up,
-                weight_decay=self.weight_decay,
-                clip=self.clip,
-                ema=self.ema,
-            ),
+            optimisation=optimisation(self),
             start=self.start,
             teacher=self.teacher,
             workers=self.workers,

@@ -116,6 +116,9 @@ def test_regions_where_nothing_was_measured():
         hole = y.clone()
         hole[:, 16:32, 20:36] = value
         assert kinds(operator, hole) == ["empty"]
+    y[:, 16:32, 20:36] = -0.0
+    (doubt,) = doubts(operator, y, None)
+    assert "-0" not in doubt.text
     inpainting, seen = made("inpainting")
     assert kinds(inpainting, seen) == []
     # Levels of 8 bits leave flat regions where there is less noise than a level.

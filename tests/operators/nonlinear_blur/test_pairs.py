@@ -26,13 +26,6 @@ from tests.operators.nonlinear_blur.small_network import srgb_to_light
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def astronaut() -> list[np.ndarray]:
-    ((picture, *_),) = load_tiles(ROOT / "recipes" / "images" / "astronaut.png", 64)
-    border = np.pad(picture, [(12, 12), (12, 12), (0, 0)], mode="reflect")
-    return [(border * share).astype(np.uint8) for share in np.linspace(1, 0.4, 20)]
-
-
 def test_simulated_paths_are_centred_and_within_bounds():
     rng = np.random.default_rng(0)
     paths = draw_paths(draw_shapes(50, rng), 400, 8, rng)

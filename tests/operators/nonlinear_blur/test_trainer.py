@@ -18,36 +18,10 @@ from daps_kit.recipe.training import load_training
 from daps_kit.trainer import TrainingProgress
 from daps_kit.training_images import split
 from daps_operators.nonlinear_blur.pairs import load_tiles
-from daps_operators.nonlinear_blur.settings import TrainBlur
 from daps_operators.nonlinear_blur.weights import load_shake_network
+from tests.operators.nonlinear_blur.small_training import NETWORK, settings
 
 ROOT = Path(__file__).parents[3]
-
-
-NETWORK = {"kernel_dim": 12, "modes": 4, "radius": 4, "moments": 32, "width": 8, "hidden": 64}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    """Smooth coloured blobs with edges, 40 x 40."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:40, :40]
-    waves = [np.sin(x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1) + rng.uniform(0, 6)) for _ in range(72)]
-    sheets = np.stack(waves).reshape(24, 3, 40, 40)
-    pictures = np.where(
-        sheets > rng.uniform(-0.5, 0.5, (24, 1, 1, 1)), 0.3 * sheets + 0.6, 0.2 + 0.1 * sheets
-    )
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    np.savez(path, images=(255 * pictures.transpose(0, 2, 3, 1)).clip(0, 255).astype(np.uint8))
-    return path
-
-
-def settings(images: Path, output: Path, **changes: Any) -> TrainBlur:
-    given: dict[str, Any] = {
-        "images": images, "output": output, "validation": 4, "frame": 32, "network": NETWORK, "pairs_seen": 96,
-        "batch_size": 8, "shakes": 2, "epoch": 32, "warm_up": 16, "shapes": 64, "validation_pairs": 8,
-    }  # fmt: skip
-    return TrainBlur.model_validate(given | changes)
 
 
 def test_training_learns_the_code_of_a_pair(images, tmp_path):

@@ -23,19 +23,11 @@ from daps_operators.nonlinear_blur.pairs import (
     draw_pairs,
     draw_paths,
     draw_shapes,
-    load_tiles,
 )
 from daps_operators.nonlinear_blur.weights import blank, load_blur, load_shake_network, save_weights
 from tests.operators.nonlinear_blur.small_network import CPU, SMALL
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def astronaut() -> list[np.ndarray]:
-    ((picture, *_),) = load_tiles(ROOT / "recipes" / "images" / "astronaut.png", 64)
-    border = np.pad(picture, [(12, 12), (12, 12), (0, 0)], mode="reflect")
-    return [(border * share).astype(np.uint8) for share in np.linspace(1, 0.4, 20)]
 
 
 @pytest.fixture(scope="module")

@@ -10,26 +10,7 @@ import torch
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import ComponentError
 from daps_priors.exact.gaussian import GaussianPrior
-
-SHAPE, D = (2, 3, 4), 24
-
-
-@pytest.fixture(scope="module")
-def covariance():
-    root = torch.randn(D, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return root @ root.T / D + 0.05 * torch.eye(D, dtype=torch.float64)
-
-
-@pytest.fixture(scope="module")
-def mean():
-    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def bayes(x, sigma, mean, covariance):
-    """E[x0 | x_t = x] by solving (Sigma + sigma^2 I)."""
-    matrix = covariance + sigma**2 * torch.eye(D, dtype=torch.float64)
-    shift = covariance @ torch.linalg.solve(matrix, (x - mean).flatten(1).T)
-    return mean + shift.T.reshape(x.shape)
+from tests.priors.exact.normal import SHAPE, D, bayes
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 30.0])

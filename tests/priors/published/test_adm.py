@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.networks import PlainADM
 from daps_priors.published.adm import ADM, Architecture
 from daps_priors.published.ddpm import ARCHITECTURES, DDPMPrior, infer_architecture
 from daps_priors.published.preconditioning import VP
+from tests.priors.published.small import TINY, error, noise
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -22,18 +23,6 @@ RECORDED = ["tiny_ruleA", "tiny_ruleB", "tiny_64_ruleB", "attn_multi_ruleB", "ne
 
 
 NOT_ARCHITECTURE = {"model_path", "use_checkpoint", "use_fp16", "class_cond"}
-
-
-TINY = Architecture(
-    image_size=16,
-    num_channels=32,
-    num_res_blocks=1,
-    channel_mult=(1, 2),
-    attention_resolutions=(8,),
-    num_head_channels=16,
-    resblock_updown=True,
-    learn_sigma=True,
-)
 
 
 def numbers(text: Any) -> tuple[int, ...]:
@@ -64,17 +53,6 @@ def build(arch: Architecture, rule: str = "B", *, channels_last: bool = True) ->
     fill(network, rule)
     network.requires_grad_(False).eval()
     return network.to(memory_format=torch.channels_last) if channels_last else network
-
-
-def error(found: Tensor, expected: Any) -> float:
-    """Largest difference over the largest value."""
-    found, expected = found.detach(), torch.as_tensor(expected).detach()
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from daps_priors.published.convolution import add_projection, convolve, double_and_convolve
-
-
-def error(found: Tensor, expected: Any) -> float:
-    """Largest difference over the largest value."""
-    found, expected = found.detach(), torch.as_tensor(expected).detach()
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.priors.published.small import error, noise
 
 
 def last(x: Tensor) -> Tensor:

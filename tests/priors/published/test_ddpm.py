@@ -13,20 +13,9 @@ from daps_kit.errors import UserError
 from daps_priors.published.adm import ADM, Architecture
 from daps_priors.published.ddpm import infer_architecture
 from daps_priors.published.pixel_settings import DDPM, ArchitectureSettings
+from tests.priors.published.small import TINY, counting_compile, noise
 
 CPU = torch.device("cpu")
-
-
-TINY = Architecture(
-    image_size=16,
-    num_channels=32,
-    num_res_blocks=1,
-    channel_mult=(1, 2),
-    attention_resolutions=(8,),
-    num_head_channels=16,
-    resblock_updown=True,
-    learn_sigma=True,
-)
 
 
 HEADS = ArchitectureSettings(num_head_channels=16)
@@ -56,10 +45,6 @@ def custom(path, **options):
 
 def build(path, shape=(3, 16, 16), **options):
     return custom(path, **options).build(shape=shape, device=CPU)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
@@ -169,14 +154,8 @@ def test_options_do_not_change_the_denoiser(checkpoint, dtype):
 
 @pytest.mark.slow
 def test_compiles_the_network(checkpoint, monkeypatch):
-    compile_with = torch.compile
     graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch, "compile", lambda network: compile_with(network, backend=backend))
+    monkeypatch.setattr(torch, "compile", counting_compile(graphs))
     x = noise(1, 3, 16, 16)
     with torch.no_grad():
         expected = build(checkpoint).denoise(x, 1.0)

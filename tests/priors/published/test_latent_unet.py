@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from daps_priors.published.latent_unet import Attention
-from tests.priors.published.tiny_ldm import filled, noise
+from tests.priors.published.small import noise
+from tests.priors.published.tiny_ldm import filled
 
 
 def test_attention_to_a_condition_is_multi_head_attention():

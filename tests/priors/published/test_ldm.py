@@ -17,6 +17,7 @@ from daps_priors.published.latent_settings import LDM, LatentArchitectureSetting
 from daps_priors.published.ldm import LATENT_ARCHITECTURES, LatentDiffusion, scaled_linear_betas
 from daps_priors.published.preconditioning import VP, Discrete
 from daps_priors.published.vq import VQArchitecture
+from tests.priors.published.small import counting_compile, noise
 from tests.priors.published.tiny_ldm import (
     CLASSES,
     CPU,
@@ -26,7 +27,6 @@ from tests.priors.published.tiny_ldm import (
     UNET,
     build,
     lightning,
-    noise,
     relative,
     weights,
 )
@@ -294,14 +294,8 @@ def test_half_precision_stays_near(classes, dtype):
 
 @pytest.mark.slow
 def test_compiles_the_network(classes, monkeypatch):
-    compile_with = torch.compile
     graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch, "compile", lambda network: compile_with(network, backend=backend))
+    monkeypatch.setattr(torch, "compile", counting_compile(graphs))
     z = noise(1, 3, 8, 8)
     with torch.no_grad():
         expected, found = (

@@ -6,41 +6,16 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
-from tiny_models import pixel_unet, save_parts, stable_diffusion
+from tiny_models import pixel_unet, save_parts
 
 import daps_kit
 from daps_kit.errors import UserError
-from daps_priors.published.latent_settings import Diffusers, StableDiffusion
+from tests.priors.published.small_pipelines import build, build_stable
 
 diffusers = pytest.importorskip("diffusers", reason="the extra 'sd' is not installed")
 
 
 CPU = torch.device("cpu")
-
-
-def build(folder, shape=None, **options):
-    return Diffusers(model=str(folder), **options).build(shape=shape, device=CPU)
-
-
-@pytest.fixture
-def ddpm(tmp_path):
-    pipeline = diffusers.DDPMPipeline(pixel_unet(), diffusers.DDPMScheduler(clip_sample=False))
-    pipeline.save_pretrained(tmp_path / "ddpm")
-    return tmp_path / "ddpm"
-
-
-@pytest.fixture(scope="module")
-def stable(tmp_path_factory):
-    """A small Stable Diffusion, saved by the library; its parts."""
-    folder = tmp_path_factory.mktemp("stable")
-    pipeline = stable_diffusion(folder)
-    pipeline.save_pretrained(folder / "model")
-    return folder / "model", pipeline
-
-
-def build_stable(folder, shape=(3, 32, 32), **options):
-    options.setdefault("prompt", "a face")
-    return StableDiffusion(model=str(folder), **options).build(shape=shape, device=CPU)
 
 
 def test_wrong_folders_stop_the_run(ddpm, tmp_path, stable):

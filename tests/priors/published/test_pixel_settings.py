@@ -5,20 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from daps_priors.published.adm import Architecture
 from daps_priors.published.ddpm import ARCHITECTURES
 from daps_priors.published.pixel_settings import ArchitectureSettings
-
-TINY = Architecture(
-    image_size=16,
-    num_channels=32,
-    num_res_blocks=1,
-    channel_mult=(1, 2),
-    attention_resolutions=(8,),
-    num_head_channels=16,
-    resblock_updown=True,
-    learn_sigma=True,
-)
+from tests.priors.published.small import TINY
 
 
 def test_flags_are_those_of_the_architecture():

@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-from tiny_models import stable_diffusion
 
-import daps_kit
 from daps_kit.errors import UserError
-from daps_priors.published.latent_settings import Diffusers, StableDiffusion
-from daps_samplers.target import DecodedOperator
+from daps_priors.published.latent_settings import StableDiffusion
+from tests.priors.published.small import noise
+from tests.priors.published.small_pipelines import build_stable, push_and_pull, sigma_at
 
 diffusers = pytest.importorskip("diffusers", reason="the extra 'sd' is not installed")
 
@@ -20,50 +19,6 @@ transformers = pytest.importorskip("transformers", reason="the extra 'sd' is not
 
 
 CPU = torch.device("cpu")
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def build(folder, shape=None, **options):
-    return Diffusers(model=str(folder), **options).build(shape=shape, device=CPU)
-
-
-def push_and_pull(prior, z):
-    """Compare J v and J^T u of a decoder, as the samplers take them, with each other and with differences."""
-    operator = daps_kit.build("operator", {"use": "identity"}, shape=prior.shape)
-    decoded = DecodedOperator(operator, prior, z.shape[1:])
-    image, vjp = decoded.forward_vjp(z)
-    u, v = noise(*image.shape, seed=3), noise(*z.shape, seed=2)
-    push, pull = decoded.jvp(z, v), vjp(u)
-    size = float(push.norm() * u.norm())
-    assert abs(float((push * u).sum() - (pull * v).sum())) < 1e-4 * size
-    if getattr(prior, "codebook", False):
-        return  # rounding has no derivative, another stands in
-    h = 1e-2
-    with torch.no_grad():
-        change = (prior.decode(z + h * v) - prior.decode(z - h * v)) / (2 * h)
-    assert float((push - change).norm()) < 0.02 * float(change.norm())
-
-
-def sigma_at(scheduler, t):
-    a = float(scheduler.alphas_cumprod[t].double())
-    return math.sqrt((1 - a) / a)
-
-
-@pytest.fixture(scope="module")
-def stable(tmp_path_factory):
-    """A small Stable Diffusion, saved by the library; its parts."""
-    folder = tmp_path_factory.mktemp("stable")
-    pipeline = stable_diffusion(folder)
-    pipeline.save_pretrained(folder / "model")
-    return folder / "model", pipeline
-
-
-def build_stable(folder, shape=(3, 32, 32), **options):
-    options.setdefault("prompt", "a face")
-    return StableDiffusion(model=str(folder), **options).build(shape=shape, device=CPU)
 
 
 def test_prompts_are_encoded_as_the_pipeline_does_and_once(stable):

@@ -8,7 +8,8 @@ import torch
 import daps_kit
 from daps_priors.published.vq import VQ
 from daps_samplers.target import DecodedOperator
-from tests.priors.published.tiny_ldm import FIRST_STAGE, build, filled, lightning, noise, relative, weights
+from tests.priors.published.small import noise
+from tests.priors.published.tiny_ldm import FIRST_STAGE, build, filled, lightning, relative, weights
 
 
 @pytest.fixture

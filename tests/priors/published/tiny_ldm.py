@@ -88,10 +88,6 @@ def build(path, shape=(3, 16, 16), **options):
     return LDM(model="custom", checkpoint=path, **options).build(shape=shape, device=CPU)
 
 
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def relative(found, expected):
     expected = torch.as_tensor(expected)
     return float((found - expected).abs().max() / expected.abs().max())

@@ -21,21 +21,6 @@ from daps_priors.training.dataset import load_images
 from tests.priors.training.discs import NETWORK, Stop, log, recipe, shapes, stop_after, tensors
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "discs.npz"
-    np.savez(path, images=shapes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a short run."""
-    output = tmp_path_factory.mktemp("run") / "output"
-    recipe(data, output).build().run()
-    return output
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_learns_what_a_gaussian_cannot(data: Path, tmp_path: Path, workers: int) -> None:
     reports: list[TrainingProgress] = []

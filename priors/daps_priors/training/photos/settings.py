@@ -8,7 +8,20 @@ from pydantic import Field, Strict, model_validator
 
 from daps_kit.settings import AnyPath, Settings, TrainerSettings
 
-from ..settings import Blocks, CardSettings, Probability, SigmaSettings, Width
+from ..fields import (
+    AverageWidth,
+    BFloat16,
+    Blocks,
+    CheckpointSeconds,
+    Clip,
+    LearningRate,
+    Probability,
+    WeightDecay,
+    Widths,
+    optimisation,
+    require_one_number_each,
+)
+from ..settings import CardSettings, SigmaSettings
 
 if TYPE_CHECKING:
     from daps_kit.trainer import Trainer
@@ -22,24 +35,16 @@ UNIT = 64
 class PhotoNetworkSettings(Settings):
     """Size of the network."""
 
-    widths: Annotated[tuple[Width, ...], Strict(False)] = Field(
+    widths: Widths = Field(
         (64, 96, 128, 144),
-        min_length=1,
-        max_length=6,
         description="width of the U-Net at each resolution, finest (half the picture's) first",
     )
-    blocks: Annotated[tuple[Blocks, ...], Strict(False)] = Field(
-        (2, 2, 2, 1),
-        min_length=1,
-        max_length=6,
-        description="residual blocks at each resolution, on the way down and up",
-    )
+    blocks: Blocks = (2, 2, 2, 1)
     embedding: int = Field(96, ge=8, description="width of the embedding of the noise level")
 
     @model_validator(mode="after")
     def _one_number_each(self) -> PhotoNetworkSettings:
-        if len(self.widths) != len(self.blocks):
-            raise ValueError(f"widths has {len(self.widths)} resolutions, blocks has {len(self.blocks)}")
+        require_one_number_each("widths", self.widths, self.blocks)
         return self
 
     @property
@@ -109,24 +114,17 @@ class TrainPhotos(TrainerSettings):
     batch_size: int = Field(
         32, ge=1, description="a step has as many pixels as so many patches of 64 x 64; larger ones are fewer"
     )
-    learning_rate: float = Field(
-        2e-3, gt=0, description="peak of the learning rate, which ends at zero (cosine)"
-    )
+    learning_rate: LearningRate = 2e-3
     warm_up: int = Field(10_000, ge=0, description="patches over which the learning rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(
-        0.05, gt=0, lt=0.25, description="width of the weights' average, relative to the time trained"
-    )
+    weight_decay: WeightDecay = 0.01
+    clip: Clip = 1.0
+    ema: AverageWidth = 0.05
     device: str = Field("cpu", description="where to compute, as torch names it")
-    bfloat16: bool = Field(
-        True,
-        description="compute convolutions in bfloat16: faster where the processor has it, slower where not",
-    )
+    bfloat16: BFloat16 = True
     compile: bool = Field(False, description="compile the network (torch.compile): needs a C++ compiler")
     seed: int = Field(0, ge=0, description="seed of held-out choice, initial weights, patches and noise")
     epoch: int = Field(20_000, ge=1, description="patches between two reports")
-    checkpoint_seconds: float = Field(120.0, gt=0, description="seconds between two checkpoints")
+    checkpoint_seconds: CheckpointSeconds = 120.0
     card: CardSettings = Field(CardSettings(), description="what is written into the file of weights")
 
     @model_validator(mode="after")
@@ -146,7 +144,6 @@ class TrainPhotos(TrainerSettings):
     def build(self) -> Trainer:
         """Return the trainer."""
         from ..batches import NoiseLevels
-        from ..state import Optimisation
         from .patches import Patches
         from .pictures import PictureSet
         from .trainer import PhotoTrainer
@@ -168,15 +165,7 @@ class TrainPhotos(TrainerSettings):
                 seed=self.seed,
             ),
             network=self.network.model_dump(mode="json"),
-            optimisation=Optimisation(
-                images_seen=self.images_seen,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                warm_up=self.warm_up,
-                weight_decay=self.weight_decay,
-                clip=self.clip,
-                ema=self.ema,
-            ),
+            optimisation=optimisation(self),
             start=self.start,
             seen_before=self.seen_before,
             device=self.device,
