@@ -18,7 +18,7 @@ COMMANDS = {
     "version": ["--version"],
     "list": ["list"],
     "show": ["show", "operator/gaussian_blur"],
-    "check": ["check", "embedded/phase_retrieval"],
+    "check": ["check", "--quick", "embedded/phase_retrieval"],
     "plugins": ["plugins"],
     "recipes": ["recipes"],
     "schema": ["schema"],

@@ -1,25 +1,33 @@
-"""`daps-kit check`: validate a recipe, or print it with every default."""
+"""`daps-kit check`: find what a run of a recipe would find before it samples, or print it with every default."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daps_kit.errors import Problem, RecipeError
-from daps_kit.recipe import is_training, load_recipe, load_training, resolved_yaml
+from daps_kit.recipe import Recipe, is_training, load_recipe, load_training, resolved_yaml
 
 from .options import as_json, recipe_arguments
 from .terminal import print_json, print_yaml
 
+if TYPE_CHECKING:
+    from daps_kit.runs.examine import Finding
+
 
 @click.command("check")
 @recipe_arguments
+@click.option("--quick", is_flag=True, help="Look at the text alone: no file that it names is opened.")
 @click.option("--resolved", is_flag=True, help="Print the recipe with every default written out.")
 @as_json
-def command(recipe: str, overrides: tuple[str, ...], resolved: bool, as_json: bool) -> None:
-    """Validate a RECIPE without running it; every problem is listed."""
+def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool, as_json: bool) -> None:
+    """Find what a run of a RECIPE would find before it samples; every problem is listed.
+
+    The prior, the operator and the sampler are built, and the data are read and measured, for about a second; what was
+    not looked at is said. Nothing is written.
+    """
     training = is_training(recipe)
     found: list[tuple[str, Path, Any]]
     try:
@@ -33,15 +41,39 @@ def command(recipe: str, overrides: tuple[str, ...], resolved: bool, as_json: bo
             raise
         print_json({"valid": False, "problems": [_problem(problem) for problem in error.problems]})
         raise click.exceptions.Exit(2) from None
+    looked = [] if quick or resolved or training else _examine([each for *_, each in found])
+    wrong = [finding for finding in looked if finding.kind == "error"]
     if as_json:
         names = [{"name": name, "output": output} for name, output, _ in found]
-        print_json({"valid": True, "recipes": names, "problems": []})
+        told = {kind: [_told(f) for f in looked if f.kind == kind[:-1]] for kind in ("errors", "warnings")}
+        unseen = [_told(f) for f in looked if f.kind == "unseen"]
+        print_json({"valid": not wrong, "recipes": names, "problems": [], **told, "unseen": skipped})
     elif resolved:
         by = "train" if training else "run"
         print_yaml("---\n".join(resolved_yaml(each, command=by) for *_, each in found))
     else:
+        for finding in looked:
+            if finding.kind != "unseen":
+                of = f"{finding.recipe}: " if len(found) > 1 else ""
+                click.echo(f"{finding.kind}: {of}{finding.text}", err=True)
+        unseen = dict.fromkeys(finding.text for finding in looked if finding.kind == "unseen")
+        if unseen:
+            click.echo(f"not looked at: {'; '.join(unseen)}", err=True)
         for name, output, _ in found:
-            click.echo(f"{name}: valid; results go to {output}")
+            if name not in {finding.recipe for finding in wrong}:
+                click.echo(f"{name}: valid; results go to {output}")
+    if wrong:
+        raise click.exceptions.Exit(2)
+
+
+def _examine(recipes: list[Recipe]) -> list[Finding]:
+    from daps_kit.runs.examine import examine  # imports torch
+
+    return examine(recipes)
+
+
+def _told(finding: Finding) -> dict[str, str]:
+    return {"recipe": finding.recipe, "message": finding.text}
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

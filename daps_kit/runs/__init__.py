@@ -1,6 +1,7 @@
 """From settings to results: what is measured, the batches that are drawn, their folder, metrics, pictures.
 
 runner        a recipe -> a results folder                    train       a training recipe -> weights
+examine       what a run would stumble over                   devices     where a run computes, and how much at once
 measurement   the items of a run and their measurements       finish      what is made from the samples
 folder        what lies in a results folder                   result      the same, from Python
 environment   with what it was computed                       pictures    grids, strips and maps

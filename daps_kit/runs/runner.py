@@ -30,8 +30,8 @@ from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
-from daps_kit.settings import Shape
 
+from .devices import batch_of, device_of, out_of_memory
 from .draw import draw
 from .finish import finish, join
 from .folder import RunFolder, Sample
@@ -113,7 +113,7 @@ def run(
 
 def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:
     """Return the recipe's prior: that of an earlier task where it is the same, or a new one."""
-    device = _device(recipe.device)
+    device = device_of(recipe.device)
     for job in jobs:
         fits = job.prior.shape or job.recipe.data == recipe.data
         if job.recipe.prior == recipe.prior and job.device == device and fits:
@@ -125,37 +125,6 @@ def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:
         if warning.category is UserWarning:
             progress.warn(f"prior: {warning.message}")
     return prior
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"device: '{name}' cannot be used here ({reason}); auto takes what there is"
-        ) from None
-    return device
-
-
-def _auto_batch(shape: Shape, device: torch.device) -> int:
-    """Return how many images of a shape to sample at once; it is halved where memory does not suffice."""
-    values = math.prod(shape)
-    if device.type == "cuda":
-        # A large diffusion network holds some 1000 numbers for each of the image's.
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(min(64, max(1, 0.7 * free / (4000 * values))))
-    return min(16, max(1, 16 * 3 * 64 * 64 // values))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    phrases = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
 
 
 def _shown_levels(count: int, levels: int) -> set[int]:
@@ -180,7 +149,7 @@ class _Job:
     ) -> None:
         self.recipe, self.folder, self.resolved = recipe, folder, resolved
         self.progress, self.prior = progress, prior
-        self.device = _device(recipe.device)
+        self.device = device_of(recipe.device)
         self.sampler = recipe.sampler.build()
         self.bench = Bench(recipe, prior, self.device)
         self.stages = [recipe.runs]
@@ -307,7 +276,7 @@ class _Job:
         if self.recipe.batch_size != "auto":
             return self.recipe.batch_size
         largest = max(self.bench.shapes.values(), key=math.prod)
-        return self.folder.batch_size or _auto_batch(largest, self.device)
+        return self.folder.batch_size or batch_of(largest, self.device)
 
     def _batch(self, pairs: Sequence[Pair], start: int, size: int) -> list[Pair]:
         """Return the next pairs, all of one stage and with images of one shape."""
@@ -337,7 +306,7 @@ class _Job:
         try:
             return self._anneal(batch)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             return None
 

@@ -1,0 +1,82 @@
+"""What a run would stumble over before it samples: files, shapes, weights, values, what is not installed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from daps_kit.errors import UserError
+from daps_kit.prior_check.build import build_prior
+from daps_kit.recipe import Recipe
+from daps_kit.recipe.data import PriorData
+
+from .devices import device_of
+from .measurement import Bench
+
+__all__ = ["Finding", "examine"]
+
+SECONDS = 1.0
+"""How long the items of a recipe are looked at; one of them is in any case."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found.
+
+    Attributes:
+        kind: `error`, what a run would refuse; `warning`, what it would warn of; `unseen`, what was not looked at.
+        recipe: whose.
+        text: a line.
+    """
+
+    kind: str
+    recipe: str
+    text: str
+
+
+def examine(recipes: Iterable[Recipe], seconds: float = SECONDS) -> list[Finding]:
+    """Build everything that recipes name, and read and measure as many of their items as there is time for.
+
+    Nothing is sampled, and nothing is written.
+
+    Args:
+        recipes: the tasks of a recipe.
+        seconds: for the items of each.
+    """
+    found: dict[Finding, None] = {}  # in order; what is wrong with a prior is wrong with it in every task
+    for recipe in recipes:
+        try:
+            found |= dict.fromkeys(_examined(recipe, seconds))
+        except UserError as error:
+            found[Finding("error", recipe.name, str(error))] = None
+    return list(found)
+
+
+def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
+    device = device_of(recipe.device)
+    recipe.sampler.build()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        prior = build_prior(recipe.prior, recipe.data, device)
+    texts = [f"prior: {warning.message}" for warning in said if warning.category is UserWarning]
+    bench = Bench(recipe, prior, device)
+    texts += bench.warnings
+    drawn = isinstance(recipe.data, PriorData)
+    begun, seen = time.perf_counter(), 0
+    for index in range(0 if drawn else len(bench.names)):
+        if index and time.perf_counter() - begun > seconds:
+            break
+        measured = bench.measure(index)
+        texts += [f"{measured.name}: {doubt.text}" for doubt in measured.doubts]
+        seen += 1
+    yield from (Finding("warning", recipe.name, text) for text in dict.fromkeys(texts))
+    if drawn:
+        yield Finding("unseen", recipe.name, "the images, which are drawn from the prior")
+    elif seen < len(bench.names):
+        yield Finding("unseen", recipe.name, f"{len(bench.names) - seen} of {len(bench.names)} images")
+    if recipe.check_prior:
+        yield Finding("unseen", recipe.name, "whether the prior denoises (daps-kit check-prior)")
+    if recipe.metrics:
+        yield Finding("unseen", recipe.name, f"whether the weights of {', '.join(recipe.metrics)} can be had")

@@ -1,0 +1,41 @@
+"""Where a run computes: devices that are not there, and batches by the memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from daps_kit.errors import UserError
+from daps_kit.runs.devices import batch_of, device_of, out_of_memory
+
+
+def test_a_device_that_computes() -> None:
+    assert device_of("cpu") == torch.device("cpu")
+    assert device_of("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["meta", "gpu", "cuda:99", "", "cpu:x"])
+def test_a_device_that_does_not_is_named_in_a_line(name: str) -> None:
+    with pytest.raises(
+        UserError, match=f"^device: '{name}' cannot be used here .*; auto takes what"
+    ) as caught:
+        device_of(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"), [((3, 64, 64), 16), ((1, 8, 8), 16), ((3, 128, 128), 4), ((3, 1000, 1000), 1)]
+)
+def test_a_batch_has_as_many_numbers_as_sixteen_small_pictures(
+    shape: tuple[int, int, int], batch: int
+) -> None:
+    assert batch_of(shape, torch.device("cpu")) == batch
+
+
+def test_what_is_raised_where_memory_does_not_suffice() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert out_of_memory(caught.value)
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("shapes do not fit"))
+    assert not out_of_memory(ValueError("out of memory"))
