@@ -46,7 +46,7 @@ def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool
     if as_json:
         names = [{"name": name, "output": output} for name, output, _ in found]
         told = {kind: [_told(f) for f in looked if f.kind == kind[:-1]] for kind in ("errors", "warnings")}
-        unseen = [_told(f) for f in looked if f.kind == "unseen"]
+        skipped = [_told(f) for f in looked if f.kind == "unseen"]
         print_json({"valid": not wrong, "recipes": names, "problems": [], **told, "unseen": skipped})
     elif resolved:
         by = "train" if training else "run"
