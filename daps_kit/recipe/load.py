@@ -58,11 +58,11 @@ class Recipe(Settings):
         "auto", description="where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, mps"
     )
     check_prior: bool = Field(
-        True, description="whether to see first that the prior denoises, and to stop where it is wrong"
+        True, description="whether to check first that the prior denoises, and to stop if it does not"
     )
     metrics: Annotated[tuple[Metric, ...], Strict(False)] = Field(
         (),
-        description="by what to judge samples beside PSNR and SSIM: LPIPS and FID as in the published runs (lpips_piq, "
+        description="metrics beside PSNR and SSIM: LPIPS and FID as in the published runs (lpips_piq, "
         "fid_torchvision) or as the standard tools have them; they need the extra `metrics`, and fetch weights",
     )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")

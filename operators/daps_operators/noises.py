@@ -70,7 +70,9 @@ class Student(NoiseSettings):
 
     name = "student_t"
     scale: float = Field(
-        0.05, gt=0, description="scale, in the units of the measurement: of a Gaussian, its sigma"
+        0.05,
+        gt=0,
+        description="scale, in the units of the measurement; with many degrees of freedom the standard deviation",
     )
     dof: float = Field(
         4.0,

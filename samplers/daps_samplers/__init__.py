@@ -145,7 +145,7 @@ class RandomiseThenOptimise(KernelSettings):
         0.02,
         gt=0,
         lt=1,
-        description="distance to the minimiser, in posterior standard deviations, that will do",
+        description="distance to the minimiser that is tolerated, in posterior standard deviations",
     )
     tau: float | None = _TAU
 

@@ -183,7 +183,9 @@ class StableDiffusion(PriorSettings):
         "id on the Hugging Face hub",
     )
     prompt: str = Field("a natural looking image", description="what the images show")
-    negative_prompt: str = Field("", description="what they do not; of use where guidance is not 1")
+    negative_prompt: str = Field(
+        "", description="what the images do not show; without effect where guidance is 1"
+    )
     guidance: float = Field(
         7.5, ge=0, description="weight of classifier-free guidance towards the prompt; 1 for none"
     )

@@ -92,9 +92,11 @@ class TrainPhotos(TrainerSettings):
     cap: int = Field(
         600_000,
         ge=1,
-        description="pixels from which on a picture gives no more patches; large ones do not rule",
+        description="pixels beyond which a picture gives no more patches, so that large ones do not dominate",
     )
-    power: float = Field(0.75, ge=0, le=1, description="how the share of a picture grows with its pixels")
+    power: float = Field(
+        0.75, ge=0, le=1, description="exponent: the share of a picture is its number of pixels to this power"
+    )
     sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Strict(False)] = Field(
         (64, 128, 128, 256),
         min_length=1,
