@@ -14,6 +14,7 @@ import daps_kit
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.images import fit, load_image
+from daps_kit.runs import plausible
 from daps_kit.runs.plausible import doubts, require_possible
 
 PHOTOGRAPH = fit(load_image(Path(str(files("daps_recipes") / "images" / "astronaut.png")), 3), (64, 64))
@@ -61,6 +62,15 @@ def test_bright_dark_and_pale_images_are_not_doubted(name, brightness):
     offset, contrast = brightness
     operator, y = made(name, image=offset + contrast * PHOTOGRAPH)
     assert kinds(operator, y) == []
+
+
+def test_what_is_clipped_says_nothing_of_the_noise():
+    image = torch.full_like(PHOTOGRAPH, 1.5)
+    image[:, ::4] = 0.0
+    operator, y = made("identity", image=image)
+    for picture in (y.clamp(-1, 1), -y.clamp(-1, 1)):
+        found = plausible._scatter(operator, picture, torch.ones_like(y, dtype=torch.bool))
+        assert found == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "photons"])
