@@ -541,7 +541,14 @@ class Step:
 
 
 class Sampler(ABC):
-    """A method that draws from p(x0 | y)."""
+    """A method that draws from p(x0 | y).
+
+    Attributes:
+        as_stated: whether samples are meant to spread as p(x0 | y) with the noise that the operator states, so that
+            their residuals tell whether y has that noise; False where a sampler fits y more or less closely.
+    """
+
+    as_stated: bool = False
 
     @abstractmethod
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:

@@ -26,7 +26,7 @@ __all__ = ["finish", "join"]
 
 
 def finish(
-    folder: RunFolder, name: str, bench: Bench, runs: int, perceptual: Perceptual
+    folder: RunFolder, name: str, bench: Bench, runs: int, perceptual: Perceptual, *, as_stated: bool = False
 ) -> tuple[dict[str, Any], list[Row]]:
     """Judge the samples of a run and write everything that is made from them.
 
@@ -36,6 +36,7 @@ def finish(
         bench: gives the items and their operators.
         runs: samples of each item.
         perceptual: further metrics.
+        as_stated: whether the sampler's residuals tell about the noise.
 
     Returns:
         the content of metrics.json, and the rows of the grid.
@@ -50,6 +51,8 @@ def finish(
         images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection)
         lost += [_record(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
         doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
+        if as_stated:
+            images[item]["noise"] = _check_noise(folder, bench, index, samples)
         images[item]["network_calls"] = [sample.calls for sample in samples]
         if len(rows) < MAX_ROWS:
             rows.append(row)
@@ -78,6 +81,19 @@ def join(folder: RunFolder, name: str, parts: Sequence[tuple[str, dict[str, Any]
     folder.write_text(
         "metrics.md", "\n".join(metrics_markdown(heading, metrics) for heading, metrics, _ in parts)
     )
+
+
+def _check_noise(
+    folder: RunFolder, bench: Bench, index: int, samples: Sequence[Sample]
+) -> dict[str, Any] | None:
+    """Return what the samples of an item that are not lost say of its noise."""
+    alive = [sample.x0 for sample in samples if not sample.failure]
+    found = (
+        bench.check_noise(index, folder.measured(bench.names[index])[0], torch.stack(alive))
+        if alive
+        else None
+    )
+    return found.record() if found else None
 
 
 def _record(image: str, run: int, failure: Failure) -> dict[str, Any]:

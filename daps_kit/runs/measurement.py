@@ -28,6 +28,7 @@ from daps_kit.recipe import Recipe
 from daps_kit.recipe.data import ImagesData, MeasurementData, PriorData
 from daps_kit.settings import OperatorSettings, Shape
 
+from .noise_check import NoiseCheck, check_noise
 from .plausible import Doubt, doubts, require_possible
 
 __all__ = ["Bench", "Measured", "Operators"]
@@ -267,6 +268,10 @@ class Bench:
     def multimodal(self, index: int) -> bool:
         """Return whether images quite unlike the true one may explain an item's measurement."""
         return self.operator(index).multimodal
+
+    def check_noise(self, index: int, y: Tensor, x0: Tensor) -> NoiseCheck | None:
+        """Return what the samples [R, C, H, W] of an item say of its noise; None where they cannot tell."""
+        return check_noise(self.operator(index), x0.to(self.device), y[None].to(self.device))
 
     def residual(self, index: int, y: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function that gives the residuals [B] of images [B, C, H, W] for an item's measurement."""

@@ -39,7 +39,7 @@ from .measurement import Bench
 from .perceptual import load_perceptual
 from .progress import RunDisplay
 from .result import RunResult
-from .summary import outcome
+from .summary import outcome, unexplained
 
 __all__ = ["RunResult", "run"]
 
@@ -95,7 +95,16 @@ def run(
         for job in jobs:
             job.sample()
             chosen = perceptual.only(job.recipe.metrics)
-            metrics, rows = finish(job.folder, job.recipe.name, job.bench, job.recipe.runs, chosen)
+            metrics, rows = finish(
+                job.folder,
+                job.recipe.name,
+                job.bench,
+                job.recipe.runs,
+                chosen,
+                as_stated=job.sampler.as_stated,
+            )
+            for line in unexplained(metrics):
+                progress.warn(f"{job.recipe.name}: {line}")
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
             progress.say(f"{job.recipe.name}: {outcome(metrics)}")
         results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]

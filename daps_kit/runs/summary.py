@@ -8,7 +8,7 @@ from typing import Any
 
 from daps_kit.tables import markdown_table
 
-__all__ = ["CHOICES", "HEADINGS", "metrics_markdown", "number", "outcome", "with_error"]
+__all__ = ["CHOICES", "HEADINGS", "metrics_markdown", "number", "outcome", "unexplained", "with_error"]
 
 HEADINGS = {
     "psnr": "PSNR (dB)",
@@ -93,6 +93,21 @@ def _phrases(found: dict[str, Any], keys: Sequence[str]) -> list[str]:
     return [phrases[key].format(with_error(found[key], _form(key))) for key in keys if found.get(key)]
 
 
+def unexplained(metrics: dict[str, Any]) -> list[str]:
+    """Return a line for each thing that is likely wrong with measurements, as their samples tell: the worst of each."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for name, item in metrics["images"].items():
+        noise = item.get("noise")
+        if noise and noise["cause"]:
+            found.setdefault(noise["cause"], []).append(
+                (abs(math.log(noise["ratio"] + 1e-9)), f"{name}: {noise['message']}")
+            )
+    return [
+        max(lines)[1] + (f" (and {len(lines) - 1} more of this kind)" if len(lines) > 1 else "")
+        for lines in found.values()
+    ]
+
+
 def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
     """Return metrics.md, made from the content of metrics.json."""
     images, summary = metrics["images"], metrics["summary"]
@@ -133,6 +148,8 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
     if metrics["lost"]:
         lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
         lines += [_sentence(record) for record in metrics["lost"]]
+    if told := unexplained(metrics):
+        lines += ["", "## Doubtful measurements", "", *(f"- {line}" for line in told)]
     if metrics.get("doubted"):
         lines += ["", "## Doubtful samples", "", "They count as the others.", ""]
         lines += [_sentence(record) for record in metrics["doubted"]]

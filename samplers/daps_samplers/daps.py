@@ -96,6 +96,7 @@ class DAPS(Sampler):
     ) -> None:
         self.conditional = Conditional(ode, prior_score, prior_sigma_min, spread, tau)
         self.annealing, self.ode, self.kernel, self.tau = annealing, ode, kernel, tau
+        self.as_stated = tau is None
         self.budget, self.restarts, self.final_denoise = budget, restarts, final_denoise
         self.forgetting, self.noise_correlation = forgetting, noise_correlation
         self.latent_gradient_clip = latent_gradient_clip

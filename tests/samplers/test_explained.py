@@ -30,13 +30,13 @@ def chance(count):
     return sqrt(1 + 5 * sqrt(2 / count))
 
 
-def test_a_large_image_may_miss_by_ten_percent(scaled_operator):
+def test_a_large_image_may_miss_by_thirty_percent(scaled_operator):
     shape = (3, 48, 48)
-    assert chance(3 * 48 * 48) < 1.1
+    assert chance(3 * 48 * 48) < 1.3
     watch = explained(scaled_operator, shape, 2)
-    (told,) = watch.doubts(off(shape, 1.095, 1.105), torch.tensor([True, True]), *WHERE)
+    (told,) = watch.doubts(off(shape, 1.295, 1.305), torch.tensor([True, True]), *WHERE)
     assert (told.sample, told.level, told.levels, told.sigma, told.cause) == (1, *WHERE, "residual")
-    assert told.size == pytest.approx(1.105, rel=1e-5)
+    assert told.size == pytest.approx(1.305, rel=1e-5)
     assert "sampler.budget" in told.advice
 
 

@@ -356,6 +356,34 @@ def test_samples_that_are_to_be_doubted_are_named(toy, tmp_path, capsys):
         assert record["size"] > 1.1
 
 
+@pytest.mark.parametrize(("stated", "cause"), [(0.2, ""), (0.8, "overstated"), (0.05, "understated")])
+def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, capsys, stated, cause):
+    """Of a Gaussian prior of variance v the estimate is known: stated^2 (v + .2^2) / (v + stated^2), see noise_check."""
+    (tmp_path / "ys").mkdir()
+    for seed, name in enumerate(("ash", "cedar")):
+        noise = np.random.default_rng(seed).normal(0, 1, (2, 3, 32, 32))
+        np.save(tmp_path / f"ys/{name}.npy", (0.1 * noise[0] + 0.2 * noise[1]).astype(np.float32))
+    path = toy(
+        data={"use": "measurement", "path": str(tmp_path / "ys"), "image_shape": [3, 32, 32]},
+        prior={"use": "gaussian", "mean": 0.0, "std": 0.1},
+        operator={"use": "identity", "noise": {"use": "gaussian", "sigma": stated}},
+        sampler={"use": "daps", "budget": 4},
+    )
+    result = daps_kit.run(path)
+    said = " ".join(capsys.readouterr().err.split())
+    level = stated * ((0.01 + 0.04) / (0.01 + stated**2)) ** 0.5
+    for name in ("ash", "cedar"):
+        found = result.metrics["images"][name]["noise"]
+        assert found["cause"] == cause
+        assert found["level"] == pytest.approx(level, rel=0.06)
+        assert found["stated"] == pytest.approx(stated)
+    text = (result.path / "metrics.md").read_text()
+    assert ("and operator.noise says" in said) == ("## Doubtful measurements" in text) == bool(cause)
+    assert ("(and 1 more of this kind)" in said) == bool(cause)
+    fitted = daps_kit.run(path, ["sampler.tau=0.01", f"output={tmp_path / 'fitted'}"], quiet=True)
+    assert "noise" not in fitted.metrics["images"]["ash"], "a sampler that fits the noise cannot tell"
+
+
 def test_when_everything_is_lost_the_user_is_told_why(toy, monkeypatch):
     spoil(monkeypatch, set(range(6)))
     with pytest.raises(UserError, match=r"every sample was lost; ash, run 0: lost at level .*gave NaN"):
