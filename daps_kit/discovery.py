@@ -2,7 +2,8 @@
 
 A plugin is an entry point of the group `daps_kit`. Each is loaded in a `try` of its own, and one that fails is a
 value with an error and a remedy: it is shown by `daps-kit plugins`, and named when a recipe asks for a component
-that it may have offered. It never keeps the host from starting.
+that it may have offered. It never keeps the host from starting, never writes to the output of a command, and leaves the
+host as it was (see `daps_kit.intact`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import importlib.metadata
 import io
 import os
 import re
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Any, Literal
 
 import pluggy
@@ -23,11 +28,13 @@ from pydantic import BaseModel
 import daps_kit
 from daps_kit import hooks
 from daps_kit.errors import did_you_mean
+from daps_kit.intact import intact
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 from daps_kit.sources import Source
 
 __all__ = [
     "BUILTIN",
+    "DISABLE",
     "Component",
     "InvalidPluginError",
     "Plugin",
@@ -48,6 +55,12 @@ HOOKS: dict[Kind, str] = {kind: f"daps_{kind}s" for kind in KINDS}
 
 CHECKPOINTS = "daps_checkpoints"
 """The hook that brings no components, but sources of checkpoints."""
+
+MOST = 1000
+"""Components and sources of one plugin."""
+
+LONGEST = 500
+"""Letters of an error that are shown."""
 
 KNOWN = (*HOOKS.values(), CHECKPOINTS)
 
@@ -172,17 +185,19 @@ def _sections(annotation: Any) -> bool:
     return any(isinstance(m, type) and issubclass(m, BaseModel) and m.__doc__ for m in members(annotation))
 
 
-def _remedy(error: BaseException, distribution: str, module: str) -> str:
+def _remedy(error: BaseException, plugin: Plugin) -> str:
     """Return what a user can do about a plugin that failed."""
+    distribution, module = plugin.distribution, plugin.entry_point.partition(":")[0].strip()
+    name = str(error.name or "") if isinstance(error, ImportError) else ""
     if isinstance(error, OtherHostError):
         here = daps_kit.__version__
         return f"install a version of {distribution} for daps-kit {here}, or 'daps-kit{error.wanted}'"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if module == error.name or module.startswith(f"{error.name}."):
+    if isinstance(error, ModuleNotFoundError) and name:
+        if module == name or module.startswith(f"{name}."):
             return f"its own module is not there: reinstall {distribution}"
-        if error.name.partition(".")[0] != "daps_kit":
-            return f"install the module '{error.name}', or {distribution} anew with what it depends on"
-    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "daps_kit":
+        if name.partition(".")[0] != "daps_kit":
+            return f"install the module '{name}', or {distribution} anew with what it depends on"
+    if name.partition(".")[0] == "daps_kit":
         return f"it was written for another daps-kit than {daps_kit.__version__}: upgrade {distribution} or daps-kit"
     return f"report it to the authors of {distribution}; {DISABLE}={distribution} switches it off"
 
@@ -192,14 +207,36 @@ def discover(*, third_parties: bool = True) -> list[Plugin]:
     manager = pluggy.PluginManager(hooks.GROUP)
     manager.add_hookspecs(hooks)
     disabled = {normal(name.strip()) for name in os.environ.get(DISABLE, "").split(",") if name.strip()}
-    points = [(p.dist, p) for p in importlib.metadata.entry_points(group=hooks.GROUP) if p.dist is not None]
     found: list[Plugin] = []
-    for dist, point in sorted(points, key=lambda pair: (normal(pair[0].name), pair[1].name)):
-        name = normal(dist.name)
+    for point in _entry_points():
+        distribution, version = _owner(point)
+        name = normal(distribution)
         off = name != BUILTIN and (not third_parties or "*" in disabled or name in disabled)
-        plugin = Plugin(f"{dist.name}:{point.name}", dist.name, dist.version, point.value, "disabled")
+        plugin = Plugin(f"{distribution}:{point.name}", distribution, version, point.value, "disabled")
         found.append(plugin if off else _load(manager, point, plugin, found))
     return found
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    """Return the entry points of the group, in the order of their distributions."""
+    try:
+        points = list(importlib.metadata.entry_points(group=hooks.GROUP))
+    except Exception:  # noqa: BLE001 (some distribution, of whomever, is damaged: ask the others one by one)
+        points = []
+        for dist in importlib.metadata.distributions():
+            with contextlib.suppress(Exception):
+                points += dist.entry_points.select(group=hooks.GROUP)
+    known = [point for point in points if point.dist is not None]
+    return sorted(known, key=lambda point: (normal(_owner(point)[0]), point.name))
+
+
+def _owner(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """Return the name and the version of the distribution of an entry point; a damaged one has none."""
+    try:
+        assert point.dist is not None
+        return str(point.dist.name or point.value), str(point.dist.version or "")
+    except Exception:  # noqa: BLE001 (whatever reading its metadata raises)
+        return point.value, ""
 
 
 def _load(
@@ -210,12 +247,20 @@ def _load(
 ) -> Plugin:
     """Import a plugin, after those before it, and return what came of it."""
     printed = io.StringIO()
+    stranger = normal(plugin.distribution) != BUILTIN
     components: list[Component] = []
     sources: list[Source] = []
     error = remedy = ""
     start = imported = time.perf_counter()
+    pressed: list[int] = []
+    changed: list[str] = []
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.ExitStack() as stack:
+            if stranger:
+                pressed = stack.enter_context(_interrupts())
+                changed = stack.enter_context(intact())
+                stack.enter_context(_no_output(printed))
+            stack.enter_context(contextlib.redirect_stdout(printed))
             if point.dist is not None:
                 _require_this_host(point.dist)
             module = point.load()
@@ -223,21 +268,31 @@ def _load(
             manager.register(module, plugin.id)
             manager.check_pending()
             for hook, item in _offered(manager, plugin.id):
+                if len(components) + len(sources) >= MOST:
+                    raise InvalidPluginError(f"{hook} returned more than {MOST} things")
                 if hook == CHECKPOINTS:
                     sources.append(replace(_check_source(item), distribution=plugin.distribution))
                 else:
                     kind: Kind = next(kind for kind in KINDS if HOOKS[kind] == hook)
                     name = check_settings(kind, item).name
                     components.append(Component(kind, name, plugin.distribution, plugin.version, item))
+        if changed:
+            raise InvalidPluginError(_changes(changed))
         refuse_repeats(components, [c for other in before for c in other.provides])
         refuse_repeats(sources, [source for other in before for source in other.sources])
-    except KeyboardInterrupt:
-        raise
-    except BaseException as caught:  # noqa: BLE001 (whatever a plugin does, the host goes on)
-        error, remedy = _explain(caught), _remedy(caught, plugin.distribution, point.module)
+    except BaseException as caught:
+        error, remedy = _explain(caught), _remedy(caught, plugin)
+        if changed and not isinstance(caught, InvalidPluginError):
+            error += f"; {_changes(changed)}"
         components, sources = [], []
         with contextlib.suppress(Exception):
             manager.unregister(name=plugin.id)
+        if isinstance(caught, KeyboardInterrupt) and not stranger:
+            raise
+    if pressed:
+        raise KeyboardInterrupt(
+            f"stopped while the plugin {plugin.id} was loaded; {DISABLE}={plugin.distribution} switches it off"
+        )
     return replace(
         plugin,
         status="broken" if error else "ok",
@@ -248,6 +303,51 @@ def _load(
         seconds=(imported if imported > start else time.perf_counter()) - start,
         output=printed.getvalue().strip(),
     )
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect what the user presses, and go on with the handler that there was; a plugin may swallow the exception."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        if callable(before):
+            before(number, frame)
+
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _no_output(printed: io.StringIO) -> Iterator[None]:
+    """Keep what is written to the standard output of the process, also by C or by a child, from whoever reads it."""
+    import tempfile
+
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = os.dup(1)
+        except OSError:  # it is closed
+            yield
+            return
+        stack.callback(os.close, kept)
+        file = stack.enter_context(tempfile.TemporaryFile())
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os.dup2(file.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            file.seek(0)
+            printed.write(file.read(1 << 20).decode(errors="replace"))
 
 
 def _offered(manager: pluggy.PluginManager, plugin_id: str) -> Iterator[tuple[str, Any]]:
@@ -289,8 +389,12 @@ def refuse_repeats(found: Sequence[Component | Source], before: Sequence[Compone
         taken.add((kind(item), item.qualified))
 
 
+def _changes(changed: Sequence[str]) -> str:
+    return f"it changes {', '.join(changed)}, which is not its own; it was put back"
+
+
 def _explain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = _text_of(error)
     if isinstance(error, InvalidPluginError):
         return text
     if isinstance(error, pluggy.PluginValidationError):
@@ -299,3 +403,13 @@ def _explain(error: BaseException) -> str:
             known = ", ".join(HOOKS.values())
             return f"unknown hook '{wrong[1]}'; there are {known}{did_you_mean(wrong[1], KNOWN)}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the text of an exception in one printable line of some length; none where it raises another."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 (it is the plugin's code)
+        return ""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -7,7 +7,16 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from daps_kit.discovery import BUILTIN, Component, Plugin, check_settings, discover, normal, refuse_repeats
+from daps_kit.discovery import (
+    BUILTIN,
+    DISABLE,
+    Component,
+    Plugin,
+    check_settings,
+    discover,
+    normal,
+    refuse_repeats,
+)
 from daps_kit.errors import ComponentError, UserError, did_you_mean
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 from daps_kit.sources import Source
@@ -132,8 +141,11 @@ def _called(name: str, offered: Sequence[Offered]) -> Offered | None:
     ]
     if len(found) > 1:
         owners = ", ".join(_owner(each) for each in found)
+        strangers = {each.distribution for each in found if normal(each.distribution) != BUILTIN}
+        shadow = len(strangers) < len(found)
+        off = f"; {DISABLE}={','.join(sorted(strangers))} switches off what is not built in" if shadow else ""
         raise ComponentError(
-            f"several plugins offer '{name}' ({owners}): write {' or '.join(each.qualified for each in found)}"
+            f"several plugins offer '{name}' ({owners}): write {' or '.join(each.qualified for each in found)}{off}"
         )
     return found[0] if found else None
 

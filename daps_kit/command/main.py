@@ -56,7 +56,9 @@ class _Group(click.Group):
         except UserError as error:
             click.echo(str(error) if isinstance(error, RecipeError) else f"error: {error}", err=True)
             raise click.exceptions.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if interrupt.args:
+                click.echo(f"error: {interrupt}", err=True)
             raise click.exceptions.Exit(130) from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from daps_kit.discovery import Plugin
+from daps_kit.discovery import BUILTIN, DISABLE, Plugin, normal
 from daps_kit.registry import default_registry
 
 from .options import as_json
@@ -68,6 +68,13 @@ def _remarks(plugin: Plugin) -> list[str]:
         lines.append(
             f"its import takes {plugin.seconds:.1f} s of every command; its authors can import in build()"
         )
+    own = {(c.kind, c.name) for c in default_registry().components() if normal(c.distribution) == BUILTIN}
+    shadows = [c for c in plugin.provides if (c.kind, c.name) in own and normal(c.distribution) != BUILTIN]
+    lines += [
+        f"its {c.kind} {c.name} has the name of a built-in one: recipes write {BUILTIN}/{c.name} or {c.qualified}; "
+        f"{DISABLE}={c.distribution} switches it off"
+        for c in shadows
+    ]
     if plugin.output:
         lines.append(f"it printed while it was imported: {' '.join(plugin.output.split())[:200]}")
     return lines

@@ -6,8 +6,10 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -246,10 +248,39 @@ def test_a_plugin_for_this_host(install: Install, requires: tuple[str, ...]) -> 
     assert plugin(Registry.discover(), "daps-sharpen").status == "ok"
 
 
-def test_control_c_at_import_is_not_swallowed(install: Install) -> None:
-    install("slow-one", "raise KeyboardInterrupt\n")
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import signal\nsignal.raise_signal(signal.SIGINT)\n",
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n",
+    ],
+    ids=["raised", "swallowed"],
+)
+def test_control_c_at_import_names_the_plugin(install: Install, source: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    install("slow-one", source)
+    told = "stopped while the plugin slow-one:main was loaded; DAPS_KIT_DISABLE=slow-one switches it off"
+    with pytest.raises(KeyboardInterrupt, match=told):
         Registry.discover()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_control_c_while_a_plugin_hangs_ends_a_command_with_its_name(
+    install: Install, tmp_path: Path
+) -> None:
+    install("slow-one", f"import time\nopen({str(tmp_path / 'here')!r}, 'w').close()\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    program = [sys.executable, "-c", "from daps_kit.command.main import main; main()", "list", "operators"]
+    running = subprocess.Popen(
+        program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "here").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    out, error = running.communicate(timeout=30)
+    told = "stopped while the plugin slow-one:main was loaded; DAPS_KIT_DISABLE=slow-one switches it off"
+    assert (running.returncode, out, error) == (130, "", f"error: {told}\n")
 
 
 def test_what_a_plugin_prints_is_kept_from_the_output(
@@ -285,7 +316,8 @@ def test_two_providers_of_a_name(install: Install) -> None:
 def test_a_stranger_never_takes_a_builtin_name_over(install: Install) -> None:
     install("intruder", GOOD.replace('"sharpen"', '"gaussian_blur"'))
     registry = Registry.discover()
-    with pytest.raises(ComponentError, match="daps-kit/gaussian_blur or intruder/gaussian_blur"):
+    told = "daps-kit/gaussian_blur or intruder/gaussian_blur; DAPS_KIT_DISABLE=intruder switches off"
+    with pytest.raises(ComponentError, match=told):
         registry.find("operator", "gaussian_blur")
     own = registry.find("operator", "daps-kit/gaussian_blur")
     assert registry.name_in_recipe(own.settings) == "daps-kit/gaussian_blur"
