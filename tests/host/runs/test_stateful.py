@@ -25,45 +25,62 @@ import daps_kit
 from daps_kit.errors import UserError
 
 ITEMS = ("ash", "birch")
+FILES = ("y/ash.npy", "y/birch.npy", "mean.npy", "sigma.npy")
+"""What a run reads: measurements, and files of its prior and of its noise model."""
+
 RECIPE = {
     "format": 1,
     "data": {"use": "measurement", "path": "y", "image_shape": [1, 4, 4]},
-    "prior": {"use": "gaussian", "std": 0.4},
-    "operator": {"use": "inpainting", "mask": "random"},
+    "prior": {"use": "gaussian", "mean": "mean.npy", "std": 0.4},
+    "operator": {"use": "inpainting", "mask": "random", "noise": {"use": "gaussian", "sigma": "sigma.npy"}},
     "sampler": {
         "use": "daps",
         "annealing": {"levels": 3, "sigma_max": 5.0, "sigma_min": 0.1},
         "kernel": {"use": "langevin", "steps": 2},
     },
     "runs": 2,
+    "trajectory": 2,
     "output": "out",
 }
 FREE = ("batch_size=1", "batch_size=3", "check_prior=false", "device=cpu")
 """Settings that change no sample."""
 
-OTHER = ("seed=5", "runs=3", "operator.noise.sigma=0.1", "sampler.annealing.levels=4", "prior.std=0.5")
+OTHER = ("seed=5", "runs=1", "operator.noise.sigma=0.1", "sampler.annealing.levels=4", "prior.std=0.5")
 """Settings that do."""
 
 OWN = ("environment.json", "recipe.yaml", ".lock")
 """Files that tell with what a run was made."""
 
 
+KINDS = (
+    "operator/*.safetensors",
+    "measurement/*.safetensors",
+    "samples/*/run-??.safetensors",
+    "samples/*/*-trajectory.*",
+    "samples/*/posterior.safetensors",
+    "**/*.png",
+    "metrics.*",
+)
+"""Results of a kind: what the operator drew, measurements, samples, trajectories, pictures, tables."""
+
+
 class Killed(BaseException):
     """The program ends here."""
 
 
-def write_measurement(folder: Path, item: str, version: int) -> None:
-    """Write the version of a measurement that a user brings."""
-    (folder / "y").mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng([version, ITEMS.index(item)])
-    np.save(folder / "y" / f"{item}.npy", draw.normal(0, 0.5, (1, 4, 4)).astype(np.float32))
+def write_file(folder: Path, name: str, version: int) -> None:
+    """Write the version of a file that a user brings."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng([version, FILES.index(name)])
+    values = 0.1 + 0.01 * version if name == "sigma.npy" else draw.normal(0, 0.3, (1, 4, 4))
+    np.save(path, np.broadcast_to(values, (1, 4, 4)).astype(np.float32))
 
 
 def write_recipe(folder: Path) -> Path:
     """Write the recipe, and return where."""
     path = folder / "recipe.yaml"
-    data = RECIPE["data"] | {"path": str(folder / "y")}
-    path.write_text(yaml.safe_dump(RECIPE | {"data": data, "output": str(folder / "out"), "name": "any"}))
+    path.write_text(yaml.safe_dump(RECIPE | {"output": str(folder / "out"), "name": "any"}))
     return path
 
 
@@ -78,11 +95,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @cache
 def unbroken(versions: tuple[int, ...]) -> dict[str, bytes]:
-    """Return what an unbroken run of these measurements writes."""
+    """Return what an unbroken run of these versions of the files writes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for item, version in zip(ITEMS, versions, strict=True):
-            write_measurement(folder, item, version)
+        for file, version in zip(FILES, versions, strict=True):
+            write_file(folder, file, version)
         daps_kit.run(write_recipe(folder), quiet=True)
         return {name: data for name, data in contents(folder / "out").items() if Path(name).name not in OWN}
 
@@ -91,19 +108,17 @@ class History(RuleBasedStateMachine):
     """What may happen to a folder.
 
     Attributes:
-        versions: of the measurement of each item, as the user has it now.
-        held: of those that the folder was begun with.
-        lost: whether one of these is deleted or damaged.
+        versions: of each file, as the user has it now.
+        held: those that the folder was begun with; empty where it is not begun.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.out, self.recipe = self.folder / "out", write_recipe(self.folder)
-        self.versions, self.held = dict.fromkeys(ITEMS, 0), {}
-        self.lost = False
-        for item in ITEMS:
-            write_measurement(self.folder, item, 0)
+        self.versions, self.held = dict.fromkeys(FILES, 0), {}
+        for file in FILES:
+            write_file(self.folder, file, 0)
         # Nothing here has to outlive the machine.
         self.patched = patch("daps_kit.files.os.fsync", lambda descriptor: None)
         self.patched.start()
@@ -115,26 +130,26 @@ class History(RuleBasedStateMachine):
     # --- what is expected
 
     def look(self) -> None:
-        """See with which measurements the folder is begun."""
-        for item in ITEMS:
-            if (self.out / "measurement" / f"{item}.safetensors").exists():
-                self.held.setdefault(item, self.versions[item])
+        """See with which files the folder is begun."""
+        if not (self.out / "recipe.yaml").exists():
+            self.held = {}
+        elif not self.held:
+            self.held = dict(self.versions)
 
-    def refused(self) -> bool:
-        """Return whether the folder was begun with another measurement."""
-        return any(self.versions[item] != version for item, version in self.held.items())
+    def refused(self) -> list[str]:
+        """Return the files that are others than when the folder was begun."""
+        return [file for file, version in self.held.items() if self.versions[file] != version]
 
     def expect_refusal(self, *overrides: str) -> None:
         before = contents(self.out)
         with pytest.raises(UserError) as caught:
             daps_kit.run(self.recipe, overrides, quiet=True)
         first, *rest = str(caught.value).splitlines()
-        assert first.startswith(("output: ", "data: "))
+        assert first.startswith("output: ")
         assert all(line.startswith("    ") for line in rest), "only which settings differ, a line each"
-        whole = unbroken(tuple(self.held.get(item, self.versions[item]) for item in ITEMS))
-        for name, data in contents(self.out).items():
-            # What was missing or damaged may have been made again before.
-            assert data == before.get(name) or data == whole[name]
+        if not overrides and (self.out / "recipe.yaml").exists():
+            assert all(str(self.folder / file) in first for file in self.refused()), "every file that changed"
+        assert contents(self.out) == before
 
     # --- runs
 
@@ -146,9 +161,8 @@ class History(RuleBasedStateMachine):
             return
         result = daps_kit.run(self.recipe, [override] if override else [], quiet=True)
         self.look()
-        self.lost = False
         found = contents(self.out)
-        for name, data in unbroken(tuple(self.held[item] for item in ITEMS)).items():
+        for name, data in unbroken(tuple(self.held.values())).items():
             assert found[name] == data, name
         assert result.samples.shape == (2, 2, 1, 4, 4)
 
@@ -172,19 +186,18 @@ class History(RuleBasedStateMachine):
             assert not message or (full and "No space left on device" in message and "\n" not in message)
         self.look()
 
-    @precondition(lambda self: (self.out / "measurement").exists() and (self.out / "recipe.yaml").exists())
+    @precondition(lambda self: (self.out / "measurement").exists() and self.held)
     @rule(override=st.sampled_from(OTHER))
     def run_of_another_recipe(self, override: str) -> None:
         self.expect_refusal(override)
 
     # --- what else happens to files
 
-    @precondition(lambda self: not self.lost)  # what the folder was begun with has to be known to be compared
-    @rule(item=st.sampled_from(ITEMS), version=st.integers(0, 1))
-    def change_measurement(self, item: str, version: int) -> None:
-        """The user's own file is another one now, or the old one again."""
-        self.versions[item] = version
-        write_measurement(self.folder, item, version)
+    @rule(file=st.sampled_from(FILES), version=st.integers(0, 1))
+    def change_a_file(self, file: str, version: int) -> None:
+        """A file of the user's own is another one now, or the old one again."""
+        self.versions[file] = version
+        write_file(self.folder, file, version)
 
     @precondition(lambda self: contents(self.out))
     @rule(data=st.data(), kept=st.sampled_from([None, 0, 9, -9]))
@@ -194,13 +207,28 @@ class History(RuleBasedStateMachine):
             st.sampled_from([name for name in contents(self.out) if name != "recipe.yaml"] or [""])
         )
         path = self.out / name
-        if not name or (name.startswith("measurement") and self.refused()):
+        if not name:
             return
-        self.lost |= name.startswith("measurement")
         if kept is None:
             path.unlink()
         else:
             path.write_bytes(path.read_bytes()[:kept])
+
+    @precondition(lambda self: contents(self.out))
+    @rule(kind=st.sampled_from(KINDS), data=st.data(), how=st.sampled_from(["lost", "cut", "wrong"]))
+    def lose_results(self, kind: str, data: st.DataObject, how: str) -> None:
+        """All results of a kind are deleted, or one is cut or has a wrong bit."""
+        found = sorted(self.out.glob(kind))
+        if found and how == "lost":
+            for path in found:
+                path.unlink()
+        elif found:
+            path = data.draw(st.sampled_from(found))
+            content = bytearray(path.read_bytes())
+            if content:
+                place = data.draw(st.integers(0, len(content) - 1))
+                content[place] ^= 1 << data.draw(st.integers(0, 7))
+                path.write_bytes(content if how == "wrong" else content[:place])
 
     @precondition(lambda self: (self.out / "recipe.yaml").exists() and len(contents(self.out)) > 1)
     @rule()
