@@ -6,7 +6,7 @@ Nothing is sampled for this. It is held against
     the range of A(x)         for black, white, random and smooth images x
     the scatter of neighbours the second differences Ly of rows and columns have at least the variance that the noise
                               gives them: the median of |Ly|, against that of noise drawn for it
-    regions of one value      of which noise leaves none
+    regions of one value      of which noise leaves none; nor zeros where a mask shows something
     the true image            where it is known: its residual is about 1
 
 What no image gives is refused; what is only unlikely is a doubt, which a run passes on.
@@ -110,6 +110,13 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
         if beyond[0]:
             raise UserError(f"{text}. {conventions}".strip())
         yield Doubt("range", text)
+        return
+    if operator.observed is not None and (share := _zeros(values)):
+        yield Doubt(
+            "mask",
+            f"{100 * share:.2g} % of what the mask shows are exactly 0, and noise leaves none: likely another mask "
+            "than that of the measurement, or shifted",
+        )
         return
     told = list(_by_truth(operator, y, truth, typical, half, conventions)) if truth is not None else []
     if truth is not None and not told:
@@ -222,6 +229,13 @@ def _one_sided(values: Tensor, high: float, typical: float, scatter: float | Non
         f"no negative numbers (from {darkest:.2g} to {brightest:.2g}), but the operator gives them for images in "
         "[-1, 1]: if it is on [0, 1], say data.white_level: 1; magnitudes do not belong here",
     )
+
+
+def _zeros(values: Tensor) -> float:
+    """Return the share of zeros among numbers that are else all different, as noise makes them; 0 for rounded ones."""
+    other = values[values != 0]
+    share = 1 - len(other) / len(values)
+    return share if share > 0.002 and len(torch.unique(other)) > 0.9 * len(other) else 0.0
 
 
 def _empty(operator: Operator, y: Tensor, seen: Tensor) -> tuple[float, float] | None:

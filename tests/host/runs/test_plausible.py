@@ -157,6 +157,17 @@ def test_a_mask_the_wrong_way_round(tmp_path):
     require_possible(mended, filled)
 
 
+@pytest.mark.parametrize("mask", ["box", "random"])
+def test_a_mask_that_is_off_by_a_pixel_shows_zeros(mask):
+    operator, y = made("inpainting", mask=mask)
+    other = torch.roll(operator.observed, (1, 1), (-2, -1))[0]
+    assert kinds(operator, operator.project((y * other)[None])[0]) == ["mask"]
+    assert kinds(operator, y) == []
+    # Pictures have zeros of their own: of 8 bits with a level there.
+    rounded = operator.project(((y.clamp(-1, 1) * 127).round() / 127)[None])[0]
+    assert "mask" not in kinds(operator, rounded)
+
+
 CUSTOMS = {
     "norm: none": lambda y: y * 96,
     "values: intensity": lambda y: y**2,
