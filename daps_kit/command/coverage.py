@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from daps_kit.recipe import load_recipe
+
 from .options import quiet, recipe_arguments
 
 
@@ -19,6 +21,12 @@ from .options import quiet, recipe_arguments
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder; the recipe's with `-coverage` where not given."
 )
+@click.option(
+    "--apply",
+    "store",
+    is_flag=True,
+    help="Write into the recipe by how much its intervals are to be widened.",
+)
 @quiet
 def command(
     recipe: str,
@@ -27,6 +35,7 @@ def command(
     runs: int,
     images: bool,
     output: Path | None,
+    store: bool,
     quiet: bool,
 ) -> None:
     """Calibrate a RECIPE by simulation: draw truths, measure them as it says, sample, and rank the truths.
@@ -40,11 +49,16 @@ def command(
     against error, in coverage.md, .json and .svg. Costs a run of COUNT images; the same command goes on where it was
     broken off.
     """
+    from daps_kit.coverage.apply import apply, require_own
     from daps_kit.coverage.report import table  # which imports torch
     from daps_kit.coverage.simulate import simulate
 
+    file = require_own(recipe, load_recipe(recipe, overrides)) if store else None
     for found in simulate(
         recipe, overrides, count=count, runs=runs, images=images, output=output, quiet=quiet
     ):
         click.echo(table(found))
+        if file is not None:
+            apply(file, found.widen)
+            click.echo(f"{file}: widen: {found.widen:.3g}")
         click.echo(f"picture: {found.path / 'coverage.svg'}")

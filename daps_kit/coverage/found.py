@@ -28,6 +28,7 @@ class Found:
         by_kind: coverage of pixels, blocks, projections, the fit to y, and of whole images by TARP where all have one
             shape.
         groups: spread and error of groups of pixels.
+        widen: factor by which intervals of pixels are to be widened to cover what is due.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Found:
     truths: str
     by_kind: dict[str, Coverage]
     groups: list[tuple[float, float]]
+    widen: float
 
     @property
     def k(self) -> int:

@@ -41,6 +41,7 @@ __all__ = [
     "ranks",
     "spread_skill",
     "tarp_ranks",
+    "widening",
 ]
 
 BLOCK = 8
@@ -131,6 +132,28 @@ def coverage(shares: Sequence[Tensor], count: int) -> Coverage:
         error(inside, torch.tensor(due, dtype=table.dtype)),
         due,
     )
+
+
+def widening(samples: Sequence[Tensor], truths: Sequence[Tensor], k: int) -> float:
+    """Return by which factor the k-th intervals of pixels are to be widened about the mean to hold what is due.
+
+    A truth t above the mean m is held by m + f (high - m) for f of (t - m) / (high - m) or more, one below likewise:
+    the factor is the quantile of that at what is due.
+
+    Args:
+        samples: of each image, [R, ...].
+        truths: of each image, [...].
+        k: the interval is from the k-th smallest sample to the k-th largest.
+    """
+    needed = []
+    for x, t in zip(samples, truths, strict=True):
+        count, mean = len(x), x.mean(0)
+        low, high = x.kthvalue(k, 0).values, x.kthvalue(count + 1 - k, 0).values
+        end = torch.where(t > mean, high, low)
+        needed.append(((t - mean) / (end - mean)).nan_to_num(0.0, torch.inf, torch.inf).flatten())
+    values = torch.cat(needed).sort().values
+    due = (count + 1 - 2 * k) / (count + 1)
+    return float(values[min(len(values) - 1, math.ceil(due * len(values)))])
 
 
 def spread_skill(samples: Sequence[Tensor], truths: Sequence[Tensor]) -> list[tuple[float, float]]:

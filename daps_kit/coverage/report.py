@@ -45,6 +45,9 @@ def table(found: Found) -> str:
             "",
             *markdown_table(["", "covered", "due", "off by"], rows, left=[0]),
             "",
+            f"Intervals of pixels cover what is due if they are {found.widen:.2f} times as wide (`widen: "
+            f"{found.widen:.2f}` in the recipe).",
+            "",
             *(_spread(found.groups) if found.groups else []),
         ]
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from daps_kit.errors import UserError
 from daps_kit.recipe import Recipe, load_recipe
 from daps_kit.recipe.data import ImagesData, PriorData
+from daps_kit.runs.ensemble import interval
 from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.measurement import Operators
 from daps_kit.runs.progress import RunDisplay
@@ -23,7 +24,7 @@ from daps_kit.runs.result import RunResult
 from daps_kit.runs.runner import run
 
 from .found import Found
-from .ranks import coverage, quantities, rank_shares, ranks, spread_skill, tarp_ranks
+from .ranks import coverage, quantities, rank_shares, ranks, spread_skill, tarp_ranks, widening
 from .report import picture, table
 
 __all__ = ["simulate"]
@@ -77,7 +78,9 @@ def _of(recipe: Recipe, count: int, runs: int, images: bool, output: Path | None
         data = PriorData(count=count, image_shape=shape)
     task = recipe.output.name if output is not None and "/" in recipe.name else ""
     folder = recipe.output.with_name(f"{recipe.output.name}-coverage") if output is None else output / task
-    return recipe.model_copy(update={"data": data, "runs": runs, "output": folder, "trajectory": 0})
+    return recipe.model_copy(
+        update={"data": data, "runs": runs, "output": folder, "trajectory": 0, "widen": 1.0}
+    )
 
 
 @torch.no_grad()
@@ -119,6 +122,7 @@ def _judge(recipe: Recipe, result: RunResult, images: bool) -> Found:
         "the recipe's images" if images else "draws of the prior",
         {kind: coverage(table, counts[kind]) for kind, table in shares.items()},
         spread_skill(list(samples.values()), list(truths.values())) if result.runs > 3 else [],
+        widening(list(samples.values()), list(truths.values()), interval(result.runs)),
     )
     folder.write_json("coverage.json", _record(found))
     folder.write_text("coverage.md", table(found))
@@ -146,6 +150,7 @@ def _record(found: Found) -> dict[str, Any]:
         "images": found.images,
         "runs": found.runs,
         "verdict": found.verdict,
+        "widen": found.widen,
         "coverage": {
             kind: {
                 "covered": c.covered[found.k - 1],

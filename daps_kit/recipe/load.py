@@ -65,6 +65,12 @@ class Recipe(Settings):
         description="metrics beside PSNR and SSIM: LPIPS and FID as in the published runs (lpips_piq, "
         "fid_torchvision) or as the standard tools have them; they need the extra `metrics`, and fetch weights",
     )
+    widen: float = Field(
+        1.0,
+        gt=0,
+        description="factor by which the intervals of pixels (5 to 95 %) are widened about the mean; `daps-kit "
+        "coverage` finds it",
+    )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
     output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
         description="folder of the results, relative to the working folder; results/<name> if not given"

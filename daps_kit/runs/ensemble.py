@@ -33,10 +33,11 @@ TAIL = 0.05
 """What is left out on each side of the interval."""
 
 
-def moments(samples: Tensor) -> dict[str, Tensor]:
+def moments(samples: Tensor, widen: float = 1.0) -> dict[str, Tensor]:
     """Return mean, standard deviation and quantiles of the samples [R, ...] of an image, each [...].
 
-    The quantiles interpolate between the samples, so that of few samples they are drawn in. One sample has only a mean.
+    Those of 5 and 95 % are moved from the mean by the factor `widen`. Quantiles interpolate between samples, so that
+    of few samples they are drawn in. One sample has only a mean.
     """
     found = {"mean": samples.mean(0)}
     if len(samples) > 1:
@@ -46,6 +47,9 @@ def moments(samples: Tensor) -> dict[str, Tensor]:
         rows = [torch.quantile(part, levels, dim=0) for part in parts]
         quantiles = torch.cat(rows, 1).reshape(len(levels), *samples.shape[1:])
         found |= {"std": samples.std(0), **dict(zip(QUANTILES, quantiles, strict=True))}
+        if widen != 1:
+            mean = found["mean"]
+            found |= {key: mean + widen * (found[key] - mean) for key in ("q05", "q95")}
     return found
 
 
@@ -80,12 +84,13 @@ def coverage_due(count: int) -> float:
     return (count + 1 - 2 * interval(count)) / (count + 1)
 
 
-def spread_scores(samples: Tensor, truth: Tensor) -> dict[str, float] | None:
+def spread_scores(samples: Tensor, truth: Tensor, widen: float = 1.0) -> dict[str, float] | None:
     """Return how well the spread of the samples of an image fits its truth; None for fewer than two samples.
 
     Args:
         samples: [R, C, H, W] in [-1, 1], not clipped.
         truth: [C, H, W].
+        widen: factor by which the interval is widened about the mean.
 
     Returns:
         `crps` in units of images in [-1, 1]; `coverage` and `coverage_due` of the interval; `spread_error`, the ratio
@@ -98,7 +103,7 @@ def spread_scores(samples: Tensor, truth: Tensor) -> dict[str, float] | None:
     x, t = samples.double(), truth.double()
     mean, variance = x.mean(0), x.var(0)
     k = interval(count)
-    low, high = x.kthvalue(k, 0).values, x.kthvalue(count + 1 - k, 0).values
+    low, high = (mean + widen * (x.kthvalue(place, 0).values - mean) for place in (k, count + 1 - k))
     error = float((mean - t).square().mean())
     spread = float(variance.mean()) * (1 + 1 / count)
     left = float((mean.clamp(-1, 1) - t).square().mean() - variance.mean() / count) / 4

@@ -26,7 +26,14 @@ __all__ = ["finish", "join"]
 
 
 def finish(
-    folder: RunFolder, name: str, bench: Bench, runs: int, perceptual: Perceptual, *, as_stated: bool = False
+    folder: RunFolder,
+    name: str,
+    bench: Bench,
+    runs: int,
+    perceptual: Perceptual,
+    *,
+    as_stated: bool = False,
+    widen: float = 1.0,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Judge the samples of a run and write everything that is made from them.
 
@@ -37,6 +44,7 @@ def finish(
         runs: samples of each item.
         perceptual: further metrics.
         as_stated: whether the sampler's residuals tell about the noise.
+        widen: factor by which the intervals of pixels are widened.
 
     Returns:
         the content of metrics.json, and the rows of the grid.
@@ -48,7 +56,7 @@ def finish(
     collection = Collection(perceptual.features)
     for index, item in enumerate(bench.names):
         samples = folder.samples(item, runs)
-        images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection)
+        images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection, widen)
         lost += [_record(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
         doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
         if as_stated:
@@ -63,6 +71,7 @@ def finish(
         "format": 1,
         "name": name,
         "network_calls": _mean_calls(images.values()),
+        "widen": widen,
         "summary": summary,
         "lost": lost,
         "doubted": doubted,
@@ -125,20 +134,26 @@ def _finish_item(
     samples: Sequence[Sample],
     perceptual: Perceptual,
     collection: Collection,
+    widen: float,
 ) -> tuple[dict[str, Any], Row]:
     """Return the scores of an item and its row of the grid."""
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
     x0 = torch.stack([sample.x0 for sample in samples])
     scores = score(
-        x0, truth, bench.residual(index, y), perceptual.distances, multimodal=bench.multimodal(index)
+        x0,
+        truth,
+        bench.residual(index, y),
+        perceptual.distances,
+        multimodal=bench.multimodal(index),
+        widen=widen,
     )
     collection.add(x0, truth, scores)
     for run in range(runs):
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
     alive = x0[[record["run"] for record in scores["samples"]]]
-    posterior = moments(alive) if runs > 1 and len(alive) else {}
+    posterior = moments(alive, widen) if runs > 1 and len(alive) else {}
     mean, std = posterior.get("mean"), posterior.get("std")
     if posterior:
         folder.write_tensors(folder.beside(name, "posterior.safetensors"), posterior)

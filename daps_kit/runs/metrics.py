@@ -97,6 +97,7 @@ def score(
     distances: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     *,
     multimodal: bool = False,
+    widen: float = 1.0,
 ) -> dict[str, Any]:
     """Return how good the samples of one image are, as metrics.json has it.
 
@@ -112,6 +113,7 @@ def score(
         residual: gives the residuals [B] of images [B, C, H, W], in standard deviations of the noise.
         distances: further metrics by name, [B] of images and true ones [B, C, H, W]; lower is better.
         multimodal: whether images quite unlike the true one may explain the measurement.
+        widen: factor by which intervals are widened.
     """
     alive = [run for run in range(len(samples)) if bool(torch.isfinite(samples[run]).all())]
     if not alive:
@@ -141,7 +143,7 @@ def score(
         "sample_mean": {key: math.fsum(record[key] for record in records) / len(records) for key in metrics},
         "posterior_mean": judge(chosen.mean(0, keepdim=True))[0],
         "oracle": None if truth is None else {m: best(r[m] for r in records) for m, best in oracle.items()},
-        "ensemble": None if truth is None else spread_scores(chosen, truth),
+        "ensemble": None if truth is None else spread_scores(chosen, truth, widen),
         "samples": records,
     }
 

@@ -102,6 +102,7 @@ def run(
                 job.recipe.runs,
                 chosen,
                 as_stated=job.sampler.as_stated,
+                widen=job.recipe.widen,
             )
             for line in unexplained(metrics):
                 progress.warn(f"{job.recipe.name}: {line}")

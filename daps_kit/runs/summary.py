@@ -78,9 +78,15 @@ def outcome(metrics: dict[str, Any]) -> str:
             f"mean of the samples {', '.join(_phrases(mean, ('psnr', 'ssim')))}",
             f"a sample {', '.join(_phrases(one, ('psnr', 'residual')))}",
         ]
+    if _widened(metrics):
+        texts.append(f"intervals widened {metrics['widen']:g} times")
     if lost := len(metrics["lost"]):
         texts.append(f"{lost} sample{'s' * (lost > 1)} lost")
     return "; ".join(text for text in texts if text)
+
+
+def _widened(metrics: dict[str, Any]) -> bool:
+    return bool(metrics.get("widen", 1.0) != 1.0)
 
 
 def _single(metrics: dict[str, Any]) -> bool:
@@ -119,6 +125,8 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
         lines += [f"Mean over {len(images)} images ± standard error.", ""]
     if metrics.get("network_calls"):
         lines += [f"{metrics['network_calls']:.4g} calls of the prior's network for a sample.", ""]
+    if _widened(metrics):
+        lines += [f"Intervals of pixels are widened {metrics['widen']:g} times about the mean (`widen`).", ""]
     rows = [
         [label, *(with_error(summary[choice].get(key), _form(key)) for key in keys)]
         for choice, label in _LABELS.items()

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from daps_kit.coverage.ranks import coverage, quantities, rank_shares, ranks, spread_skill, tarp_ranks
+from daps_kit.coverage.ranks import (
+    coverage,
+    quantities,
+    rank_shares,
+    ranks,
+    spread_skill,
+    tarp_ranks,
+    widening,
+)
+from daps_kit.runs.ensemble import moments, spread_scores
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -83,3 +92,17 @@ def test_spread_is_error_in_every_group_of_right_samples() -> None:
         assert spread == pytest.approx(error, rel=0.06)
     for spread, error in spread_skill([x[1:] / 2 for x in draws], [x[0] for x in draws]):
         assert spread < 0.6 * error
+
+
+def test_intervals_are_widened_to_what_is_due() -> None:
+    """Samples that are half as wide as they should be, for many samples about a mean that is known."""
+    truths = [normal(seed, 6000) for seed in range(2)]
+    samples = [0.5 * normal(100 + seed, 199, 6000) for seed in range(2)]
+    assert widening(samples, truths, 10) == pytest.approx(2, rel=0.03)
+    found = [spread_scores(x, t, 2.0) for x, t in zip(samples, truths, strict=True)]
+    for each in found:
+        assert each is not None
+        assert each["coverage"] == pytest.approx(0.9, abs=0.015)
+    lows = [moments(samples[0], factor)["q05"] for factor in (1.0, 2.0)]
+    mean = samples[0].mean(0)
+    torch.testing.assert_close(lows[1] - mean, 2 * (lows[0] - mean))

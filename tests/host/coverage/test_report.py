@@ -14,7 +14,7 @@ from daps_kit.coverage.report import picture, table
 
 
 def found(**kinds: Coverage) -> Found:
-    return Found("a <b> & c", Path("x"), 3, 2, "draws of the prior", kinds, [(0.1, 0.2), (0.3, 0.3)])
+    return Found("a <b> & c", Path("x"), 3, 2, "draws of the prior", kinds, [(0.1, 0.2), (0.3, 0.3)], 1.25)
 
 
 def made(*ends: float) -> Coverage:
@@ -38,6 +38,7 @@ def test_the_table_tells_what_is_due() -> None:
     # Half of the truths are due between the least and the largest of three samples.
     assert "| pixels | 0.280 ± 0.010 | 0.500 | -22.0 |" in text
     assert "range of the samples" in text
+    assert "(`widen: 1.25` in the recipe)" in text
     assert "| 0.1000 | 0.2000 | 0.50 |" in text
 
 
