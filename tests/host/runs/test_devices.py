@@ -32,6 +32,16 @@ def test_a_batch_has_as_many_numbers_as_sixteen_small_pictures(
     assert batch_of(shape, torch.device("cpu")) == batch
 
 
+@pytest.mark.parametrize(
+    ("shape", "free", "batch"), [((3, 256, 256), 80e9, 64), ((3, 256, 256), 10e9, 8), ((3, 512, 512), 1e9, 1)]
+)
+def test_a_batch_on_a_gpu_has_four_thousand_bytes_for_each_number(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], free: float, batch: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    assert batch_of(shape, torch.device("cuda")) == batch
+
+
 def test_what_is_raised_where_memory_does_not_suffice() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)

@@ -433,25 +433,7 @@ def test_global_random_state_is_left_alone(toy):
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
-# --- sizes of batches, and levels that are shown
-
-
-@pytest.mark.parametrize(
-    ("shape", "free", "size"),
-    [
-        ((3, 64, 64), None, 16),  # on a CPU as many as sixteen images of 64 pixels,
-        ((3, 128, 128), None, 4),
-        ((3, 8, 8), None, 16),
-        ((3, 1024, 1024), None, 1),
-        ((3, 256, 256), 80e9, 64),  # on a GPU as many as 4000 bytes for each of their numbers allow
-        ((3, 256, 256), 10e9, 8),
-        ((3, 512, 512), 1e9, 1),
-    ],
-)
-def test_batches_are_as_large_as_memory_allows(monkeypatch, shape, free, size):
-    device = torch.device("cpu" if free is None else "cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * (free or 0)))
-    assert runner._auto_batch(shape, device) == size
+# --- levels that are shown
 
 
 def test_shown_levels_are_spread_evenly_from_the_first_to_the_last():
