@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from textwrap import wrap
 
+from daps_kit.tensor_file import read
 from daps_priors.photos import weights as photos
-from daps_priors.photos.settings import Photos
+from daps_priors.photos.settings import Photos, PhotosGrey
 from daps_priors.trained import weights as trained
 from daps_priors.trained.prior import WEIGHTS
 
@@ -22,6 +23,8 @@ OTHERS = {
     "FFDNet": {"0.05": 37.45, "0.1": 33.58, "0.2": 29.87, "0.4": 26.52},
 }
 """PSNR of other denoisers on the same squares, dB; FFDNet has learned from thousands of pictures."""
+OTHERS_GREY = {"BM3D": {"0.05": 35.44, "0.1": 31.15, "0.2": 27.36, "0.4": 24.17}}
+"""The same of the squares without colour."""
 
 
 def portraits64(file: Path = WEIGHTS / "portraits64.safetensors") -> str:
@@ -120,11 +123,37 @@ def photographs(file: Path = Photos.file) -> str:
             for name, row in rows.items()
         ),
         "",
+        *_grey(PhotosGrey.file),
         "## Credits of photographs",
         "",
         *(f"- {line}" for line in description["card"]["credits"].splitlines()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _grey(file: Path) -> list[str]:
+    """Return what the card says of the network of grey pictures."""
+    training = read(file)[1]["training"]
+    psnr, settings = training["psnr"], training["settings"]
+    rows = {"photos_grey": psnr["psnr"], "its linear part alone": psnr["linear_psnr"], **OTHERS_GREY}
+    rows["photos_grey, on pictures it was trained on"] = psnr["trained_psnr"]
+    columns = list(psnr["psnr"])
+    return [
+        "## Grey pictures: `photos_grey`",
+        "",
+        f"The same network with one channel, from the weights of `photos` with its filters added up over colours; "
+        f"{training['images_seen']:,} patches",
+        f"more of the same photographs without colour, peak of the learning rate {settings['learning_rate']:g}, "
+        f"finished {training['finished'][:10]}. PSNR as above, of squares without colour:",
+        "",
+        f"| sigma | {' | '.join(columns)} |",
+        f"|---{'|---' * len(columns)}|",
+        *(
+            f"| {name} | {' | '.join(f'{row[c]:.2f}' if c in row else '' for c in columns)} |"
+            for name, row in rows.items()
+        ),
+        "",
+    ]
 
 
 CARDS = {"portraits64.md": portraits64, "photos.md": photographs}
