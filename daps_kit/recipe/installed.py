@@ -53,11 +53,8 @@ def find_recipe(name: str | Path, folder: Path) -> Path | str:
     if path.suffix in SUFFIXES:
         near = [p.name for p in file.parent.glob("*") if p.suffix in SUFFIXES] if file.parent.is_dir() else []
         return f"no such file: {shown(file)}{did_you_mean(file.name, near)}"
-    installed = installed_recipes()
-    hint = did_you_mean(str(name), installed)
-    return (
-        f"no recipe '{name}': no file, and not one of the installed: {', '.join(installed) or 'none'}{hint}"
-    )
+    hint = did_you_mean(str(name), installed_recipes())
+    return f"no recipe '{name}': no file, and not one of those that `daps-kit recipes` lists{hint}"
 
 
 def read_text(file: Path) -> str:

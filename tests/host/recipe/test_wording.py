@@ -91,7 +91,7 @@ ONE_PROBLEM = [
         ("extends: [{a: 1}]\n" + MINIMAL, "r.yaml:1:11: extends: expected a file or a list of files"),
         ("extends: r.yaml\n" + MINIMAL, "r.yaml:1:10: extends: r.yaml extends itself, in a circle"),
         ("extends: .\n" + MINIMAL, "r.yaml:1:10: extends: . is a folder, not a recipe"),
-        ("extends: embeded/motion_blur\n" + MINIMAL, "r.yaml:1:10: extends: no recipe 'embeded/motion_blur': no file, and not one of the installed: ..."),
+        ("extends: embeded/motion_blur\n" + MINIMAL, "r.yaml:1:10: extends: no recipe 'embeded/motion_blur': no file, and not one of those that `daps-kit recipes` lists; did you mean 'embedded/motion_blur'?"),
 ]  # fmt: skip
 
 
