@@ -141,14 +141,14 @@ def widening(samples: Sequence[Tensor], truths: Sequence[Tensor], k: int) -> flo
     the factor is the quantile of that at what is due.
 
     Args:
-        samples: of each image, [R, ...].
+        samples: of each image, [R, ...]; R of the first is what counts for what is due.
         truths: of each image, [...].
         k: the interval is from the k-th smallest sample to the k-th largest.
     """
-    needed = []
+    needed, count = [], len(samples[0])
     for x, t in zip(samples, truths, strict=True):
-        count, mean = len(x), x.mean(0)
-        low, high = x.kthvalue(k, 0).values, x.kthvalue(count + 1 - k, 0).values
+        mean = x.mean(0)
+        low, high = x.kthvalue(k, 0).values, x.kthvalue(len(x) + 1 - k, 0).values
         end = torch.where(t > mean, high, low)
         needed.append(((t - mean) / (end - mean)).nan_to_num(0.0, torch.inf, torch.inf).flatten())
     values = torch.cat(needed).sort().values
