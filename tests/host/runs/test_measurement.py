@@ -15,7 +15,7 @@ from daps_kit.errors import UserError
 from daps_kit.images import load_image
 from daps_kit.prior_check.build import build_prior
 from daps_kit.recipe import load_recipe
-from daps_kit.runs.measurement import Bench, _Operators
+from daps_kit.runs.measurement import Bench, Operators
 from daps_operators import Inpainting
 from tests.host.array_files import Y, written
 
@@ -81,7 +81,7 @@ def test_one_operator_for_all_or_one_each(toy, tmp_path):
 
 def test_of_many_operators_the_oldest_are_forgotten(monkeypatch):
     settings = Inpainting(mask="random", draw="per_image")
-    operators = _Operators(settings, 0, torch.device("cpu"))
+    operators = Operators(settings, 0, torch.device("cpu"))
     operators.kept = 3
     first = {name: operators.of(name, (1, 8, 8)) for name in "abc"}
     assert all(operators.of(name, (1, 8, 8)) is first[name] for name in "abc")
