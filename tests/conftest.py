@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Some tests use the benchmarks, which are not installed, and the small models beside this file. Last on the path, so that
 # installed packages are what is tested.
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+# Jobs in the background begin with Ctrl-C ignored, and so would the programs that tests start and break off.
+if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
