@@ -15,7 +15,7 @@ TEMPLATE = {
     "imports": """\
 from daps_kit.random import RandomStreams
 from daps_kit.testing import parametrize
-from daps_kit.testing.problems import Problem""",
+from daps_kit.testing.problems import GaussianProblem""",
     "$module/__init__.py": '''\
     steps: int = Field(100, ge=1, description="steps at each annealing level")
     lr: float = Field(1.0e-4, gt=0, description="step size, in squared units of x")
@@ -107,7 +107,7 @@ class $Class(Kernel):
     "tests/test_$name.py": """\
 
 def test_a_small_step_is_nearly_always_accepted():
-    target = Problem.of(variance=1.0, likelihood_variance=0.01).target(2)
+    target = GaussianProblem.of(variance=1.0, likelihood_variance=0.01).target(2)
     _, info = $Class(steps=20, lr=1e-3).run(target, target.centre, RandomStreams([1, 2]))
     assert float(info.acceptance.min()) > 0.99
 """,
