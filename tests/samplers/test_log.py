@@ -114,3 +114,19 @@ def test_settings_without_effect_are_remarked(spread, known, clipped, count):
     conditional = Conditional(ProbabilityFlow(EDM(), 0), spread=spread)
     lines = remarks(GaussianPrior(0.0, 1.0), Annealing(EDM()), conditional, known=known, clipped=clipped)
     assert len(lines) == count
+
+
+def test_the_nearest_level_that_the_prior_knows_is_told():
+    prior = GaussianPrior(0.0, 1.0)
+    prior.sigma_range = (0.2, 50.0)
+    lines = remarks(
+        prior,
+        Annealing(EDM(), 5, 80.0, 0.1),
+        Conditional(ProbabilityFlow(EDM(), 0)),
+        known=True,
+        clipped=False,
+    )
+    assert lines == (
+        "sampler.annealing.sigma_max 80 is outside what the prior knows; 50 is used",
+        "sampler.annealing.sigma_min 0.1 is outside what the prior knows; 0.2 is used",
+    )

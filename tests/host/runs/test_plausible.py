@@ -101,6 +101,12 @@ def test_magnitudes_where_signed_values_belong():
     assert "range" in kinds(operator, y.abs())
 
 
+def test_the_range_of_an_operator_is_that_of_images_of_any_kind(tmp_path):
+    np.save(tmp_path / "sharpen.npy", np.array([[-0.5, 2.0, -0.5]]))
+    operator, _ = made("motion_blur", kernel=str(tmp_path / "sharpen.npy"))
+    assert plausible._range(operator) == pytest.approx((-3.0, 3.0))
+
+
 @pytest.mark.parametrize("factor", [2.5, 0.4])
 def test_a_factor(factor):
     operator, y = made("gaussian_blur")
