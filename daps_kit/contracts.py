@@ -546,9 +546,21 @@ class Sampler(ABC):
     Attributes:
         as_stated: whether samples are meant to spread as p(x0 | y) with the noise that the operator states, so that
             their residuals tell whether y has that noise; False where a sampler fits y more or less closely.
+        approximate: why its samples are not those of p(x0 | y) even where the denoiser is exact, in a clause; empty
+            where they are.
+        deterministic: whether it returns one estimate, whatever the random streams.
     """
 
     as_stated: bool = False
+    approximate: str = ""
+    deterministic: bool = False
+
+    def refusal(self, prior: Prior, operator: Operator) -> str:
+        """Return why it cannot sample with this prior and this operator, in a clause; empty, the default, if it can.
+
+        It is asked before anything is computed, so that what a method cannot do costs nothing.
+        """
+        return ""
 
     @abstractmethod
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:

@@ -1,18 +1,23 @@
-"""A batch of samples, drawn: the one place where a sampler runs, for `daps-kit run` and for `daps_kit.sample`."""
+"""A batch of samples, drawn: the one place where a sampler runs, for `daps-kit run` and for `daps_kit.sample`.
+
+What it costs is counted here, too, for any sampler: see `cost`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from daps_kit.contracts import Operator, Prior, RandomStreams, Sampler, Step
+from daps_kit.errors import UserError
 from daps_kit.failures import Failure
 
-__all__ = ["Drawn", "draw"]
+from .cost import Cost, Meter
+
+__all__ = ["Drawn", "draw", "require_able"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,14 @@ class Drawn:
         lost: why, by the place of the sample in the batch.
         doubts: what else went wrong with samples.
         warnings: what the sampler says of the run as a whole.
-        calls: how often the prior's denoiser was asked for a sample, on average.
+        cost: of a sample, on average.
     """
 
     x0: Tensor
     lost: dict[int, Failure]
     doubts: list[Failure]
     warnings: list[str]
-    calls: float
+    cost: Cost
 
 
 def draw(
@@ -52,13 +57,16 @@ def draw(
         watch: sees every step.
 
     Raises:
+        UserError: the sampler cannot do this.
         RuntimeError: the sampler took no step.
     """
-    asked: list[int] = []
+    require_able(sampler, prior, operator)
+    meter = Meter()
     reported: list[Failure] = []
     warnings: list[str] = []
     step: Step | None = None
-    for step in sampler.sample(_counted(prior, asked), operator, y, RandomStreams(seeds, y.device)):
+    measured = meter.prior(prior), meter.operator(operator)
+    for step in sampler.sample(*measured, y, RandomStreams(seeds, y.device)):
         reported += step.failures
         warnings += step.warnings
         watch(step)
@@ -76,21 +84,14 @@ def draw(
         if failed or not whole:
             unsaid = Failure(place, step.level, step.levels, step.sigma, "nan" if failed else "decoder")
             lost[place] = reasons.get(place, unsaid) if failed else unsaid
-    return Drawn(x0, lost, [f for f in reported if not f.lost], warnings, sum(asked) / len(y))
+    return Drawn(x0, lost, [f for f in reported if not f.lost], warnings, meter.cost(len(y)))
 
 
-def _counted(prior: Prior, asked: list[int]) -> Prior:
-    """Return the prior itself, seen through a class whose denoiser appends to `asked` how many samples it is asked for.
+def require_able(sampler: Sampler, prior: Prior, operator: Operator) -> None:
+    """See that a sampler can do what it is asked for.
 
-    What the prior keeps for later, it keeps for the next batch, too.
+    Raises:
+        UserError: it cannot; the text says why.
     """
-    kind = type(prior)
-
-    def denoise(self: Prior, x: Tensor, sigma: float | Tensor) -> Tensor:
-        asked.append(len(x))
-        return kind.denoise(self, x, sigma)
-
-    metaclass: Any = type(kind)
-    counted: Prior = object.__new__(metaclass(kind.__name__, (kind,), {"denoise": denoise}))
-    object.__setattr__(counted, "__dict__", prior.__dict__)  # shared, not copied
-    return counted
+    if why := sampler.refusal(prior, operator):
+        raise UserError(f"sampler: {why}")

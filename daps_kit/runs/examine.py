@@ -13,6 +13,7 @@ from daps_kit.recipe import Recipe
 from daps_kit.recipe.data import PriorData
 
 from .devices import device_of
+from .draw import require_able
 from .measurement import Bench
 
 __all__ = ["Finding", "examine"]
@@ -56,7 +57,7 @@ def examine(recipes: Iterable[Recipe], seconds: float = SECONDS) -> list[Finding
 
 def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
     device = device_of(recipe.device)
-    recipe.sampler.build()
+    sampler = recipe.sampler.build()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("default")
         prior = build_prior(recipe.prior, recipe.data, device)
@@ -69,6 +70,7 @@ def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
         if index and time.perf_counter() - begun > seconds:
             break
         measured = bench.measure(index)
+        require_able(sampler, prior, measured.operator)
         texts += [f"{measured.name}: {doubt.text}" for doubt in measured.doubts]
         seen += 1
     yield from (Finding("warning", recipe.name, text) for text in dict.fromkeys(texts))

@@ -11,6 +11,7 @@ import torch
 from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
 
+from .cost import COSTS
 from .ensemble import moments
 from .folder import RunFolder, Sample
 from .measurement import Bench
@@ -61,7 +62,8 @@ def finish(
         doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
         if as_stated:
             images[item]["noise"] = _check_noise(folder, bench, index, samples)
-        images[item]["network_calls"] = [sample.calls for sample in samples]
+        for key, field in COSTS.items():
+            images[item][key] = [getattr(sample.cost, field, None) for sample in samples]
         if len(rows) < MAX_ROWS:
             rows.append(row)
     summary = summarise(images.values())
@@ -70,7 +72,7 @@ def finish(
     metrics = {
         "format": 1,
         "name": name,
-        "network_calls": _mean_calls(images.values()),
+        **{key: _mean_cost(images.values(), key) for key in COSTS},
         "widen": widen,
         "summary": summary,
         "lost": lost,
@@ -121,9 +123,9 @@ def _record(image: str, run: int, failure: Failure) -> dict[str, Any]:
     }
 
 
-def _mean_calls(images: Iterable[dict[str, Any]]) -> float | None:
-    """Return how often the prior's denoiser was asked for a sample, on average; None where no file says it."""
-    known = [calls for item in images for calls in item["network_calls"] if calls is not None]
+def _mean_cost(images: Iterable[dict[str, Any]], key: str) -> float | None:
+    """Return what a sample cost, on average; None where no file says it."""
+    known = [cost for item in images for cost in item[key] if cost is not None]
     return math.fsum(known) / len(known) if known else None
 
 

@@ -35,6 +35,7 @@ from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, to_yaml
 from daps_kit.registry import default_registry
 
 from .claim import Claim
+from .cost import COSTS, Cost
 from .environment import environment
 
 __all__ = ["RunFolder", "Sample", "read_if_whole"]
@@ -53,13 +54,13 @@ class Sample:
     Attributes:
         x0: the image, [C, H, W], NaN where it was lost.
         failure: why it was lost.
-        calls: how often the prior's denoiser was asked for it; None in files that do not say.
+        cost: what it cost; None in files that do not say.
         doubts: what else went wrong with it.
     """
 
     x0: Tensor
     failure: Failure | None = None
-    calls: float | None = None
+    cost: Cost | None = None
     doubts: tuple[Failure, ...] = ()
 
 
@@ -185,7 +186,15 @@ class RunFolder:
     def write_environment(self, device: torch.device, batch_size: int, runs: int) -> None:
         """Write with what the run is computed, and how many samples of an item it was asked for."""
         stages = sorted({*self.stages, runs})
-        self.write_json("environment.json", environment(device) | {"batch_size": batch_size, "runs": stages})
+        seconds = {key: self.read_environment().get(key, 0) for key in ("seconds", "drawn")}
+        now = environment(device) | {"batch_size": batch_size, "runs": stages} | seconds
+        self.write_json("environment.json", now)
+
+    def add_seconds(self, seconds: float, samples: int) -> None:
+        """Write how long it took to draw so many samples more."""
+        now = self.read_environment()
+        total = {"seconds": now.get("seconds", 0) + seconds, "drawn": now.get("drawn", 0) + samples}
+        self.write_json("environment.json", now | total)
 
     # --- measurements and operators
 
@@ -255,7 +264,7 @@ class RunFolder:
         """Write a sample, finished by this."""
         said = {
             "failure": vars(sample.failure) if sample.failure else None,
-            "network_calls": sample.calls,
+            **_cost_record(sample.cost),
             "doubts": [vars(doubt) for doubt in sample.doubts],
         }
         self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
@@ -271,7 +280,7 @@ class RunFolder:
             return Sample(
                 found[0]["x0"],
                 _failure(said["failure"]) if said.get("failure") else None,
-                said.get("network_calls"),
+                _cost(said),
                 tuple(_failure(doubt) for doubt in said.get("doubts", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -346,6 +355,17 @@ class RunFolder:
         """Write a file of tensors."""
         self.require()
         tensor_file.write_plain(path, tensors, metadata)
+
+
+def _cost_record(cost: Cost | None) -> dict[str, float | None]:
+    return {key: getattr(cost, field, None) for key, field in COSTS.items()}
+
+
+def _cost(said: dict[str, Any]) -> Cost | None:
+    """Return what a sample cost; earlier versions counted network calls alone."""
+    if said.get("network_calls") is None:
+        return None
+    return Cost(**{field: said.get(key) or 0.0 for key, field in COSTS.items()})
 
 
 def _failure(said: dict[str, Any]) -> Failure:

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import math
 import os
+import time
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
 
 from .devices import batch_of, device_of, out_of_memory
-from .draw import draw
+from .draw import draw, require_able
 from .finish import finish, join
 from .folder import RunFolder, Sample
 from .measurement import Bench
@@ -183,6 +184,7 @@ class _Job:
             for doubt in measured.doubts:
                 doubted.setdefault(doubt.kind, []).append(f"{name}: {doubt.text}")
             operator = measured.operator
+            require_able(self.sampler, self.prior, operator)
             self._compare_operator(name, operator)
             if stored is None:
                 own = operator.state() if self.recipe.operator.per_image else {}
@@ -344,14 +346,16 @@ class _Job:
                 trajectory.append((step.sigma, {key: self._decode(x).cpu() for key, x in images.items()}))
 
         self.progress.begin(len(batch))
+        begun = time.perf_counter()
         drawn = draw(self.sampler, self.prior, operator, y, seeds, watch)
+        self.folder.add_seconds(time.perf_counter() - begun, len(batch))
         for line in told(drawn.lost.values(), called):
             self.progress.warn(line)
         samples = [
             Sample(
                 x,
                 drawn.lost.get(place),
-                drawn.calls,
+                drawn.cost,
                 tuple(replace(doubt, sample=0) for doubt in drawn.doubts if doubt.sample == place),
             )
             for place, x in enumerate(drawn.x0.cpu())

@@ -4,8 +4,11 @@ With a Gaussian prior N(mu, C), a linear operator that measures half of the dire
 posterior p(x0 | y) is Gaussian and known (see `problems`). Many samples for one measurement are compared with
 it: mean and covariance within five standard errors (fixed seeds) plus `ALLOWANCE`, for chains of finite length.
 
-The prior knows its own denoising covariance, so that p(x0 | x_t) is at hand exactly. A method that takes another, such
-as DAPS with r_t = sigma_t, does not draw from the posterior, and says so by an expected failure with its reason.
+The prior knows its own denoising covariance, so that p(x0 | x_t) is at hand exactly. A sampler that takes another by
+its settings, such as DAPS with r_t = sigma_t, says so by an expected failure with its reason. One that is approximate
+by nature says so itself (`Sampler.approximate`): its mean has to be nearer to the posterior's than that of the prior
+is, by far, and its samples no wider than the prior. That is asked of all, and what it is worth beyond must be shown
+against something else: another library, or the moments of its own recursion, which are exact where all is Gaussian.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from daps_kit.contracts import GaussianNoise, Operator, Prior, Sampler, Shape, S
 from daps_kit.errors import UserError
 
 from .base import (
+    Z_LIMIT,
     Case,
     NotApplicable,
     expect,
@@ -65,6 +69,19 @@ class _Latent(DensePrior):
         return matrix_times(self.rotation, z).reshape(len(z), *self.image_shape)
 
 
+class _Bent(Operator):
+    """y = A x + (A x)^2 / 4."""
+
+    def __init__(self, matrix: Tensor, noise: GaussianNoise) -> None:
+        super().__init__(SHAPE, noise)
+        self.matrix = matrix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return it."""
+        y = matrix_times(self.matrix, x)
+        return y + y.square() / 4
+
+
 class SamplerCase(Case):
     """A sampler under test.
 
@@ -104,6 +121,31 @@ class SamplerCase(Case):
         chosen = operator or self.operator
         return list(self.sampler.sample(prior or self.prior, chosen, measured, streams(*seeds)))
 
+    def attempt(
+        self, prior: Prior | None = None, operator: Operator | None = None, count: int = 64
+    ) -> list[Step]:
+        """Return the steps of a run; its measurement is that of the case, of this operator.
+
+        Raises:
+            NotApplicable: the sampler refuses, by one line and before the denoiser is asked.
+        """
+        denoiser = prior or self.prior
+        if operator is not None:
+            clean = operator.forward(self.prior.sample(SHAPE, streams(43)))
+            y = operator.noise.sample(clean, streams(44)).repeat(count, 1, 1, 1)
+        else:
+            y = self.y.repeat(count, 1, 1, 1)
+        if why := self.sampler.refusal(denoiser, operator or self.operator):
+            expect("\n" not in why, f"a refusal is one line, got {why!r}")
+            raise NotApplicable(f"it refuses: {why}")
+        before = len(getattr(denoiser, "asked", []))
+        try:
+            steps = self.steps(*range(count), prior=prior, operator=operator, y=y)
+        except UserError as refusal:
+            expect(len(getattr(denoiser, "asked", [])) == before, "it refuses after the denoiser was asked")
+            raise NotApplicable(f"it refuses: {refusal}") from None
+        return steps
+
     @cached_property
     def samples(self) -> Tensor:
         """Samples of the posterior, whitened, [SAMPLES, d]."""
@@ -129,26 +171,64 @@ def steps_described(case: SamplerCase) -> None:
 
 
 def posterior_mean(case: SamplerCase) -> None:
-    """The mean of the samples is that of the posterior."""
+    """The mean of the samples is that of the posterior, where the sampler is exact."""
+    _require_exact(case)
     Moments(case.samples).expect_mean(ALLOWANCE, "samples")
 
 
 def posterior_covariance(case: SamplerCase) -> None:
-    """The covariance of the samples is that of the posterior."""
+    """The covariance of the samples is that of the posterior, where the sampler is exact."""
+    _require_exact(case)
     Moments(case.samples).expect_covariance(ALLOWANCE, "samples")
+
+
+def _require_exact(case: SamplerCase) -> None:
+    if case.sampler.approximate:
+        raise NotApplicable(f"it is approximate: {case.sampler.approximate}")
+
+
+def towards_the_posterior(case: SamplerCase) -> None:
+    """The samples' mean is at most half as far from the posterior's as that of the prior, and they are no wider than
+    the prior; approximate samplers say in a line why they are.
+    """
+    expect("\n" not in case.sampler.approximate, "`approximate` is one clause")
+    prior = case.posterior.whiten(case.prior.mean.reshape(1, -1))
+    covariance = case.prior.matrix @ case.posterior.precision
+    far, near_ = float(prior.norm()), float(case.samples.mean(0).norm())
+    limit = 0.5 * far + (float(covariance.trace()) / SAMPLES) ** 0.5
+    expect(
+        near_ <= limit,
+        f"the mean is {near_:.2f} posterior deviations off, the prior's {far:.2f}; allowed {limit:.2f}",
+    )
+    width, widest = float(case.samples.var(0).sum()), float(covariance.trace())
+    limit = widest * (1 + Z_LIMIT * (2 / SAMPLES) ** 0.5)
+    expect(
+        width <= limit, f"the samples' variance is {width:.1f}, the prior's {widest:.1f}; allowed {limit:.1f}"
+    )
 
 
 def latent_prior(case: SamplerCase) -> None:
     """With a latent prior the decoded samples have the posterior's mean (where the sampler takes one)."""
     prior = _Latent(case.prior, orthogonal(45, SIZE))
-    try:
-        steps = case.steps(*range(64), prior=prior)
-    except UserError as refusal:
-        raise NotApplicable(f"it refuses latent priors: {refusal}") from None
+    steps = case.attempt(prior)
     form = tuple(steps[-1].x0y.shape)
     expect(form == (64, *LATENT), f"x0y must be latents {(64, *LATENT)}, has the shape {form}")
+    _require_exact(case)
     w = case.posterior.whiten(prior.decode(steps[-1].x0y))
     Moments(w).expect_mean(ALLOWANCE, "decoded samples")
+
+
+def nonlinear_operator(case: SamplerCase) -> None:
+    """With an operator that is not linear samples are finite and explain the measurement better than the prior's mean
+    (where the sampler takes one).
+    """
+    operator = _Bent(case.operator.matrix, GaussianNoise(NOISE))
+    x0y = case.attempt(operator=operator)[-1].x0y
+    expect(torch.isfinite(x0y).all(), "samples are lost")
+    y = operator.noise.sample(operator.forward(case.prior.sample(SHAPE, streams(43))), streams(44))
+    mean = case.prior.mean.reshape(1, *SHAPE).to(y)
+    found, before = float(operator.loss(x0y.to(y), y).mean()), float(operator.loss(mean, y))
+    expect(found < before, f"the samples' misfit is {found:.2f}, that of the prior's mean {before:.2f}")
 
 
 def within_sigma_range(case: SamplerCase) -> None:
@@ -162,10 +242,14 @@ def within_sigma_range(case: SamplerCase) -> None:
 
 
 def same_streams_same_samples(case: SamplerCase) -> None:
-    """The same streams give the same samples, bit by bit; others give others."""
+    """The same streams give the same samples, bit by bit; others give others, unless the sampler is deterministic."""
     first = case.steps(1, 2)[-1].x0y
     same(case.steps(1, 2)[-1].x0y, first, "the same streams gave other samples")
-    expect(not torch.equal(case.steps(3, 4)[-1].x0y, first), "other streams gave the same samples")
+    equal, other = torch.equal(case.steps(3, 4)[-1].x0y, first), case.sampler.deterministic
+    expect(
+        equal == other,
+        f"other streams gave {'the same' if equal else 'other'} samples; `deterministic` is {other}",
+    )
 
 
 def batch_size_independent(case: SamplerCase) -> None:
@@ -210,7 +294,9 @@ CHECKS: tuple[Callable[[Any], None], ...] = (
     steps_described,
     posterior_mean,
     posterior_covariance,
+    towards_the_posterior,
     latent_prior,
+    nonlinear_operator,
     within_sigma_range,
     same_streams_same_samples,
     batch_size_independent,

@@ -19,6 +19,7 @@ from daps_kit.contracts import (
     Sampler,
     Step,
 )
+from daps_kit.errors import UserError
 from daps_kit.runs.draw import Drawn, draw
 from daps_priors.exact.gaussian import GaussianPrior
 
@@ -97,10 +98,19 @@ def test_a_sampler_without_a_step_is_a_bug() -> None:
         drawn(Scripted())
 
 
+def test_what_a_sampler_cannot_do_is_said_before_it_begins() -> None:
+    class Unable(Scripted):
+        def refusal(self, prior: Prior, operator: Operator) -> str:
+            return f"it knows no {type(operator).__name__}"
+
+    with pytest.raises(UserError, match=r"^sampler: it knows no Identity$"):
+        drawn(Unable())
+
+
 def test_calls_are_counted_by_the_sample_and_leave_the_prior_as_it_was() -> None:
     prior = GaussianPrior(torch.zeros(SHAPE), 1.0)
     steps = [([0, 1], [False, False], []), ([1], [False, False], []), ([], [False, False], [])]
-    assert drawn(Scripted(*steps), prior).calls == 1.5
+    assert drawn(Scripted(*steps), prior).cost.calls == 1.5
     assert "denoise" not in vars(prior)
 
 
@@ -115,7 +125,7 @@ def test_what_a_prior_keeps_for_later_is_there_for_the_next_batch() -> None:
 
     prior = Keeps(torch.zeros(SHAPE), 1.0)
     for _ in range(2):
-        assert drawn(Scripted(([0, 1], [False, False], [])), prior).calls == 1
+        assert drawn(Scripted(([0, 1], [False, False], [])), prior).cost.calls == 1
     assert prior.made == 1
 
 
@@ -137,4 +147,4 @@ def test_what_a_prior_keeps_for_later_is_there_for_the_next_batch() -> None:
     ],
 )
 def test_calls_are_those_of_the_budget(sampler: dict[str, object], calls: int) -> None:
-    assert drawn(daps_kit.build("sampler", sampler)).calls == calls
+    assert drawn(daps_kit.build("sampler", sampler)).cost.calls == calls

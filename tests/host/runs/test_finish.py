@@ -13,6 +13,7 @@ import torch
 from daps_kit import tensor_file
 from daps_kit.failures import Failure
 from daps_kit.runs import finish as module
+from daps_kit.runs.cost import Cost
 from daps_kit.runs.finish import finish, join
 from daps_kit.runs.folder import RunFolder, Sample
 from daps_kit.runs.perceptual import Perceptual
@@ -65,7 +66,7 @@ def begun(path: Path, names: list[str], runs: int, lost: dict[str, int] | None =
         for run, x0 in enumerate(draws(seed, runs)):
             gone = (lost or {}).get(name) == run
             x0 = torch.full_like(x0, torch.nan) if gone else x0
-            folder.write_sample(name, run, Sample(x0, LOST if gone else None, 10.0 + run))
+            folder.write_sample(name, run, Sample(x0, LOST if gone else None, Cost(10.0 + run, run)))
     return folder
 
 
@@ -87,6 +88,8 @@ def test_moments_are_those_of_the_samples_that_are_left(tmp_path: Path) -> None:
          "advice": "a smaller step size", "message": str(LOST)}
     ]  # fmt: skip
     assert metrics["network_calls"] == pytest.approx(11.0)
+    assert metrics["jacobian_products"] == pytest.approx(1.0)
+    assert metrics["operator_products"] == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["images"].keys() == {"a", "b"}
     assert [row.name for row in rows] == ["a", "b"]
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
+from daps_kit.runs.cost import Cost
 from daps_kit.runs.folder import RunFolder, Sample, read_if_whole
 from daps_kit.tensor_file import write_plain
 
@@ -24,14 +25,14 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_samples_come_back_bit_for_bit_with_their_failure(folder):
     x0 = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
-    folder.write_sample("a", 0, Sample(x0, calls=21.0))
+    folder.write_sample("a", 0, Sample(x0, cost=Cost(21.0, 2.0, 5.0)))
     failure = Failure(2, level=4, levels=20, sigma=1.5, cause="diverged", advice="take smaller steps")
     folder.write_sample("a", 1, Sample(torch.full((3, 5, 7), math.nan), failure))
     whole, lost = folder.samples("a", 2)
     assert torch.equal(whole.x0, x0)
-    assert (whole.failure, whole.calls) == (None, 21.0)
+    assert (whole.failure, whole.cost) == (None, Cost(21.0, 2.0, 5.0))
     assert lost.x0.isnan().all()
-    assert (lost.failure, lost.calls) == (failure, None)
+    assert (lost.failure, lost.cost) == (failure, None)
     assert str(failure) == "lost at level 5 of 20 (sigma 1.5): the chain diverged; take smaller steps"
     assert torch.equal(load_file(folder.sample("a", 0))["x0"], x0)
 
@@ -157,6 +158,11 @@ def test_the_batch_size_is_remembered(folder):
     content = json.loads((folder.path / "environment.json").read_text())
     assert content["libraries"]["torch"] == torch.__version__
     assert content["device"] == "cpu"
+    folder.add_seconds(1.5, 4)
+    folder.write_environment(torch.device("cpu"), 8, 2)
+    folder.add_seconds(0.5, 2)
+    content = json.loads((folder.path / "environment.json").read_text())
+    assert (content["seconds"], content["drawn"], content["batch_size"]) == (2.0, 6, 8)
     (folder.path / "environment.json").write_text("{")
     assert folder.batch_size is None
 

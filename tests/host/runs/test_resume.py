@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -187,7 +188,10 @@ def test_going_on_with_another_library_is_said(toy, capsys):
         f"toy was begun with other means: libraries.torch 1.0 is now {torch.__version__}"
         in capsys.readouterr().err
     )
-    assert environment.read_text() == content
+    now, then = json.loads(environment.read_text()), json.loads(content)
+    assert (then.pop("drawn"), now.pop("drawn")) == (6, 12), "a batch is drawn as a whole"
+    assert now.pop("seconds") > then.pop("seconds")
+    assert now == then
 
 
 def test_what_is_there_already_is_counted(toy, capsys):

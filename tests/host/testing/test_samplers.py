@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import torch
 
-from daps_kit.contracts import Failure, KernelInfo, Sampler, Step
+from daps_kit import testing
+from daps_kit.contracts import Failure, KernelInfo, LinearOperator, Sampler, Step
+from daps_kit.errors import UserError
 from tests.host.testing.mutants import assert_caught, assert_complete, assert_passes, parametrize
 
 
@@ -15,6 +17,9 @@ class Exact(Sampler):
     """Draws x0 given x_t and y exactly, at three noise levels, by solving with dense matrices."""
 
     sigmas = (10.0, 3.0, 1.0)
+
+    def refusal(self, prior, operator):
+        return "" if isinstance(operator, LinearOperator) else "it solves linear systems"
 
     def sample(self, prior, operator, y, streams):
         shape, levels = prior.state_shape(operator.shape), len(self.sigmas)
@@ -138,13 +143,64 @@ class ClampsMeasurement(Exact):
         return super().sample(prior, operator, y.clamp_(-0.5, 0.5), streams)
 
 
+class HeedsNoData(Exact):
+    """A sample of the prior, who calls that an approximation."""
+
+    approximate = "it does not look at y"
+
+    def draw(self, prior, operator, y, mean, sigma, streams):
+        return prior.sample(mean.shape[1:], streams).float()
+
+
+class Scatters(Exact):
+    approximate = "it scatters"
+
+    def draw(self, *arguments):
+        x0y = super().draw(*arguments)
+        return x0y + 2 * arguments[-1].normal(x0y.shape[1:])
+
+
+class Rambles(Exact):
+    approximate = "it has\nmuch to say"
+
+
+class RefusesLate(Exact):
+    def refusal(self, prior, operator):
+        return ""
+
+    def sample(self, prior, operator, y, streams):
+        prior.denoise(torch.zeros(1, 1, 4, 4), 1.0)
+        raise UserError("this cannot be done")
+
+
+class RefusesAtLength(Exact):
+    def refusal(self, prior, operator):
+        return "no\nand no again"
+
+
+class GuessesAtRandom(Exact):
+    """With an operator that it does not understand it takes the prior."""
+
+    def refusal(self, prior, operator):
+        return ""
+
+    def draw(self, prior, operator, y, mean, sigma, streams):
+        return 3 * prior.sample(mean.shape[1:], streams).float()
+
+
+class SaysItIsDeterministic(Exact):
+    deterministic = True
+
+
 MUTANTS = {
     "steps_described": [Miscounts()],
     "posterior_mean": [HalfwayMean()],
     "posterior_covariance": [TooWide()],
-    "latent_prior": [IgnoresDecoder()],
+    "towards_the_posterior": [HeedsNoData(), Scatters(), Rambles()],
+    "latent_prior": [IgnoresDecoder(), RefusesLate(), RefusesAtLength()],
+    "nonlinear_operator": [RefusesLate(), RefusesAtLength(), GuessesAtRandom()],
     "within_sigma_range": [LeavesRange()],
-    "same_streams_same_samples": [UnrepeatableRun()],
+    "same_streams_same_samples": [UnrepeatableRun(), SaysItIsDeterministic()],
     "batch_size_independent": [CoupledRun()],
     "failure_reported": [HidesFailure(), SilentFailure(), BlamesAnother(), Misplaces()],
     "no_global_randomness": [GlobalRun()],
@@ -162,4 +218,14 @@ def test_a_check_catches_its_mutant(name, mutant):
 
 
 def test_a_right_sampler_passes():
-    assert_passes("sampler", Exact())
+    assert_passes("sampler", Exact(), skipped=["nonlinear_operator"])
+
+
+def test_an_approximate_sampler_is_not_asked_to_be_exact():
+    class Near(Exact):
+        approximate = "its covariance is too wide"
+
+    skipped = {o.check: o.detail for o in testing.check("sampler", Near()) if o.status == "skipped"}
+    assert [*skipped][:4] == ["posterior_mean", "posterior_covariance", "latent_prior", "nonlinear_operator"]
+    assert skipped["posterior_mean"] == "it is approximate: its covariance is too wide"
+    assert skipped["nonlinear_operator"] == "it refuses: it solves linear systems"
