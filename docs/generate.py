@@ -1,4 +1,4 @@
-"""Write the pages of the documentation that come from the code: contracts.md and components.md.
+"""Write the pages of the documentation that come from the code: contracts.md, components.md, recipe-reference.md.
 
 Run it with `python docs/generate.py` after a docstring or a setting has changed; a test compares.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -167,10 +168,10 @@ def components() -> str:
         if not found:
             continue
         lines += [f"## {kind.capitalize()}s", "", "| name | what it is |", "|---|---|"]
-        lines += [f"| [{c.name}](#{kind}-{c.name}) | {_cell(c.settings.summary())} |" for c in found]
+        lines += [f"| [{c.name}](#{kind}{c.name}) | {_cell(c.settings.summary())} |" for c in found]
         lines.append("")
         for c in found:
-            lines += [f'<a id="{kind}-{c.name}"></a>', "", f"### {kind}/{c.name}", ""]
+            lines += [f"### {kind}/{c.name}", ""]
             lines += [*markdown(c.settings.__doc__), ""]
             parameters = describe.parameters(c, registry)
             if parameters:
@@ -184,12 +185,81 @@ def components() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def recipe_reference() -> str:
+    """Return recipe-reference.md: every key of a recipe, from its schema."""
+    from daps_kit.recipe.schema import recipe_schema
+    from daps_kit.registry import Registry
+
+    schema = recipe_schema(Registry.discover(third_parties=False))
+    definitions = schema["$defs"]
+    lines = [
+        "# Recipes, key by key",
+        "",
+        f"<!-- Written by `{COMMAND}` from the schema; edit the settings. -->",
+        "",
+    ]
+    lines += [
+        "What a recipe may hold, from the schema by which it is checked. [Recipes](recipes.md) tells what it means and",
+        "[components](components.md) what stands in the sections; `daps-kit schema` writes the schema, for editors.",
+        "",
+        *_keys(schema["properties"], definitions),
+        "",
+        "A section of a component is `{use: name, ...}` with its settings. A recipe stands for a run (`data`, `prior`,",
+        "`operator`), or for a training (`trainer`). What `extends` brings in is inherited key by key.",
+    ]
+    for option in schema["properties"]["data"]["anyOf"]:
+        section = definitions[option["$ref"].rpartition("/")[2]]
+        use = section["properties"]["use"]["const"]
+        fields = {key: value for key, value in section["properties"].items() if key != "use"}
+        lines += ["", f"## data: {use}", "", section["description"], "", *_keys(fields, definitions)]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(properties: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    """Yield the table of the keys of a section."""
+    yield "| key | what may stand there | if not given | what it is |"
+    yield "|---|---|---|---|"
+    for key, value in properties.items():
+        default = f"`{json.dumps(value['default'])}`" if value.get("default") is not None else ""
+        kind = " or ".join(dict.fromkeys(_kinds(value, definitions)))
+        yield f"| `{key}` | {_cell(kind)} | {default} | {_cell(value['description'])} |"
+
+
+def _kinds(value: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    """Yield what a value may be, in words."""
+    reference = value.get("$ref", "").rpartition("/")[2]
+    words = {"string": "text", "integer": "whole number", "boolean": "true or false", "array": "list"}
+    if reference.endswith("Settings"):
+        yield f"section of the {reference.removesuffix('Settings').lower()}"
+    elif "properties" in definitions.get(reference, {}) and "use" in definitions[reference]["properties"]:
+        yield f"`{{use: {definitions[reference]['properties']['use']['const']}, ...}}`"
+    elif reference:
+        yield "the keys of a recipe"
+    elif "anyOf" in value or "oneOf" in value:
+        for each in value.get("anyOf", value.get("oneOf")):
+            yield from _kinds(each, definitions)
+    elif value.get("additionalProperties"):
+        yield "section of names"
+    elif "enum" in value or "const" in value:
+        yield from (f"`{each}`" for each in value.get("enum", [value.get("const")]))
+    elif "prefixItems" in value:
+        yield f"{len(value['prefixItems'])} numbers"
+    elif value.get("items"):
+        yield f"list of {', '.join(_kinds(value['items'], definitions))}"
+    elif value.get("type") != "null":
+        bounds = [f"{sign} {value[name]}" for name, sign in BOUNDS.items() if name in value]
+        yield " ".join([words.get(value["type"], value["type"]), *bounds])
+
+
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
 def _cell(text: str) -> str:
     """Return text for a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"contracts.md": contracts, "components.md": components}
+PAGES = {"contracts.md": contracts, "components.md": components, "recipe-reference.md": recipe_reference}
 
 
 def main() -> None:

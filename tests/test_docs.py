@@ -58,10 +58,10 @@ def demosaic(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", ["contracts.md", "components.md"])
+@pytest.mark.parametrize("page", ["contracts.md", "components.md", "recipe-reference.md"])
 def test_generated_pages_are_current(page):
     generate = load_generator()
-    assert set(generate.PAGES) == {"contracts.md", "components.md"}
+    assert set(generate.PAGES) == {"contracts.md", "components.md", "recipe-reference.md"}
     written = (DOCS / page).read_text(encoding="utf-8")
     assert written == generate.PAGES[page](), f"{page} is out of date: run `{generate.COMMAND}`"
 

@@ -1,0 +1,150 @@
+"""What the pages say can be done is done: their commands, recipes and Python run, cut short, on files of the names they use."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from daps_kit.command.main import main
+from daps_kit.recipe import load_recipe, load_training
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = [
+    "README",
+    "start",
+    "restore",
+    "results",
+    "guide-imaging",
+    "guide-samplers",
+    "guide-engineering",
+    "index",
+    "photos",
+]
+"""Pages whose commands are run; those of others are long, or need weights, packages or a shell, and have tests of their own."""
+
+CUT = {
+    "run": ["runs=1", "sampler.budget=4"],
+    "restore": ["--samples", "2", "--budget", "4"],
+    "coverage": ["--count", "2", "--runs", "2"],
+}
+"""What makes a command short."""
+
+BLOCK = re.compile(r"(?:<!-- (?P<file>\S+) -->\n\n)?```(?P<language>\w+)\n(?P<code>.*?)```\n", re.S)
+
+
+class Block(NamedTuple):
+    """A block of code of a page: its language where it has one, and the file that it is the content of."""
+
+    language: str
+    code: str
+    file: str | None = None
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of a page, fenced or indented, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = [(m.start(), Block(m["language"], m["code"], m["file"])) for m in BLOCK.finditer(text)]
+    bare = re.sub(r"```.*?```", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+    for m in re.finditer(r"(?:^|\n\n)((?:    .*\n+)+)", bare):
+        if m[1].strip():
+            found.append((m.start(), Block("", textwrap.dedent(m[1]))))
+    return [block for _, block in sorted(found, key=lambda pair: pair[0])]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """Return the words of each `daps-kit` command of a block."""
+    lines = [re.split(r"\|\||&&", line)[0] for line in block.code.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith("daps-kit ")]
+    return [line[1:] for line in words if block.language in ("", "sh")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with small files of the names that pages use."""
+    here = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(0)
+    with as_file(files("daps_recipes") / "images" / "cat.png") as path:
+        cat = Image.open(path).convert("RGB").resize((40, 40))
+    noisy = (np.asarray(cat) + 20 * rng.standard_normal((40, 40, 3))).clip(0, 255).astype(np.uint8)
+    for name in ("photo.jpg", "album/a.png", "photos/a.png"):
+        (here / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(noisy).save(here / name)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[::8] = 255
+    Image.fromarray(mask).save(here / "scratches.png")
+    star = np.zeros((9, 9), np.uint8)
+    star[3:6, 3:6] = 255
+    Image.fromarray(star).save(here / "star.png")
+    np.save(here / "y.npy", rng.uniform(-1, 1, (1, 256, 256)).astype(np.float32))
+    np.save(here / "psf.npy", np.ones((5, 5), np.float32))
+    recipe = "format: 1\nextends: embedded/inpainting_box\nruns: 2\noutput: results/mine\n"
+    (here / "parts").mkdir()
+    for name in ("my.yaml", "recipe.yaml", "parts/mine.yaml"):
+        (here / name).write_text(recipe)
+    return here
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_has_the_options_that_pages_give_it(page):
+    for words in (words for block in blocks(page) for words in commands(block)):
+        command: click.Command = main
+        context = click.Context(main, info_name="daps-kit")
+        while isinstance(command, click.Group) and words:
+            found = command.get_command(context, words[0])
+            assert found is not None, words
+            command, words = found, words[1:]
+            context = click.Context(command, parent=context, info_name=command.name)
+        command.make_parser(context).parse_args(list(words))
+
+
+def test_every_recipe_of_a_page_is_valid(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    seen = 0
+    for page in PAGES:
+        for block in blocks(page):
+            if not re.search("^format: 1", block.code, re.M) or block.language not in ("", "yaml"):
+                continue
+            if re.search(r"use: (deepinv|demosaic)", block.code):  # plugins that need not be installed
+                continue
+            recipe = folder / f"{page.stem}-{seen}.yaml"
+            recipe.write_text(block.code.replace("/home/me/photo.jpg", "photo.jpg"))
+            (load_training if "trainer:" in block.code else load_recipe)(recipe)
+            seen += 1
+    assert seen >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", RUN)
+def test_what_a_page_says_is_done(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    page = next(page for page in PAGES if page.stem == name)
+    scope: dict[str, object] = {}
+    ran = 0
+    for block in blocks(page):
+        if block.file is not None:
+            (folder / block.file).write_text(block.code)
+        if block.language == "python":
+            exec(compile(block.code, str(page), "exec"), scope)
+            ran += 1
+        for words in commands(block):
+            if words[:2] == ["recipes", "copy"]:
+                Path(words[-1]).unlink(missing_ok=True)
+            extra = CUT.get(words[0], [])
+            if words[-1] == "compare.yaml":  # its samplers say how many levels they have
+                extra = extra[:1]
+            done = CliRunner().invoke(main, [*words, *extra])
+            assert done.exit_code == 0, f"{' '.join(words)}: {done.output} {done.exception!r}"
+            ran += 1
+    assert ran
