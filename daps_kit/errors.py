@@ -2,20 +2,67 @@
 
 A `UserError` is shown as one line (a `RecipeError` as one line per problem) and ends the program with exit code 2.
 Every other exception is a bug and is shown with its traceback.
+
+What users write gets into these texts, so all of them pass through `printable`: nothing in a file's name or a recipe
+can move the cursor of a terminal, or make one line look like two.
 """
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ComponentError", "Location", "Problem", "RecipeError", "UserError", "did_you_mean"]
+__all__ = [
+    "SHOWN",
+    "ComponentError",
+    "Location",
+    "Problem",
+    "RecipeError",
+    "UserError",
+    "control_character",
+    "did_you_mean",
+    "printable",
+]
+
+LONGEST = 1500
+"""Letters of a line that are shown at most."""
+
+SHOWN = 100
+"""Problems of a recipe that are shown at most."""
+
+
+def printable(text: str) -> str:
+    """Return a line with what is no letter as its number, such as \\x1b or \\u202e."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+def _line(text: str) -> str:
+    """Return what is printable of a line of an error, without the middle of a very long one."""
+    text = printable(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} ... {text[-250:]}"
+
+
+def control_character(text: str) -> str:
+    """Return the first character of a text that steers what reads it, ends a line or is half of another, or nothing."""
+    return next((letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")), "")
 
 
 class UserError(Exception):
-    """Something the user can put right; its text is one line that says what is wrong and what is allowed."""
+    """Something the user can put right; its text is one line that says what is wrong and what is allowed.
+
+    Args:
+        lines: the line, and more where they list something.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(_line, lines)))
 
 
 class ComponentError(UserError):
@@ -43,11 +90,11 @@ class Problem:
     location: Location | None = None
 
     def __str__(self) -> str:
-        return ": ".join(str(part) for part in (self.location, self.path, self.message) if part)
+        return _line(": ".join(str(part) for part in (self.location, self.path, self.message) if part))
 
 
 class RecipeError(UserError):
-    """Everything that is wrong with a recipe, all at once, one line per problem."""
+    """Everything that is wrong with a recipe, all at once, one line per problem, as far as anyone reads on."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         unique = list(dict.fromkeys(problems))
@@ -58,7 +105,8 @@ class RecipeError(UserError):
             return (files.index(place.file), place.line or 0, place.column or 0) if place else (-1, 0, 0)
 
         self.problems = tuple(sorted(unique, key=order))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        more = len(self.problems) - SHOWN
+        super().__init__(*map(str, self.problems[:SHOWN]), *([f"and {more} more"] if more > 0 else []))
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

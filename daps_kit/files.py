@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from daps_kit.errors import UserError
+from daps_kit.errors import UserError, control_character
 
 from .reading import suffix_of
 
@@ -51,10 +51,13 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Return the names with `-2`, `-3`, ... after those that occurred before, whatever their case."""
+    """Return names that files can have: with `-2`, `-3`, ... after those that occurred before, whatever their case.
+
+    Control characters and slashes become `_`; dots at the beginning and bytes beyond 150 are left out.
+    """
     taken: set[str] = set()
     unique = []
-    for name in names:
+    for name in map(_plain, names):
         candidate, number = name, 1
         while candidate.casefold() in taken:
             number += 1
@@ -62,6 +65,11 @@ def unique_names(names: Iterable[str]) -> list[str]:
         taken.add(candidate.casefold())
         unique.append(candidate)
     return unique
+
+
+def _plain(name: str) -> str:
+    letters = "".join("_" if letter in "/\\" or control_character(letter) else letter for letter in name)
+    return letters.lstrip(". ").encode()[:150].decode(errors="ignore") or "image"
 
 
 def files_of(pattern: Path, suffixes: Collection[str]) -> tuple[list[Path], str]:

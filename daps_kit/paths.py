@@ -6,11 +6,23 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from daps_kit.reading import unknown_format
 
-__all__ = ["AnyPath", "FilePath", "RecipeText", "existing_file", "readable_file", "resolve_path"]
+__all__ = [
+    "AnyPath",
+    "FilePath",
+    "FolderName",
+    "RecipeText",
+    "existing_file",
+    "folder_name",
+    "readable_file",
+    "resolve_path",
+]
+
+LONGEST = 200
+"""Bytes of the name of a folder that is made here; file systems allow 255, of which temporary files need some."""
 
 
 class RecipeText(str):
@@ -41,6 +53,8 @@ def resolve_path(value: Any) -> Any:
         raise ValueError(f"{str(value)[:80]!r}: there is no such home folder") from None
     except OSError as error:
         raise ValueError(f"the working folder cannot be used: {error.strerror}") from None
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ValueError(f"{str(path)[:150]}...: File name too long, at most 255 bytes are allowed")
     return Path(os.path.normpath(path))
 
 
@@ -73,6 +87,29 @@ def readable_file(value: Any) -> Any:
         raise ValueError(problem)
     return path
 
+
+def folder_name(value: str) -> str:
+    """Return the name of a folder, or of one in another (`a/b`), that lies below the folder that it is made in.
+
+    Raises:
+        ValueError: a file system would not have it, or would take it for another place.
+    """
+    for part in value.split("/"):
+        try:
+            size = len(part.encode())
+        except UnicodeEncodeError:
+            size = 0
+        if part.strip() in ("", ".", "..") or "\\" in part or not 0 < size <= LONGEST:
+            shown = value if len(value) <= 60 else f"{value[:57]}..."
+            raise ValueError(
+                f"'{shown}' cannot be the name of a folder; allowed: at most {LONGEST} bytes of UTF-8, no backslash, "
+                "not . or .."
+            )
+    return value
+
+
+FolderName = Annotated[str, AfterValidator(folder_name)]
+"""A name that a folder of results has where nothing else is said."""
 
 FilePath = Annotated[Path, BeforeValidator(existing_file)]
 """An existing file or folder; relative to the recipe it is written in."""

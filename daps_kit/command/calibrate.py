@@ -9,6 +9,7 @@ import click
 from daps_kit.prior_check.choice import choose_priors
 
 from .options import prior_argument
+from .terminal import say
 
 
 @click.command("calibrate")
@@ -44,8 +45,8 @@ def command(
     from daps_kit.prior_check.measure import measure_prior  # which imports torch
 
     def tell(text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
     choice = choose_priors(prior)[0]
     said = measure_prior(choice, images, count=count, draws=draws, chunk=chunk, output=output, tell=tell)
-    click.echo(f"{output}: measured on {said}")
+    say(f"{output}: measured on {said}")

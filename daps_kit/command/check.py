@@ -11,7 +11,7 @@ from daps_kit.errors import Problem, RecipeError
 from daps_kit.recipe import Recipe, is_training, load_recipe, load_training, resolved_yaml
 
 from .options import as_json, recipe_arguments
-from .terminal import print_json, print_yaml
+from .terminal import print_json, print_yaml, say
 
 if TYPE_CHECKING:
     from daps_kit.runs.examine import Finding
@@ -55,13 +55,13 @@ def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool
         for finding in looked:
             if finding.kind != "unseen":
                 of = f"{finding.recipe}: " if len(found) > 1 else ""
-                click.echo(f"{finding.kind}: {of}{finding.text}", err=True)
+                say(f"{finding.kind}: {of}{finding.text}", err=True)
         unseen = dict.fromkeys(finding.text for finding in looked if finding.kind == "unseen")
         if unseen:
-            click.echo(f"not looked at: {'; '.join(unseen)}", err=True)
+            say(f"not looked at: {'; '.join(unseen)}", err=True)
         for name, output, _ in found:
             if name not in {finding.recipe for finding in wrong}:
-                click.echo(f"{name}: valid; results go to {output}")
+                say(f"{name}: valid; results go to {output}")
     if wrong:
         raise click.exceptions.Exit(2)
 

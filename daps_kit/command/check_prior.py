@@ -7,7 +7,7 @@ import click
 from daps_kit.prior_check.choice import choose_priors
 
 from .options import as_json, prior_argument
-from .terminal import print_json, print_table
+from .terminal import print_json, print_table, say
 
 
 @click.command("check-prior")
@@ -31,6 +31,6 @@ def command(prior: tuple[str, ...], as_json: bool) -> None:
         print_json([report.as_json() for report in reports])
     for report in () if as_json else reports:
         print_table(*report.table)
-        click.echo(f"\n{report.sentence}")
+        say(f"\n{report.sentence}")
     if any(report.verdict.problems for report in reports):
         raise click.exceptions.Exit(2)

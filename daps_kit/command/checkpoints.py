@@ -12,7 +12,7 @@ from daps_kit.registry import default_registry
 from daps_kit.weights import checkpoints as store
 from daps_kit.weights.fetch import fetch as fetch_checkpoint
 
-from .terminal import print_table
+from .terminal import print_table, say
 
 
 @click.group("checkpoints")
@@ -25,7 +25,7 @@ def list_command() -> None:
     """Show the checkpoints that can be fetched, and which are here."""
     rows = [(name, store.state(name), default_registry().source(name).about) for name in _names()]
     print_table(("checkpoint", "state", "what it is"), rows)
-    click.echo(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
+    say(f"\nkept in {store.cache_folder()} (DAPS_KIT_CACHE changes that)")
 
 
 @command.command()
@@ -35,7 +35,7 @@ def fetch(names: tuple[str, ...]) -> None:
     for name in names:
         default_registry().source(name)
     for name in names:
-        click.echo(f"{name}: {_fetch(name)}")
+        say(f"{name}: {_fetch(name)}")
 
 
 @command.command()
@@ -46,10 +46,10 @@ def verify(names: tuple[str, ...]) -> None:
     problems = []
     for name in chosen:
         problem = store.verify(name)
-        click.echo(f"{name}: {problem or 'as it was fetched'}")
+        say(f"{name}: {problem or 'as it was fetched'}")
         problems += [name] if problem else []
     if not chosen:
-        click.echo("no checkpoints have been fetched")
+        say("no checkpoints have been fetched")
     if problems:
         raise UserError(
             f"{len(problems)} of {len(chosen)} checkpoints are not as they were fetched: {', '.join(problems)}"
@@ -60,7 +60,7 @@ def verify(names: tuple[str, ...]) -> None:
 @click.argument("name")
 def where(name: str) -> None:
     """Print the path of a checkpoint that has been fetched."""
-    click.echo(store.where(name))
+    say(store.where(name))
 
 
 @command.command()
@@ -78,7 +78,7 @@ def convert(source: Path, target: Path, weights: Any) -> None:
     from daps_kit.weights.tensors import convert as convert_file
 
     count = convert_file(source, target, weights=weights)
-    click.echo(f"{target}: {count} tensors")
+    say(f"{target}: {count} tensors")
 
 
 def _names() -> list[str]:

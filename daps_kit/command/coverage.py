@@ -9,6 +9,7 @@ import click
 from daps_kit.recipe import load_recipe
 
 from .options import quiet, recipe_arguments
+from .terminal import say
 
 
 @click.command("coverage")
@@ -57,8 +58,8 @@ def command(
     for found in simulate(
         recipe, overrides, count=count, runs=runs, images=images, output=output, quiet=quiet
     ):
-        click.echo(table(found))
+        say(table(found))
         if file is not None:
             apply(file, found.widen)
-            click.echo(f"{file}: widen: {found.widen:.3g}")
-        click.echo(f"picture: {found.path / 'coverage.svg'}")
+            say(f"{file}: widen: {found.widen:.3g}")
+        say(f"picture: {found.path / 'coverage.svg'}")

@@ -11,7 +11,7 @@ from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, Kind
 
 from .options import as_json
-from .terminal import print_json, print_table
+from .terminal import print_json, print_table, say
 
 __all__ = ["as_data", "command"]
 
@@ -46,4 +46,4 @@ def as_data(component: Component) -> dict[str, Any]:
 def _warn_of_broken_plugins(registry: Registry) -> None:
     broken = [str(plugin) for plugin in registry.plugins if plugin.status == "broken"]
     if broken:
-        click.echo(f"not shown, for they are broken: {', '.join(broken)}; see `daps-kit plugins`", err=True)
+        say(f"not shown, for they are broken: {', '.join(broken)}; see `daps-kit plugins`", err=True)

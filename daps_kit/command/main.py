@@ -14,6 +14,8 @@ import click
 import daps_kit
 from daps_kit.errors import RecipeError, UserError
 
+from .terminal import say
+
 __all__ = ["main"]
 
 COMMANDS = (
@@ -54,11 +56,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(str(error) if isinstance(error, RecipeError) else f"error: {error}", err=True)
+            say(str(error) if isinstance(error, RecipeError) else f"error: {error}", err=True)
             raise click.exceptions.Exit(2) from None
         except KeyboardInterrupt as interrupt:
             if interrupt.args:
-                click.echo(f"error: {interrupt}", err=True)
+                say(f"error: {interrupt}", err=True)
             raise click.exceptions.Exit(130) from None
 
 
@@ -78,6 +80,8 @@ def main(no_plugins: bool) -> None:
     if no_plugins:
         os.environ["DAPS_KIT_DISABLE"] = "*"
     try:
-        os.getcwd()
+        os.getcwd().encode()
     except OSError as error:
         raise UserError(f"the working folder cannot be used: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise UserError("the working folder cannot be used: its name is not in UTF-8") from None

@@ -10,6 +10,8 @@ from daps_kit.scaffold.templates import KINDS
 from daps_kit.scaffold.write import write_plugin
 from daps_kit.settings import Kind
 
+from .terminal import say
+
 
 @click.command("new")
 @click.argument("kind", type=click.Choice(list(KINDS)))
@@ -23,7 +25,7 @@ from daps_kit.settings import Kind
 def command(kind: Kind, name: str, folder: Path) -> None:
     """Write a new plugin with a component called NAME: settings, implementation, tests, README and a recipe."""
     root = write_plugin(kind, name, folder)
-    click.echo(f"{root}: a plugin that works; next:")
-    click.echo(f"  pip install -e '{root}[test]'")
-    click.echo(f"  pytest {root}")
-    click.echo(f"  daps-kit run {root / 'recipe.yaml'}")
+    say(f"{root}: a plugin that works; next:")
+    say(f"  pip install -e '{root}[test]'")
+    say(f"  pytest {root}")
+    say(f"  daps-kit run {root / 'recipe.yaml'}")

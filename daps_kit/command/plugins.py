@@ -10,7 +10,7 @@ from daps_kit.discovery import BUILTIN, DISABLE, Plugin, normal
 from daps_kit.registry import default_registry
 
 from .options import as_json
-from .terminal import print_json, print_table
+from .terminal import print_json, print_table, say
 
 
 @click.command("plugins")
@@ -34,7 +34,7 @@ def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool)
         from daps_kit.testing.plugins import check_plugin, in_words  # which imports torch
 
         reports = check_plugin(name, shape=shape)
-        click.echo("\n".join(in_words(reports)))
+        say("\n".join(in_words(reports)))
         raise click.exceptions.Exit(1 if any(report.failed for report in reports) else 0)
 
     found = default_registry().plugins
@@ -44,7 +44,7 @@ def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool)
         print_table(("plugin", "version", "status", "import", "provides"), [_row(plugin) for plugin in found])
         for plugin in found:
             for line in _remarks(plugin):
-                click.echo(f"{plugin.id}: {line}")
+                say(f"{plugin.id}: {line}")
     if name == "" and any(plugin.status == "broken" for plugin in found):
         raise click.exceptions.Exit(1)
 

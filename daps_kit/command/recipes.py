@@ -10,7 +10,7 @@ from daps_kit.recipe import installed_recipes
 from daps_kit.recipe.copy import copy_recipe, headline
 
 from .options import as_json
-from .terminal import print_json, print_table
+from .terminal import print_json, print_table, say
 
 
 @click.group("recipes", invoke_without_command=True)
@@ -33,4 +33,4 @@ def command(context: click.Context, as_json: bool) -> None:
 def copy(name: str, file: Path) -> None:
     """Copy the installed recipe NAME to FILE, complete and with its comments, to be edited."""
     written = copy_recipe(name, file)
-    click.echo(f"{written}: edit it, then `daps-kit run {written}`")
+    say(f"{written}: edit it, then `daps-kit run {written}`")

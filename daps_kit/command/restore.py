@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from daps_kit.errors import UserError
-from daps_kit.files import files_of
+from daps_kit.files import files_of, unique_names
 from daps_kit.reading import PICTURE_SUFFIXES
 from daps_kit.recipe import load_recipe
 
 from .options import quiet
+from .terminal import say
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -115,12 +116,13 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
 
     def tell(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     files = [file for photo in photos for file in _files(photo, tell)]
     name = files[0].stem if len(files) == 1 else "photos"
     if len(photos) == 1 and photos[0].is_dir():
         name = photos[0].absolute().name
+    (name,) = unique_names([name])
     from daps_kit.restore import results  # which imports torch
     from daps_kit.restore.picture import read
     from daps_kit.restore.recipe import Wishes, draft
@@ -131,7 +133,7 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
         tell(line)
     if recipe:
         with results.begun(drafted):
-            click.echo(recipe)
+            say(recipe)
         return
     from daps_kit.runs.progress import RunDisplay
     from daps_kit.runs.runner import run
@@ -141,7 +143,7 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
         for place, each in enumerate(load_recipe(drafted.path)):
             progress.later = sum(drafted.pixels[place + 1 :]) / drafted.pixels[place]
             result = run(each, progress=progress)
-            click.echo(results.write(read(files[place]), result, wishes, output, drafted.names[place]))
+            say(results.write(read(files[place]), result, wishes, output, drafted.names[place]))
 
 
 def _files(photo: Path, tell: Any) -> list[Path]:

@@ -9,7 +9,7 @@ from daps_kit.registry import default_registry
 
 from .list import as_data
 from .options import as_json
-from .terminal import print_json, print_table, print_yaml
+from .terminal import print_json, print_table, print_yaml, say
 
 
 @click.command("show")
@@ -26,13 +26,13 @@ def command(component: str, as_json: bool) -> None:
         listed = [vars(parameter) for parameter in settings]
         print_json({**as_data(found), "description": text, "parameters": listed, "recipe": snippet})
         return
-    click.echo(f"{found.kind}/{found.name}, provided by {found.distribution} {found.version}\n")
-    click.echo(f"{text}\n")
+    say(f"{found.kind}/{found.name}, provided by {found.distribution} {found.version}\n")
+    say(f"{text}\n")
     rows = [
         (p.name, p.type, "(required)" if p.default is None else p.default, p.range, p.description)
         for p in settings
     ]
     if rows:
         print_table(("parameter", "type", "default", "range", "description"), rows)
-        click.echo()
+        say()
     print_yaml(snippet)

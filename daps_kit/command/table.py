@@ -10,6 +10,8 @@ from daps_kit.errors import UserError
 from daps_kit.runs.finished import find_results, read_result
 from daps_kit.runs.table import csv_text, lines, markdown
 
+from .terminal import say
+
 
 @click.command("table")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS...")
@@ -23,7 +25,7 @@ def command(results: tuple[Path, ...], file: Path | None) -> None:
     """
     finished, unfinished = find_results(results)
     for folder in unfinished:
-        click.echo(f"left out, for the run is not finished: {folder}", err=True)
+        say(f"left out, for the run is not finished: {folder}", err=True)
     if not finished:
         raise UserError("none of these runs is finished; run their recipes again")
     rows = lines(read_result(folder) for folder in finished)
@@ -34,4 +36,4 @@ def command(results: tuple[Path, ...], file: Path | None) -> None:
             file.write_text(csv_text(rows), encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write {file}: {error.strerror}") from error
-    click.echo(markdown(rows), nl=False)
+    say(markdown(rows).rstrip())

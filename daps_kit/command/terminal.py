@@ -9,14 +9,21 @@ from typing import Any
 
 import click
 
+from daps_kit.errors import printable
 from daps_kit.tables import text_table
 
-__all__ = ["print_json", "print_table", "print_yaml"]
+__all__ = ["print_json", "print_table", "print_yaml", "say"]
+
+
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print lines, of which nothing steers the terminal; with `err` where errors go."""
+    click.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    click.echo("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -29,11 +36,11 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = Table(*headers, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
         table.columns[0].no_wrap = True
         for row in rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+            table.add_row(*(printable(cell).replace("[", "\\[") for cell in row))
         Console().print(table)
         return
     for line in text_table(headers, rows):
-        click.echo(line)
+        say(line)
 
 
 def print_yaml(text: str) -> None:
@@ -44,4 +51,6 @@ def print_yaml(text: str) -> None:
 
         Console().print(Syntax(text, "yaml", background_color="default"))
     else:
-        click.echo(text.rstrip())
+        click.echo(
+            text.rstrip()
+        )  # as it is, for it may become a recipe; what steers terminals is escaped in it

@@ -2,7 +2,11 @@
 
 The rules are those of YAML 1.2's core schema, in which `5e-5` is a number and `on`, `yes` and `no` are text; PyYAML
 alone follows YAML 1.1, and ruamel.yaml goes beyond 1.2 (`1_000` is a number there, `2001-01-01` a date). Beyond the
-schema: no key twice, no tags, no merge keys (`extends` does that work), keys are text.
+schema: no key twice, no tags, no merge keys (`extends` does that work), keys are text. Text has no control characters,
+since it becomes names of files and lines on a terminal.
+
+A recipe is small, so there are limits to its size, to how deep it is nested, to how many values it has once its
+aliases are written out, and to the digits of a number: a few hundred letters can stand for billions of values.
 """
 
 from __future__ import annotations
@@ -15,10 +19,13 @@ from typing import Any
 
 import yaml
 
-from daps_kit.errors import Location, Problem
+from daps_kit.errors import Location, Problem, control_character
 from daps_kit.paths import RecipeText
 
 __all__ = ["Node", "add_resolvers", "from_python", "read_yaml"]
+
+LETTERS, DEPTH, VALUES, DIGITS = 500_000, 32, 20_000, 40
+"""Limits: letters but those of comments, sections and lists inside each other, values, aliases written out, digits."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,40 @@ class Node:
         return self.value
 
 
+class _Refused(yaml.MarkedYAMLError):
+    """YAML that is valid but not allowed here."""
+
+
 class _Loader(yaml.SafeLoader):
     """Composes nodes whose plain scalars are resolved as in YAML 1.2."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own way)
+    depth = 0
+    values = 0
+
+    def fetch_tag(self) -> None:
+        """Refuse a tag."""
+        message = "tags (!) are not allowed; write the plain value"
+        raise _Refused(None, None, message, self.get_mark())
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node, if it is not nested too deep or one too many."""
+        self.depth, self.values = self.depth + 1, self.values + 1
+        deep = self.depth > DEPTH and self.check_event(yaml.CollectionStartEvent)
+        if deep or self.values > 2 * VALUES:  # keys are nodes, too
+            message = TOO_DEEP if deep else TOO_MANY
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _Refused(None, None, message, mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
+TOO_DEEP = f"sections and lists are nested more than {DEPTH} deep"
+TOO_MANY = f"more than {VALUES} values, with aliases (*) written out"
+
+
+_COMMENTS = re.compile(r"^#.*$", re.MULTILINE)
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -89,6 +124,8 @@ def _scalar(tag: str, text: str) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
+            if len(text) > DIGITS:
+                raise ValueError(f"a whole number of {len(text)} letters; at most {DIGITS} are read")
             return _number(text)
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -118,6 +155,10 @@ class _Reader:
     ) -> None:
         self.file, self.folder, self.problems, self.lines = file, folder, problems, lines
         self.open: set[int] = set()
+        self.values = 0
+        self.entry: Any = (
+            None  # where the key of the whole section begins that is read: aliases lead elsewhere
+        )
 
     def at(self, mark: Any) -> Location:
         return (
@@ -131,29 +172,40 @@ class _Reader:
 
     def read(self, text: str) -> Node | None:
         """Return the document, or None where it cannot be read at all."""
+        letters = len(text) - sum(map(len, _COMMENTS.findall(text))) if len(text) > LETTERS else 0
+        if letters > LETTERS:
+            self.fail(f"the file has {letters} letters; a recipe has at most {LETTERS}", _mark(text, 0))
+            return None
         try:
-            for token in yaml.scan(text, Loader=_Loader):
-                if isinstance(token, yaml.TagToken):
-                    self.fail("tags (!) are not allowed; write the plain value", token.start_mark)
-                    return None
             root = yaml.compose(text, Loader=_Loader)
+        except _Refused as error:
+            self.fail(str(error.problem), error.problem_mark)
+            return None
         except yaml.MarkedYAMLError as error:
             context = f" ({error.context})" if error.context and error.problem else ""
             message = " ".join(f"{error.problem or error.context}{context}".split())
             self.fail(f"not valid YAML: {message}", error.problem_mark or error.context_mark)
             return None
-        except yaml.YAMLError as error:
-            self.fail(f"not valid YAML: {' '.join(str(error).split())}", None)
+        except yaml.reader.ReaderError as error:
+            self.fail(f"not valid YAML: the character {chr(error.character)}", _mark(text, error.position))
             return None
         return None if root is None else self.node(root)
 
     def node(self, raw: yaml.Node) -> Node:
         location = self.at(raw.start_mark)
+        self.values += 1
+        if self.values > VALUES:
+            if self.values == VALUES + 1:
+                self.fail(TOO_MANY, self.entry or raw.start_mark)
+            return Node(None, location)
         if isinstance(raw, yaml.ScalarNode):
-            value = _scalar(raw.tag, raw.value)
+            value = self.scalar(raw)
             return Node(RecipeText(value, self.folder) if isinstance(value, str) else value, location)
         if id(raw) in self.open:
             self.fail("this alias contains itself", raw.start_mark)
+            return Node(None, location)
+        if len(self.open) >= DEPTH:
+            self.fail(TOO_DEEP, self.entry or raw.start_mark)
             return Node(None, location)
         self.open.add(id(raw))
         if isinstance(raw, yaml.SequenceNode):
@@ -163,12 +215,29 @@ class _Reader:
         self.open.remove(id(raw))
         return node
 
+    def scalar(self, raw: yaml.ScalarNode) -> Any:
+        try:
+            value = _scalar(raw.tag, raw.value)
+        except ValueError as error:
+            self.fail(str(error), raw.start_mark)
+            return None
+        if isinstance(value, str) and (odd := control_character(value)):
+            self.fail(f"the control character {odd} is not allowed in text", raw.start_mark)
+            return None
+        return value
+
     def mapping(self, raw: yaml.Node) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for key, value in raw.value:
-            name = _scalar(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key.value
+            if len(self.open) == 1:
+                self.entry = key.start_mark
+            before = len(self.problems)
+            name = self.scalar(key) if isinstance(key, yaml.ScalarNode) else None
+            if len(self.problems) > before:
+                continue
             if not isinstance(name, str):
-                self.fail(f"a key must be text; quote it if it is meant: '{key.value}'", key.start_mark)
+                hint = f"; quote it if it is meant: '{key.value}'" if isinstance(key, yaml.ScalarNode) else ""
+                self.fail(f"a key must be text{hint}", key.start_mark)
             elif name == "<<":
                 self.fail("merge keys (<<) are not supported; `extends` joins recipes", key.start_mark)
             elif name in found:
@@ -178,6 +247,13 @@ class _Reader:
             else:
                 found[name] = replace(self.node(value), key=self.at(key.start_mark))
         return found
+
+
+def _mark(text: str, position: int) -> yaml.Mark:
+    """Return the place of a letter in a text."""
+    before = text[:position]
+    line = before.count("\n")
+    return yaml.Mark("", position, line, len(before) - before.rfind("\n") - 1, None, 0)
 
 
 def from_python(value: Any) -> Node:

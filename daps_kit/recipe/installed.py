@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from daps_kit.errors import UserError, did_you_mean
+from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
 
 __all__ = ["SUFFIXES", "find_recipe", "installed_recipes", "read_text", "recipe_folders", "shown"]
 
 SUFFIXES = (".yaml", ".yml")
+BYTES = 64 << 20
+"""The largest file that is read: the hashes of pictures in a resolved recipe are comments, and may be many."""
 PARTS = "parts"
 """Folder of recipes that are not whole and are there to be extended."""
 
@@ -41,12 +44,22 @@ def installed_recipes(*, parts: bool = False) -> dict[str, Path]:
 
 def find_recipe(name: str | Path, folder: Path) -> Path | str:
     """Return the file of a recipe given by path (relative to `folder`) or installed name, or what is wrong."""
-    path = Path(name).expanduser()
-    file = path if path.is_absolute() else folder / path
-    if file.is_file():
+    try:
+        path = Path(name).expanduser()
+        file = path if path.is_absolute() else folder / path
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = 0
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # no such home folder, a name too long, no permission
+        return f"cannot read {str(name)[:200]}: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISREG(mode):
         return file
-    if file.is_dir():
-        return f"{name} is a folder, not a recipe"
+    if mode:
+        return f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, not a recipe"
     installed = installed_recipes(parts=True)
     if str(name) in installed:
         return installed[str(name)]
@@ -61,11 +74,20 @@ def read_text(file: Path) -> str:
     """Return the text of a recipe.
 
     Raises:
-        UserError: the file cannot be read.
+        RecipeError: the file cannot be read, or is no text in UTF-8.
     """
+    label = shown(file)
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError("not a text file in UTF-8") from None
+        with file.open("rb") as stream:
+            data = stream.read(BYTES + 1)
+        if len(data) > BYTES:
+            message = f"the file has more than {BYTES >> 20} MiB, which is no recipe"
+            raise RecipeError([Problem(message, location=Location(label, 1, 1))])
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode()  # without the mark of UTF-8
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        message = f"not a text file in UTF-8: the byte {error.object[error.start]:#04x}"
+        raise RecipeError([Problem(message, location=Location(label, line, column))]) from None
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from None
+        raise RecipeError([Problem(f"cannot be read: {error.strerror}", location=Location(label))]) from None

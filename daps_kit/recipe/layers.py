@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from daps_kit.errors import Location, Problem, UserError
+from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.paths import RecipeText
 
 from .document import Node, read_yaml
@@ -36,8 +36,8 @@ def compose(file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -
     label = shown(file)
     try:
         text = read_text(file)
-    except UserError as error:
-        problems.append(Problem(str(error), location=Location(label)))
+    except RecipeError as error:
+        problems += error.problems
         return None
     before = len(problems)
     node = read_yaml(text, label, file.absolute().parent, problems)
@@ -112,7 +112,7 @@ def parse_overrides(texts: Iterable[str], problems: list[Problem]) -> list[tuple
     """Return the path and the value of each `a.b.c=value`; the value follows the rules of recipes."""
     parsed: list[tuple[list[str], Node]] = []
     for text in texts:
-        place = Location(f"override '{text}'")
+        place = Location(f"override '{text if len(text) <= 100 else f'{text[:97]}...'}'")
         path, equals, value = text.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
 
 from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
-from daps_kit.paths import RecipeText, resolve_path
+from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import (
     OperatorSettings,
@@ -42,7 +42,7 @@ class Recipe(Settings):
     """Everything a run needs to know."""
 
     format: Literal[1] = Field(description="version of the format of recipes")
-    name: str = Field(description="name of the run; the file's name where not given")
+    name: FolderName = Field(description="name of the run; the file's name where not given")
     data: DataSettings = Field(description="where the images or the measurement come from")
     prior: PriorSettings = Field(description="the diffusion prior")
     operator: OperatorSettings = Field(description="the forward model")
@@ -164,15 +164,25 @@ def _expand(
         return []
     expanded = []
     for task, overlay in tasks.value.items():
-        if not isinstance(overlay.value, dict | None) or not task or set(task) & set("/\\"):
-            message = "expected the settings of a task, under a name without slashes"
-            problems.append(Problem(message, f"tasks.{task}", overlay.place))
+        if wrong := _wrong_task(task, overlay):
+            problems.append(Problem(wrong, f"tasks.{task}", overlay.place))
             continue
         node = merge(base, replace(overlay, value=overlay.value or {}, location=overlay.place))
         expanded.append(
             _complete(apply_changes(replace(node, key=overlay.key), changes, problems), stem, task)
         )
     return expanded
+
+
+def _wrong_task(task: str, overlay: Node) -> str:
+    """Return what is wrong with a task, or nothing."""
+    if not isinstance(overlay.value, dict | None) or "/" in task:
+        return "expected the settings of a task, under a name without slashes"
+    try:
+        folder_name(task)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _complete(node: Node, stem: str, task: str | None) -> Node:

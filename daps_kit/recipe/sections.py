@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from daps_kit.errors import ComponentError, Problem, RecipeError, UserError, did_you_mean
+from daps_kit.errors import SHOWN, ComponentError, Problem, RecipeError, UserError, did_you_mean
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 
@@ -161,7 +161,7 @@ class SectionReader:
                 if key in retired and item.plain() == retired[key]:
                     continue
                 words = [*(["use"] if issubclass(model, ComponentSettings) else []), *model.model_fields]
-                hint = did_you_mean(key, words)
+                hint = did_you_mean(key, words) if len(self.problems) < SHOWN else ""
                 self.fail(
                     f"unknown key; allowed: {', '.join(words)}{hint}", section.path(key), item, key=True
                 )
@@ -180,7 +180,8 @@ class SectionReader:
 
     def _note(self, error: ValidationError, section: _Section, failed: set[str]) -> None:
         """Note what pydantic found, one problem for each value: the alternatives of a union count as one."""
-        found = [e for e in error.errors(include_url=False) if not (e["loc"] and e["loc"][0] in failed)]
+        every = error.errors(include_url=False)
+        found = [e for e in every if not (e["loc"] and e["loc"][0] in failed)][:SHOWN]
         better = {e["loc"][0] for e in found if e["loc"] and e["type"] != "none_required"}
         groups: dict[tuple[str, ...], tuple[Node, list[Any]]] = {}
         for e in found:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from daps_kit.errors import Location, Problem, RecipeError
-from daps_kit.paths import RecipeText
+from daps_kit.paths import FolderName, RecipeText
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import Settings, TrainerSettings
 
@@ -31,7 +31,7 @@ class TrainingRecipe(Settings):
     """Everything a training needs to know."""
 
     format: Literal[1] = Field(description="version of the format of recipes")
-    name: str = Field(description="name of the training; the file's name where not given")
+    name: FolderName = Field(description="name of the training; the file's name where not given")
     trainer: TrainerSettings = Field(description="what is trained, on what, and how")
 
 

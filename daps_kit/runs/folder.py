@@ -114,8 +114,8 @@ class RunFolder:
             old["runs"] = new["runs"]
         if lines := _differences(old, new):
             raise UserError(
-                f"output: {self.path} holds the run of another recipe; choose another folder or remove it\n"
-                + "\n".join(lines)
+                f"output: {self.path} holds the run of another recipe; choose another folder or remove it",
+                *lines,
             )
         was = file_hashes(there)
         changed = [path for path, digest in file_hashes(here).items() if was.get(path, digest) != digest]

@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from daps_kit.errors import printable
+
 __all__ = ["RunDisplay"]
 
 _SHARE = 0.02
@@ -109,7 +111,7 @@ class RunDisplay:
             task = self._bar.tasks[0].id
             self._bar.update(task, completed=self.done + self._batch * fraction, text=text)
         else:
-            self.console.print(f"{self.name}: {text}", markup=False)
+            self.console.print(printable(f"{self.name}: {text}"), markup=False)
 
     def finish(self, fresh: int) -> None:
         """Tell that the batch is written, `fresh` of whose samples were not there before."""
@@ -118,7 +120,7 @@ class RunDisplay:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def note(self, text: str) -> None:
         """Write a line, each once."""
@@ -130,7 +132,7 @@ class RunDisplay:
         """Write a warning, each once."""
         if text not in self._said:
             self._said.add(text)
-            self.console.print(f"warning: {text}", markup=False, style="yellow")
+            self.console.print(printable(f"warning: {text}"), markup=False, style="yellow")
 
     def _samples(self) -> str:
         return f"{self.done} of {self.total} samples done"

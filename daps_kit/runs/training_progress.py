@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from daps_kit.errors import printable
 from daps_kit.tables import text_table
 from daps_kit.trainer import TrainingProgress
 
@@ -53,7 +54,7 @@ class TrainingDisplay:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def __call__(self, progress: TrainingProgress) -> None:
         """Tell how far the training is."""

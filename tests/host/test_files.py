@@ -12,6 +12,9 @@ from daps_kit.reading import PICTURE_SUFFIXES
 def test_names():
     assert sorted(["b1", "a10", "a2", "A1"], key=natural_key) == ["A1", "a2", "a10", "b1"]
     assert unique_names(["a", "A", "a-2", "a", "b"]) == ["a", "A-2", "a-2-2", "a-3", "b"]
+    strange = ["..", ".", "", "..x", "a/../b", "a\\b", "a\x1b\n\udcff", "é" * 200, "10.15\u202fPM"]
+    safe = ["image", "image-2", "image-3", "x", "a_.._b", "a_b", "a___", "é" * 75, "10.15\u202fPM"]
+    assert unique_names(strange) == safe
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):

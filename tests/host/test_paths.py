@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from daps_kit.paths import FilePath, RecipeText, resolve_path
+from daps_kit.paths import FilePath, RecipeText, folder_name, resolve_path
 from daps_kit.settings import Settings
 
 
@@ -55,3 +55,11 @@ def test_paths_that_cannot_be(tmp_path, monkeypatch):
     gone.rmdir()
     with pytest.raises(ValidationError, match="working folder cannot be used"):
         adapter.validate_python("y.npy")
+
+
+def test_names_of_folders_stay_below_the_folder_they_are_made_in() -> None:
+    for name in ("a", "a b", "a/b", "...", "~", "é" * 100, ".hidden"):
+        assert folder_name(name) == name
+    for name in ("", " ", ".", "..", "a/..", "../a", "/a", "a//b", "a/", "a\\b", "\ud800", "é" * 101):
+        with pytest.raises(ValueError, match="cannot be the name of a folder"):
+            folder_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,71 @@ def test_an_alias_that_contains_itself() -> None:
 
 def test_files_that_are_no_text() -> None:
     Path("bin.yaml").write_bytes(b"\xff\xfe\x00a: 1")
-    with pytest.raises(RecipeError, match=r"^bin.yaml: not a text file in UTF-8$"):
+    with pytest.raises(RecipeError, match=r"^bin.yaml:1:1: not a text file in UTF-8: the byte 0xff$"):
         load_recipe("bin.yaml")
     Path("nul.yaml").write_bytes(b"a: \x00")
-    with pytest.raises(RecipeError, match=r"^nul.yaml: not valid YAML: unacceptable character"):
+    with pytest.raises(RecipeError, match=r"^nul.yaml:1:4: not valid YAML: the character \\x00$"):
         load_recipe("nul.yaml")
+    Path("later.yaml").write_bytes("é: 1\r\nßé".encode() + b"\xe9\n")
+    with pytest.raises(RecipeError, match=r"^later.yaml:2:3: not a text file in UTF-8: the byte 0xe9$"):
+        load_recipe("later.yaml")
     Path("bom.yaml").write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
     assert load_recipe("bom.yaml")[0].name == "bom"
+
+
+BOMB = "b0: &b0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BOMB, "r.yaml:5:1: more than 20000 values, with aliases (*) written out"),
+        (f"a: [{'1, ' * 50_000}]\n", "r.yaml:1:119996: more than 20000 values, with aliases (*) written out"),
+        (f"seed: {'[' * 33}", "r.yaml:1:38: sections and lists are nested more than 32 deep"),
+        (f"seed: {'[' * 50_000}", "r.yaml:1:38: sections and lists are nested more than 32 deep"),
+        (f"seed: {'{a: ' * 50_000}", "r.yaml:1:131: sections and lists are nested more than 32 deep"),
+        (f"seed:\n {'- ' * 50_000}1", "r.yaml:2:64: sections and lists are nested more than 32 deep"),
+        (
+            "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 50)),
+            "r.yaml:32:1: sections and lists are nested more than 32 deep",
+        ),
+        (f"seed: {'9' * 5000}", "r.yaml:1:7: a whole number of 5000 letters; at most 40 are read"),
+        (f"seed: 0x{'f' * 5000}", "r.yaml:1:7: a whole number of 5002 letters; at most 40 are read"),
+        ('name: "\\ud800"', "r.yaml:1:7: the control character \\ud800 is not allowed in text"),
+        ('? "a\\e[2J"\n: 1', "r.yaml:1:3: the control character \\x1b is not allowed in text"),
+        ("[a, b]: 1", "r.yaml:1:1: a key must be text"),
+        (f"a: {'x' * 500_000}", "r.yaml:1:1: the file has 500004 letters; a recipe has at most 500000"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_a_few_letters_must_not_become(text: str, expected: str) -> None:
+    begun = time.process_time()
+    assert expected in problems(text + "\n")
+    assert time.process_time() - begun < 10
+
+
+def test_limits_leave_room_for_what_is_meant(registry: Registry) -> None:
+    base = MINIMAL + "sampler:\n  kernel: {use: anything, x: "
+    deep = load(f"{base}{'[' * 29}1{']' * 29}}}\n", registry=registry).sampler.kernel.x  # type: ignore[attr-defined]
+    assert str(deep).strip("[]") == "1"
+    many = load(f"{base}[{'1, ' * 5_000}]}}\n", registry=registry).sampler.kernel.x  # type: ignore[attr-defined]
+    assert len(many) == 5_000
+    number = load(f"{base}{'9' * 40}}}\n", registry=registry).sampler.kernel.x  # type: ignore[attr-defined]
+    assert number == 10**40 - 1
+    hashes = "# file of a picture: sha256 0123456789\n" * 20_000
+    assert load(hashes + MINIMAL).name == "r"
+
+
+def test_thousands_of_problems_are_counted() -> None:
+    begun = time.process_time()
+    with pytest.raises(RecipeError) as caught:
+        load(MINIMAL + "".join(f"operatr{i}: 1\n" for i in range(5000)))
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == "and 4900 more"
+    assert len(lines) == 101
+    body = MINIMAL.replace("{use: prior, count: 2}", f"{{use: images, path: [{'{},' * 5000}]}}")
+    with pytest.raises(RecipeError, match="expected a path, got a section"):
+        load(body)
+    assert time.process_time() - begun < 20

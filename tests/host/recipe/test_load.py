@@ -95,6 +95,14 @@ def test_what_is_wrong_with_tasks() -> None:
     ]
 
 
+def test_tasks_and_names_stay_in_their_folder() -> None:
+    found = problems(MINIMAL + 'tasks: {"..": {}, ".": {}, " ": {}, "": {}, "a/b": {}, fine: {}}\n')
+    assert [line.partition(": ")[0] for line in found] == [f"r.yaml:5:{at}" for at in (9, 19, 28, 37, 45)]
+    for name in ("..", "../../x", "a/..", "/x"):
+        (line,) = problems(MINIMAL + f"name: {name}\n")
+        assert line.startswith(f"r.yaml:5:7: name: '{name}' cannot be the name of a folder")
+
+
 def test_an_override_of_a_task_that_is_not_there() -> None:
     found = problems(MINIMAL + "tasks: {box: {seed: 1}}\n", "tasks.boxx.seed=3")
     assert found == [
