@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from daps_kit.api import build as build
     from daps_kit.api import sample as sample
+    from daps_kit.declare import noise as noise
+    from daps_kit.declare import operator as operator
+    from daps_kit.declare import prior as prior
     from daps_kit.errors import UserError as UserError
     from daps_kit.hooks import hookimpl as hookimpl
     from daps_kit.runs.runner import run as run
@@ -23,9 +26,12 @@ _HOME = {
     "run": "daps_kit.runs.runner",
     "UserError": "daps_kit.errors",
     "hookimpl": "daps_kit.hooks",
+    "operator": "daps_kit.declare",
+    "prior": "daps_kit.declare",
+    "noise": "daps_kit.declare",
 }
 
-__all__ = ["UserError", "__version__", "build", "hookimpl", "run", "sample"]
+__all__ = ["UserError", "__version__", "build", "hookimpl", "noise", "operator", "prior", "run", "sample"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from daps_kit.declare import Declared
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "sample"]
 
-Section = Mapping[str, Any] | ComponentSettings
+Section = Mapping[str, Any] | ComponentSettings | Declared[..., Any]
 
 
 @overload
@@ -62,7 +63,8 @@ def build(
 
     Args:
         kind: "operator", "noise", "prior", "kernel" or "sampler".
-        section: its section as in a recipe, `{"use": name, ...}` (paths start from the working folder), or settings.
+        section: its section as in a recipe, `{"use": name, ...}` (paths start from the working folder), settings, or a
+            function that was made a component.
         shape: (C, H, W) of the images; operators need it, priors may.
         seed: of what is random in an operator, such as its mask.
         device: where its tensors live.

@@ -1,9 +1,9 @@
 """Discovery: which plugins are installed, what they offer, and what is wrong with those that do not work.
 
-A plugin is an entry point of the group `daps_kit`. Each is loaded in a `try` of its own, and one that fails is a
-value with an error and a remedy: it is shown by `daps-kit plugins`, and named when a recipe asks for a component
-that it may have offered. It never keeps the host from starting, never writes to the output of a command, and leaves the
-host as it was (see `daps_kit.intact`).
+A plugin is an entry point of the group `daps_kit`, or a file of Python that is named. Each is loaded in a `try` of its
+own, and one that fails is a value with an error and a remedy: it is shown by `daps-kit plugins`, and named when a
+recipe asks for a component that it may have offered. It never keeps the host from starting, never writes to the output
+of a command, and leaves the host as it was (see `daps_kit.intact`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -27,8 +28,10 @@ from pydantic import BaseModel
 
 import daps_kit
 from daps_kit import hooks
-from daps_kit.errors import did_you_mean
+from daps_kit.declare import Declared
+from daps_kit.errors import InvalidPluginError, did_you_mean
 from daps_kit.intact import intact
+from daps_kit.plugin_file import line_of, load_module, named_files, version_of
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 from daps_kit.sources import Source
 
@@ -40,6 +43,7 @@ __all__ = [
     "Plugin",
     "check_settings",
     "discover",
+    "load_file",
     "normal",
     "refuse_repeats",
 ]
@@ -67,13 +71,19 @@ KNOWN = (*HOOKS.values(), CHECKPOINTS)
 
 @dataclass(frozen=True)
 class Component:
-    """Something a recipe can name by `use:`."""
+    """Something a recipe can name by `use:`.
+
+    Attributes:
+        distribution, version: what brings it; of a file of Python its name, and the first letters of its hash.
+        file: that file.
+    """
 
     kind: Kind
     name: str
     distribution: str
     version: str
     settings: type[ComponentSettings]
+    file: Path | None = None
 
     @property
     def qualified(self) -> str:
@@ -93,6 +103,7 @@ class Plugin:
         sources: the checkpoints that it knows where to fetch.
         seconds: how long its import took.
         output: what it printed while it was imported.
+        file: the file of Python that it is, where it is no distribution.
     """
 
     id: str
@@ -106,6 +117,7 @@ class Plugin:
     sources: tuple[Source, ...] = field(default=(), repr=False)
     seconds: float = 0.0
     output: str = ""
+    file: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}".strip()
@@ -114,10 +126,6 @@ class Plugin:
 def normal(distribution: str) -> str:
     """Return the name of a distribution as names are compared."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-class InvalidPluginError(Exception):
-    """What a plugin offers does not follow the rules; the text says which."""
 
 
 class OtherHostError(InvalidPluginError):
@@ -195,26 +203,60 @@ def _remedy(error: BaseException, plugin: Plugin) -> str:
     if isinstance(error, ModuleNotFoundError) and name:
         if module == name or module.startswith(f"{name}."):
             return f"its own module is not there: reinstall {distribution}"
+        if plugin.file is not None and (plugin.file.parent / f"{name.partition('.')[0]}.py").exists():
+            return "a file stands alone: put what it imports into it, or make a package of both"
         if name.partition(".")[0] != "daps_kit":
             return f"install the module '{name}', or {distribution} anew with what it depends on"
+    if plugin.file is not None:
+        return f"put {plugin.file} right"
     if name.partition(".")[0] == "daps_kit":
         return f"it was written for another daps-kit than {daps_kit.__version__}: upgrade {distribution} or daps-kit"
     return f"report it to the authors of {distribution}; {DISABLE}={distribution} switches it off"
 
 
 def discover(*, third_parties: bool = True) -> list[Plugin]:
-    """Load every installed plugin, in the order of their distributions; without `third_parties` only the built-in."""
-    manager = pluggy.PluginManager(hooks.GROUP)
-    manager.add_hookspecs(hooks)
-    disabled = {normal(name.strip()) for name in os.environ.get(DISABLE, "").split(",") if name.strip()}
+    """Load every installed plugin, in the order of their distributions, and the files that the environment names.
+
+    Without `third_parties` only the built-in ones.
+    """
+    manager = _manager()
+    disabled = _disabled() if third_parties else {"*"}
     found: list[Plugin] = []
     for point in _entry_points():
         distribution, version = _owner(point)
-        name = normal(distribution)
-        off = name != BUILTIN and (not third_parties or "*" in disabled or name in disabled)
+        off = normal(distribution) != BUILTIN and bool({"*", normal(distribution)} & disabled)
         plugin = Plugin(f"{distribution}:{point.name}", distribution, version, point.value, "disabled")
-        found.append(plugin if off else _load(manager, point, plugin, found))
+        found.append(plugin if off else _load(manager, point.load, point.dist, plugin, found))
+    for file in named_files() if third_parties else ():
+        found.append(load_file(file, found))
     return found
+
+
+def load_file(path: Path, before: Sequence[Plugin] = ()) -> Plugin:
+    """Execute a file of Python and return it as a plugin: its hooks, and its functions that are components.
+
+    Args:
+        path: absolute.
+        before: the plugins whose names are taken.
+    """
+    plugin = Plugin(str(path), path.name, "", str(path), "disabled", file=path)
+    with contextlib.suppress(OSError):
+        plugin = replace(plugin, version=version_of(path.read_bytes()))
+    if {"*", normal(path.name)} & _disabled():
+        return plugin
+    return _load(_manager(), lambda: load_module(path), None, plugin, before)
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    return manager
+
+
+def _disabled() -> set[str]:
+    """Return the distributions that are switched off, `*` for all that are not built in."""
+    names = (name.strip() for name in os.environ.get(DISABLE, "").split(","))
+    return {"*" if name == "*" else normal(name) for name in names if name}
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
@@ -241,11 +283,12 @@ def _owner(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
 
 def _load(
     manager: pluggy.PluginManager,
-    point: importlib.metadata.EntryPoint,
+    load: Callable[[], Any],
+    dist: importlib.metadata.Distribution | None,
     plugin: Plugin,
     before: Sequence[Plugin],
 ) -> Plugin:
-    """Import a plugin, after those before it, and return what came of it."""
+    """Import a plugin by calling `load`, after those before it, and return what came of it."""
     printed = io.StringIO()
     stranger = normal(plugin.distribution) != BUILTIN
     components: list[Component] = []
@@ -261,9 +304,9 @@ def _load(
                 changed = stack.enter_context(intact())
                 stack.enter_context(_no_output(printed))
             stack.enter_context(contextlib.redirect_stdout(printed))
-            if point.dist is not None:
-                _require_this_host(point.dist)
-            module = point.load()
+            if dist is not None:
+                _require_this_host(dist)
+            module = load()
             imported = time.perf_counter()
             manager.register(module, plugin.id)
             manager.check_pending()
@@ -275,13 +318,16 @@ def _load(
                 else:
                     kind: Kind = next(kind for kind in KINDS if HOOKS[kind] == hook)
                     name = check_settings(kind, item).name
-                    components.append(Component(kind, name, plugin.distribution, plugin.version, item))
+                    component = Component(kind, name, plugin.distribution, plugin.version, item, plugin.file)
+                    components.append(component)
         if changed:
             raise InvalidPluginError(_changes(changed))
         refuse_repeats(components, [c for other in before for c in other.provides])
         refuse_repeats(sources, [source for other in before for source in other.sources])
     except BaseException as caught:
         error, remedy = _explain(caught), _remedy(caught, plugin)
+        if plugin.file is not None and (line := line_of(caught, plugin.file)):
+            error = f"line {line}: {error}"
         if changed and not isinstance(caught, InvalidPluginError):
             error += f"; {_changes(changed)}"
         components, sources = [], []
@@ -352,9 +398,16 @@ def _no_output(printed: io.StringIO) -> Iterator[None]:
 
 def _offered(manager: pluggy.PluginManager, plugin_id: str) -> Iterator[tuple[str, Any]]:
     """Yield what the hooks of a registered plugin return, each with the name of its hook."""
-    callers = {caller.name: caller for caller in manager.get_hookcallers(manager.get_plugin(plugin_id)) or []}
-    if not callers:
-        raise InvalidPluginError(f"it has no function marked @hookimpl; those known are {', '.join(KNOWN)}")
+    module = manager.get_plugin(plugin_id)
+    callers = {caller.name: caller for caller in manager.get_hookcallers(module) or []}
+    declared = [item for item in vars(module).values() if isinstance(item, Declared) and _own(item, module)]
+    if not callers and not declared:
+        raise InvalidPluginError(
+            f"it has no function marked @hookimpl; those known are {', '.join(KNOWN)}; nor one that "
+            "@daps_kit.operator, @daps_kit.prior or @daps_kit.noise makes a component"
+        )
+    for item in dict.fromkeys(declared):
+        yield HOOKS[item.settings.kind], item.settings
     for hook in KNOWN:
         for implementation in callers[hook].get_hookimpls() if hook in callers else []:
             if implementation.plugin_name == plugin_id:
@@ -363,7 +416,14 @@ def _offered(manager: pluggy.PluginManager, plugin_id: str) -> Iterator[tuple[st
                     what = "sources" if hook == CHECKPOINTS else "settings classes"
                     raise InvalidPluginError(f"{hook} returned {offered!r}, not a list of {what}")
                 for item in offered:
-                    yield hook, item
+                    if not (isinstance(item, Declared) and item in declared):
+                        yield hook, item.settings if isinstance(item, Declared) else item
+
+
+def _own(item: Declared[..., Any], module: Any) -> bool:
+    """Whether a function was written in a module (or a package's), and not imported from elsewhere."""
+    home, name = str(item.settings.__module__), getattr(module, "__name__", "")
+    return home == name or home.startswith(f"{name}.")
 
 
 def _check_source(source: Any) -> Source:

@@ -18,6 +18,7 @@ from pathlib import Path
 __all__ = [
     "SHOWN",
     "ComponentError",
+    "InvalidPluginError",
     "Location",
     "Problem",
     "RecipeError",
@@ -67,6 +68,10 @@ class UserError(Exception):
 
 class ComponentError(UserError):
     """A component could not be found, loaded or built."""
+
+
+class InvalidPluginError(Exception):
+    """What a plugin offers does not follow the rules; the text says which."""
 
 
 @dataclass(frozen=True)

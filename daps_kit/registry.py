@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from daps_kit.discovery import (
@@ -14,6 +16,7 @@ from daps_kit.discovery import (
     Plugin,
     check_settings,
     discover,
+    load_file,
     normal,
     refuse_repeats,
 )
@@ -52,15 +55,49 @@ class Registry:
         refuse_repeats(found, self._components)
         self._components += found
 
+    def add_files(self, files: Iterable[Path]) -> None:
+        """Execute files of Python, which are plugins without a package; one that is known already is not loaded again.
+
+        Raises:
+            ComponentError: a file does not work; the text says why.
+        """
+        for file in files:
+            if any(plugin.file == file for plugin in self.plugins):
+                continue
+            plugin = load_file(file, self.plugins)
+            if plugin.status == "broken":
+                raise ComponentError(f"{file}: {plugin.error} ({plugin.remedy})")
+            self.plugins.append(plugin)
+            self.sources += plugin.sources
+            self._components += plugin.provides
+
+    def with_files(self, files: Iterable[Path]) -> Registry:
+        """Return a registry that knows files of Python, too; itself where there are none.
+
+        Raises:
+            ComponentError: a file does not work.
+        """
+        files = list(files)
+        if not files:
+            return self
+        other = copy.copy(self)
+        other.plugins, other.sources = list(self.plugins), list(self.sources)
+        other._components = list(self._components)
+        other.add_files(files)
+        return other
+
     @contextlib.contextmanager
-    def extended(self, *classes: type[ComponentSettings], distribution: str = "local") -> Iterator[Registry]:
-        """Register settings classes for the time of a `with` block."""
-        before = list(self._components)
-        self.add(*classes, distribution=distribution)
+    def extended(
+        self, *classes: type[ComponentSettings], distribution: str = "local", files: Iterable[Path] = ()
+    ) -> Iterator[Registry]:
+        """Register settings classes, or files of Python, for the time of a `with` block."""
+        before = (list(self.plugins), list(self.sources), list(self._components))
         try:
+            self.add(*classes, distribution=distribution)
+            self.add_files(files)
             yield self
         finally:
-            self._components = before
+            self.plugins, self.sources, self._components = before
 
     def components(self, kind: Kind | None = None) -> list[Component]:
         """Return the components of a kind (of every kind), sorted by name."""

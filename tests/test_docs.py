@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from click import Context
+from click.testing import CliRunner
 from PIL import Image
 
 from daps_kit.command.main import main
@@ -231,3 +232,23 @@ def test_the_recipe_on_the_page_of_restore_is_what_is_written(tmp_path, monkeypa
     assert found == expected
     comments = [line.strip() for line in shown.splitlines() if line.strip().startswith("#")]
     assert comments == [line for line in written.splitlines() if line.startswith("#")]
+
+
+# --- the page on Python
+
+
+def test_the_component_in_a_file_works_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    files = {match["file"]: match["code"] for match in BLOCK.finditer(page) if match["file"]}
+    assert set(files) >= {"my_operator.py", "vignette.yaml"}
+    for name, code in files.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    commands = re.search(r"```sh\n(daps-kit check vignette.*?)```", page, re.S)
+    for line in commands[1].splitlines():
+        arguments = shlex.split(line)[1:]
+        if arguments[0] == "run":
+            arguments += ["sampler.budget=3", "--quiet"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "results/vignette/grid.png").is_file()

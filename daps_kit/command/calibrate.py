@@ -8,7 +8,7 @@ import click
 
 from daps_kit.prior_check.choice import choose_priors
 
-from .options import prior_argument
+from .options import plugin_files, prior_argument
 from .terminal import say
 
 
@@ -29,6 +29,7 @@ from .terminal import say
     show_default=True,
     help="The file that is written.",
 )
+@plugin_files
 def command(
     prior: tuple[str, ...], images: str | None, count: int, draws: int, chunk: int, output: Path
 ) -> None:

@@ -10,7 +10,7 @@ import click
 from daps_kit.errors import Problem, RecipeError
 from daps_kit.recipe import Recipe, is_training, load_recipe, load_training, resolved_yaml
 
-from .options import as_json, recipe_arguments
+from .options import as_json, plugin_files, recipe_arguments
 from .terminal import print_json, print_yaml, say
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="Look at the text alone: no file that it names is opened.")
 @click.option("--resolved", is_flag=True, help="Print the recipe with every default written out.")
 @as_json
+@plugin_files
 def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool, as_json: bool) -> None:
     """Find what a run of a RECIPE would find before it samples; every problem is listed.
 

@@ -6,13 +6,14 @@ import click
 
 from daps_kit.prior_check.choice import choose_priors
 
-from .options import as_json, prior_argument
+from .options import as_json, plugin_files, prior_argument
 from .terminal import print_json, print_table, say
 
 
 @click.command("check-prior")
 @prior_argument
 @as_json
+@plugin_files
 def command(prior: tuple[str, ...], as_json: bool) -> None:
     """Check a prior on known images: its denoising errors, its data range, and that its weights are not random.
 

@@ -8,7 +8,7 @@ import click
 
 from daps_kit.recipe import load_recipe
 
-from .options import quiet, recipe_arguments
+from .options import plugin_files, quiet, recipe_arguments
 from .terminal import say
 
 
@@ -29,6 +29,7 @@ from .terminal import say
     help="Write into the recipe by how much its intervals are to be widened.",
 )
 @quiet
+@plugin_files
 def command(
     recipe: str,
     overrides: tuple[str, ...],

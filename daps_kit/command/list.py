@@ -10,7 +10,7 @@ from daps_kit.discovery import Component
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, Kind
 
-from .options import as_json
+from .options import as_json, plugin_files
 from .terminal import print_json, print_table, say
 
 __all__ = ["as_data", "command"]
@@ -19,6 +19,7 @@ __all__ = ["as_data", "command"]
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice([f"{kind}s" for kind in KINDS]))
 @as_json
+@plugin_files
 def command(kind: str | None, as_json: bool) -> None:
     """List the components that recipes can be made of."""
     wanted: Kind | None = next((each for each in KINDS if f"{each}s" == kind), None)

@@ -9,7 +9,7 @@ import click
 from daps_kit.discovery import BUILTIN, DISABLE, Plugin, normal
 from daps_kit.registry import default_registry
 
-from .options import as_json
+from .options import as_json, plugin_files
 from .terminal import print_json, print_table, say
 
 
@@ -28,6 +28,7 @@ from .terminal import print_json, print_table, say
     "--shape", nargs=3, type=click.IntRange(1), default=None, metavar="C H W", help="Images to try it on."
 )
 @as_json
+@plugin_files
 def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool) -> None:
     """List the installed plugins, what they provide, and what is wrong with those that do not work."""
     if name:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import quiet, recipe_arguments
+from .options import plugin_files, quiet, recipe_arguments
 
 
 @click.command("run")
@@ -16,6 +16,7 @@ from .options import quiet, recipe_arguments
     "--output", type=click.Path(path_type=Path), help="Folder of the results (the setting `output`)."
 )
 @quiet
+@plugin_files
 def command(recipe: str, overrides: tuple[str, ...], output: Path | None, quiet: bool) -> None:
     """Run a RECIPE: a file or the name of an installed one.
 

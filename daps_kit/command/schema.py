@@ -10,9 +10,12 @@ import click
 from daps_kit.errors import UserError
 from daps_kit.recipe.schema import recipe_schema
 
+from .options import plugin_files
+
 
 @click.command("schema")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@plugin_files
 def command(output: Path | None) -> None:
     """Print the JSON Schema of recipes, for completion and checks in an editor."""
     text = json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"

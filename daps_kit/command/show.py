@@ -8,13 +8,14 @@ from daps_kit.recipe import describe
 from daps_kit.registry import default_registry
 
 from .list import as_data
-from .options import as_json
+from .options import as_json, plugin_files
 from .terminal import print_json, print_table, print_yaml, say
 
 
 @click.command("show")
 @click.argument("component", metavar="KIND/NAME")
 @as_json
+@plugin_files
 def command(component: str, as_json: bool) -> None:
     """Describe a component, such as operator/gaussian_blur: its parameters, and a section to copy."""
     registry = default_registry()

@@ -6,12 +6,13 @@ import click
 
 from daps_kit.runs.train import train_recipe
 
-from .options import quiet, recipe_arguments
+from .options import plugin_files, quiet, recipe_arguments
 
 
 @click.command("train")
 @recipe_arguments
 @quiet
+@plugin_files
 def command(recipe: str, overrides: tuple[str, ...], quiet: bool) -> None:
     """Train a prior, or another network, by a RECIPE with a `trainer`.
 

@@ -1,5 +1,9 @@
 """Noise: how a measurement scatters around the clean one. What a noise model must do, and the models that ship."""
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from .gaussian import GaussianNoise
 from .heavy_tails import LaplaceNoise, StudentNoise
 from .model import Likelihood, Noise, Site
@@ -18,3 +22,15 @@ __all__ = [
     "Site",
     "StudentNoise",
 ]
+
+
+class _Decorator(ModuleType):
+    """This package, which is called as the decorator that it shares its name with."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        from daps_kit.declare import noise
+
+        return noise(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Decorator

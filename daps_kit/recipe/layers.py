@@ -75,8 +75,18 @@ def _extend(node: Node, extends: Node, problems: list[Problem], chain: tuple[Pat
         else:
             layer = compose(found, problems, chain)
             if layer is not None:
-                base = layer if base is None else merge(base, layer)
-    return node if base is None else merge(base, node)
+                base = layer if base is None else _laid(base, layer)
+    return node if base is None else _laid(base, node)
+
+
+def _laid(base: Node, over: Node) -> Node:
+    """Return a recipe laid over one that it extends, with the files of plugins of both."""
+    both = merge(base, over)
+    under, above = base.value.get("plugins"), over.value.get("plugins")
+    if under is None or above is None:
+        return both
+    entries = [e for node in (under, above) for e in (node.value if isinstance(node.value, list) else [node])]
+    return replace(both, value={**both.value, "plugins": replace(above, value=entries)})
 
 
 def override(root: Node, keys: Sequence[str], value: Node) -> Node | str:

@@ -17,13 +17,13 @@ from daps_kit.settings import (
     OperatorSettings,
     PriorSettings,
     SamplerSettings,
-    Settings,
 )
 
 from .data import DataSettings
 from .document import Node
 from .installed import find_recipe, shown
 from .layers import apply_changes, compose, merge, parse_overrides
+from .plugins import ABOUT, PluginFiles, WithPlugins, opened, with_used
 from .sections import SectionReader
 
 __all__ = ["Recipe", "load_recipe", "read_document"]
@@ -38,11 +38,12 @@ def _device(value: str) -> str:
     return value
 
 
-class Recipe(Settings):
+class Recipe(WithPlugins):
     """Everything a run needs to know."""
 
     format: Literal[1] = Field(description="version of the format of recipes")
     name: FolderName = Field(description="name of the run; the file's name where not given")
+    plugins: PluginFiles = Field((), description=ABOUT)
     data: DataSettings = Field(description="where the images or the measurement come from")
     prior: PriorSettings = Field(description="the diffusion prior")
     operator: OperatorSettings = Field(description="the forward model")
@@ -209,6 +210,10 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
 
 
 def _read(node: Node, file: Path, registry: Registry, problems: list[Problem]) -> Recipe | None:
+    before = len(problems)
+    registry = opened(node, registry, problems)
+    if len(problems) > before:  # what it should have brought would be missed everywhere
+        return None
     reader = SectionReader(registry)
     recipe = reader.model(
         replace(node, location=node.location or Location(shown(file), 1, 1)), Recipe, node.value, "", {}
@@ -216,5 +221,6 @@ def _read(node: Node, file: Path, registry: Registry, problems: list[Problem]) -
     problems += reader.problems
     if not isinstance(recipe, Recipe):
         return None
-    recipe._source = file
+    recipe = recipe.model_copy(update={"plugins": with_used(recipe.plugins, recipe, registry)})
+    recipe._source, recipe._registry = file, registry
     return recipe

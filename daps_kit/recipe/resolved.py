@@ -72,18 +72,20 @@ def components(value: Any) -> list[ComponentSettings]:
 def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry | None = None) -> str:
     """Return a recipe as YAML with every default written out and every path absolute.
 
-    It loads again to an equal recipe. Comments say which distributions its components came from, and the hashes of the
-    files that they read; at the end those of the files of its data.
+    It loads again to an equal recipe. Comments say which distributions or files its components came from, and the
+    hashes of these files and of those that they read; at the end those of the files of its data.
 
     Raises:
         UserError: one of these files cannot be read.
     """
-    registry = registry or default_registry()
+    registry = registry or getattr(recipe, "registry", None) or default_registry()
     lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit {command} FILE"]
     for settings in components(recipe):
         c = registry.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
-    read = [file for c in components(recipe) if c.kind != "trainer" for file in c.files()]
+    executed: tuple[Path, ...] = getattr(recipe, "plugins", ())
+    lines += [f"# {file} is executed: it is Python, not data" for file in executed]
+    read = [*executed, *(file for c in components(recipe) if c.kind != "trainer" for file in c.files())]
     data = getattr(recipe, "data", None)
     head = "".join(f"{line}\n" for line in dict.fromkeys(lines)) + hash_lines(_hashes(read))
     return head + to_yaml(plain(recipe, registry)) + hash_lines(_hashes(data.files if data else ()))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from daps_kit.declare import Declared
 from daps_kit.errors import SHOWN, ComponentError, Problem, RecipeError, UserError, did_you_mean
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
@@ -30,13 +31,19 @@ _FAILED = object()
 
 
 def read_section(
-    kind: Kind, section: Mapping[str, Any] | ComponentSettings, registry: Registry | None = None
+    kind: Kind,
+    section: Mapping[str, Any] | ComponentSettings | Declared[..., Any],
+    registry: Registry | None = None,
 ) -> ComponentSettings:
     """Return the settings of a component written in Python as a recipe would, such as `{"use": "langevin"}`.
+
+    A function that was made a component stands for its settings, all of them at their defaults.
 
     Raises:
         RecipeError: everything that is wrong with the section.
     """
+    if isinstance(section, Declared):
+        section = section.of()
     reader = SectionReader(registry or default_registry())
     settings = reader.value(from_python(section), KINDS[kind], kind)
     if reader.problems:

@@ -16,22 +16,24 @@ from pydantic import Field
 from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.paths import FolderName, RecipeText
 from daps_kit.registry import Registry, default_registry
-from daps_kit.settings import Settings, TrainerSettings
+from daps_kit.settings import TrainerSettings
 
 from .document import Node
 from .installed import find_recipe, shown
 from .layers import apply_changes, compose
 from .load import read_document
+from .plugins import ABOUT, PluginFiles, WithPlugins, opened, with_used
 from .sections import SectionReader
 
 __all__ = ["TrainingRecipe", "is_training", "load_training"]
 
 
-class TrainingRecipe(Settings):
+class TrainingRecipe(WithPlugins):
     """Everything a training needs to know."""
 
     format: Literal[1] = Field(description="version of the format of recipes")
     name: FolderName = Field(description="name of the training; the file's name where not given")
+    plugins: PluginFiles = Field((), description=ABOUT)
     trainer: TrainerSettings = Field(description="what is trained, on what, and how")
 
 
@@ -64,11 +66,14 @@ def load_training(
         )
         raise RecipeError(problems)
     root = _complete(apply_changes(root, changes, problems), found.stem)
-    reader = SectionReader(registry or default_registry())
-    settings = reader.model(root, TrainingRecipe, root.value, "", {})
+    registry = opened(root, registry or default_registry(), problems)
+    reader = SectionReader(registry)
+    settings = None if problems else reader.model(root, TrainingRecipe, root.value, "", {})
     if problems + reader.problems:
         raise RecipeError(problems + reader.problems)
     assert isinstance(settings, TrainingRecipe)
+    settings = settings.model_copy(update={"plugins": with_used(settings.plugins, settings, registry)})
+    settings._registry = registry
     return settings
 
 

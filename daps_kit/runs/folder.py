@@ -32,7 +32,6 @@ from daps_kit.errors import UserError
 from daps_kit.failures import Failure
 from daps_kit.files import write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, to_yaml
-from daps_kit.registry import default_registry
 
 from .claim import Claim
 from .cost import COSTS, Cost
@@ -131,7 +130,7 @@ class RunFolder:
             (recipe,) = load_recipe(self._claim.recipe)
         except UserError:
             return None
-        return _flatten(yaml.safe_load(to_yaml(plain(recipe, default_registry()))))
+        return _flatten(yaml.safe_load(to_yaml(plain(recipe, recipe.registry))))
 
     def extend(self, resolved: str) -> None:
         """Let the recipe of the folder ask for as many runs as this one, if that is more; then it is not finished.

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daps_kit.discovery import InvalidPluginError, check_settings
-from daps_kit.errors import UserError, did_you_mean
+from daps_kit.declare import Declared
+from daps_kit.discovery import check_settings
+from daps_kit.errors import InvalidPluginError, UserError, did_you_mean
+from daps_kit.plugin_file import PREFIX
 from daps_kit.random import RandomStreams
 from daps_kit.recipe.sections import read_section
 from daps_kit.settings import KINDS, ComponentSettings, Kind
@@ -58,7 +60,7 @@ class Case:
         self.settings: Any = None
         if isinstance(what, type) and issubclass(what, ComponentSettings):
             what = what()
-        if isinstance(what, Mapping | ComponentSettings):
+        if isinstance(what, Mapping | ComponentSettings | Declared):
             self.settings = read_section(kind, what)
 
     @property
@@ -97,6 +99,8 @@ def label(what: Any) -> str:
     """Return the name of a component, however it is given."""
     if isinstance(what, Mapping):
         return str(what.get("use", "?"))
+    if isinstance(what, Declared):
+        return what.settings.name
     if isinstance(what, ComponentSettings) or (
         isinstance(what, type) and issubclass(what, ComponentSettings)
     ):
@@ -265,7 +269,7 @@ def settings_import_is_light(case: Case) -> None:
         findable = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         findable = False
-    if not findable or module == "__main__":
+    if not findable or module == "__main__" or module.startswith(PREFIX):
         raise NotApplicable(f"the module {module} cannot be imported by another process")
     heavy = _heavy_imports(module)
     expect(

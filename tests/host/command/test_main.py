@@ -8,6 +8,7 @@ import pytest
 
 import daps_kit
 from tests.host.command_line import call, ok
+from tests.plugin_files import RECIPE, write_plugin
 
 
 def test_help_and_version() -> None:
@@ -63,3 +64,25 @@ def test_a_working_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.M
     result = call("check", "embedded/inpainting")
     assert result.exit_code == 2
     assert result.stderr == "error: the working folder cannot be used: No such file or directory\n"
+
+
+def test_a_file_of_python_is_a_plugin_of_a_command(folder: Path) -> None:
+    write_plugin(folder)
+    option = ("--plugin", "my_operator.py")
+    assert "my_operator.py" in ok("list", "operators", *option)
+    assert "share of the light that is lost" in ok("show", "operator/dim", *option)
+    assert "my_operator.py/dim" in ok("schema", *option)
+    Path("mine.yaml").write_text(RECIPE.replace("plugins: [my_operator.py]\n", ""))
+    assert "unknown operator 'dim'" in call("check", "--quick", "mine.yaml").stderr
+    assert "valid" in ok("check", "--quick", "mine.yaml", *option)
+    assert f"plugins: [{folder / 'my_operator.py'}]" in ok("check", "--resolved", "mine.yaml", *option)
+    assert "operator/dim: 20 passed" in ok("plugins", "--check", "operator/dim", *option)
+    assert "dim" not in ok("list", "operators")
+
+
+def test_a_file_that_does_not_work_is_a_line(folder: Path) -> None:
+    write_plugin(folder, "1 / 0\n")
+    result = call("list", "--plugin", "my_operator.py")
+    assert result.exit_code == 2
+    assert "line 1: ZeroDivisionError: division by zero (put" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -22,6 +22,7 @@ import daps_kit
 from daps_kit import files
 from daps_kit.errors import UserError
 from daps_kit.runs.folder import RunFolder, Sample
+from tests.plugin_files import RECIPE, SOURCE, write_plugin
 
 COMMAND = "from daps_kit.command.main import main; main()"
 
@@ -367,3 +368,20 @@ def test_a_folder_of_an_earlier_version_goes_on(toy):
     recipe.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(UserError, match=r"annealing.beta: scaled_linear there, not set here"):
         daps_kit.run(toy(), quiet=True)
+
+
+def test_a_run_is_not_continued_with_another_plugin_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write_plugin(tmp_path)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE)
+    first = daps_kit.run(recipe, quiet=True)
+    again = daps_kit.run(tmp_path / "out" / "recipe.yaml", ["output=again"], quiet=True)
+    assert torch.equal(first.samples, again.samples)
+    write_plugin(tmp_path, SOURCE.replace("1 - strength", "1 - strength**2"))
+    with pytest.raises(
+        UserError, match=r"my_operator.py changed since .*out was begun; choose another output"
+    ):
+        daps_kit.run(recipe, quiet=True)
+    assert daps_kit.run(recipe, ["output=other"], quiet=True).path.name == "other"
+    assert str(file) in (tmp_path / "other" / "recipe.yaml").read_text()
