@@ -4,6 +4,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import daps_kit
+
 from .gaussian import GaussianNoise
 from .heavy_tails import LaplaceNoise, StudentNoise
 from .model import Likelihood, Noise, Site
@@ -28,9 +30,7 @@ class _Decorator(ModuleType):
     """This package, which is called as the decorator that it shares its name with."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from daps_kit.declare import noise
-
-        return noise(*args, **options)
+        return daps_kit.__getattr__("noise")(*args, **options)
 
 
 sys.modules[__name__].__class__ = _Decorator
