@@ -1,0 +1,67 @@
+"""The recipes with the authors' numbers, the page that lists the samplers, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import daps_rivals
+import pytest
+import torch
+
+from daps_kit import UserError, build, sample
+from daps_kit.recipe import load_recipe
+
+HERE = Path(__file__).parents[1]
+RECIPES = sorted((HERE / "recipes").glob("*.yaml"))
+PAGE = (HERE.parents[1] / "docs" / "arena.md").read_text(encoding="utf-8")
+SAMPLERS = {settings.name: settings for settings in daps_rivals.daps_samplers()}
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) == 12
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_valid_and_named_after_what_it_does(path):
+    (recipe,) = load_recipe(path)
+    assert path.stem.startswith(f"{recipe.sampler.name}-")
+    assert f"daps-kit run {path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_the_page_lists_every_sampler():
+    assert sorted(re.findall(r"^\| `(\w+)`", PAGE, re.M)) == sorted(SAMPLERS)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_budget_is_the_calls_of_a_sample(name):
+    from daps_kit.contracts import GaussianNoise
+    from daps_kit.runs.draw import draw
+    from daps_kit.testing.base import orthogonal
+    from daps_kit.testing.problems import DenseOperator, DensePrior
+
+    prior = DensePrior(torch.zeros(16), torch.eye(16))
+    operator = DenseOperator(orthogonal(1, 16)[:8], GaussianNoise(0.1))
+    drawn = draw(
+        build("sampler", {"use": name, "budget": 21}), prior, operator, torch.zeros(2, 1, 1, 8), [1, 2]
+    )
+    assert 0.5 * 21 <= drawn.cost.calls <= 21
+
+
+@pytest.mark.parametrize("name", ["pigdm", "ddrm", "ddnm", "diffpir"])
+def test_what_is_not_linear_is_refused(name):
+    prior = build("prior", {"use": "gaussian"})
+    operator = build("operator", {"use": "phase_retrieval"}, shape=(3, 8, 8))
+    with pytest.raises(
+        UserError, match=f"^sampler: {name} needs a linear operator, and PhaseRetrieval is not one$"
+    ):
+        sample(prior, operator, operator.forward(torch.zeros(1, 3, 8, 8)), sampler={"use": name})
+
+
+def test_noise_that_is_not_gaussian_is_refused():
+    prior = build("prior", {"use": "gaussian"})
+    operator = build("operator", {"use": "identity", "noise": {"use": "poisson"}}, shape=(3, 8, 8))
+    with pytest.raises(
+        UserError, match="needs Gaussian noise of one standard deviation, and this is Poisson"
+    ):
+        sample(prior, operator, torch.zeros(1, 3, 8, 8), sampler={"use": "pigdm"})

@@ -1,0 +1,132 @@
+"""The samplers that no other library has in this form: a second derivation from the papers, with the same numbers.
+
+Where the tests of a sampler say "moments", its mean and covariance follow in closed form, for each step is affine in
+x_t and in fresh noise where the prior is Gaussian, and are compared over 4,000 runs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from daps_rivals import vp
+from problem import Gaussian, assert_close
+
+from daps_kit import build
+
+
+def svd(problem):
+    """Return ybar, the singular values and V of the problem, in full, by numpy."""
+    u, s, vt = np.linalg.svd(problem.a.numpy())
+    values = np.zeros(16)
+    values[:8] = s
+    ybar = np.zeros(16)
+    ybar[:8] = (u.T @ problem.y.numpy()) / s
+    return ybar, values, vt.T
+
+
+def grid(steps, spacing="uniform"):
+    """Return sigma and alphabar by the schedule of Ho et al., straight from its definition."""
+    alphabar, product = [], 1.0
+    for k in range(1000):
+        product *= 1 - (1e-4 + (0.02 - 1e-4) * k / 999)
+        alphabar.append(product)
+    chosen = sorted({round(p) for p in np.linspace(0, 999, steps).tolist()}, reverse=True)
+    return [alphabar[t] for t in chosen]
+
+
+def test_times_are_those_of_the_paper():
+    found = vp.times(20, (0.0, 1e9))
+    np.testing.assert_allclose([t.a**2 for t in found], grid(20), rtol=1e-9)
+    assert all(abs(t.a**2 + t.s**2 - 1) < 1e-12 for t in found)
+    inside = vp.times(1000, (0.1, 10.0))
+    assert 0.1 <= inside[-1].sigma < 0.12
+    assert 9 < inside[0].sigma <= 10.0
+
+
+@pytest.mark.parametrize(("eta", "eta_b"), [(0.85, 1.0), (0.3, 0.6)])
+def test_ddrm(eta, eta_b):
+    problem = Gaussian()
+    got = problem.sample(build("sampler", {"use": "ddrm", "steps": 15, "eta": eta, "eta_b": eta_b}), 5)
+    draw, (ybar, s, v) = problem.numbers(5), svd(problem)
+    sigmas = [math.sqrt((1 - ab) / ab) for ab in grid(15)]
+    noise = np.where(s > 0, problem.sigma_y / np.where(s > 0, s, 1), np.inf)
+    n = v.T @ draw().numpy()
+    z = np.empty(16)
+    for i in range(16):
+        sure = s[i] > 0 and sigmas[0] >= noise[i]
+        z[i] = ybar[i] + math.sqrt(sigmas[0] ** 2 - noise[i] ** 2) * n[i] if sure else sigmas[0] * n[i]
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        hat = v.T @ problem.denoise(torch.from_numpy(v @ z), sigma).numpy()
+        n = v.T @ draw().numpy()
+        for i in range(16):
+            if s[i] == 0:
+                z[i] = (
+                    hat[i]
+                    + math.sqrt(1 - eta**2) * following * (z[i] - hat[i]) / sigma
+                    + eta * following * n[i]
+                )
+            elif following < noise[i]:
+                z[i] = (
+                    hat[i]
+                    + math.sqrt(1 - eta**2) * following * (ybar[i] - hat[i]) / noise[i]
+                    + eta * following * n[i]
+                )
+            else:
+                z[i] = (1 - eta_b) * hat[i] + eta_b * ybar[i]
+                z[i] += math.sqrt(following**2 - eta_b**2 * noise[i] ** 2) * n[i]
+    assert_close(got[0], torch.from_numpy(v @ z))
+
+
+@pytest.mark.parametrize("eta", [0.85, 1.0])
+def test_ddnm(eta):
+    """In the papers' own form: Sigma_t A^+ and Phi_t as matrices."""
+    problem = Gaussian()
+    got = problem.sample(build("sampler", {"use": "ddnm", "steps": 12, "eta": eta}), 6)
+    draw, (_, s, v) = problem.numbers(6), svd(problem)
+    a, y = problem.a.numpy(), problem.y.numpy()
+    x = draw().numpy()
+    bars = grid(12)
+    for bar, following in zip(bars, [*bars[1:], 1.0], strict=True):
+        hat = problem.denoise(torch.from_numpy(x / math.sqrt(bar)), math.sqrt((1 - bar) / bar)).numpy()
+        c1 = eta * math.sqrt((1 - following) / (1 - bar) * (1 - bar / following))
+        c2 = math.sqrt(max(0.0, 1 - following - c1**2))
+        weight = math.sqrt(following)
+        trust = [
+            1.0
+            if s[i] > 0 and c1 >= weight * problem.sigma_y / s[i]
+            else c1 * s[i] / (weight * problem.sigma_y)
+            for i in range(16)
+        ]
+        gamma = [
+            c1**2 if s[i] == 0 else max(0.0, c1**2 - (weight * trust[i] * problem.sigma_y / s[i]) ** 2)
+            for i in range(16)
+        ]
+        corrected = hat - v @ np.diag(trust) @ v.T @ np.linalg.pinv(a) @ (a @ hat - y)
+        epsilon = (x - math.sqrt(bar) * hat) / math.sqrt(1 - bar)
+        x = weight * corrected + c2 * epsilon + v @ np.diag(np.sqrt(gamma)) @ v.T @ draw().numpy()
+    assert_close(got[0], torch.from_numpy(x))
+
+
+def test_red_diff():
+    """With the optimiser of torch and its loss differentiated."""
+    problem = Gaussian()
+    section = {"use": "red_diff", "steps": 60, "weight": 0.4, "lr": 0.05}
+    got = problem.sample(build("sampler", section), 7)
+    draw = problem.numbers(7)
+    normal = problem.a.T @ problem.a + problem.sigma_y**2 * torch.eye(16, dtype=torch.float64)
+    mu = torch.linalg.solve(normal, problem.a.T @ problem.y).requires_grad_()
+    adam = torch.optim.Adam([mu], lr=0.05, betas=(0.9, 0.99))
+    for bar in grid(60):
+        n = draw()
+        sigma = math.sqrt((1 - bar) / bar)
+        with torch.no_grad():
+            noisy = mu + sigma * n
+            epsilon = (noisy - problem.denoise(noisy, sigma)) / sigma
+        loss = (problem.y - problem.a @ mu).square().mean() / 2 + 0.4 * sigma * ((epsilon - n) * mu).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert_close(got[0], mu.detach())
