@@ -66,7 +66,8 @@ def read_numbers(
         values = READERS[suffix](path, choice)
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             kind = getattr(values, "dtype", type(values).__name__)
-            hint = "; give magnitudes, or real and imaginary parts" if "complex" in str(kind) else ""
+            complex_numbers = isinstance(values, np.ndarray) and values.dtype.kind == "c"
+            hint = "; give magnitudes, or real and imaginary parts" if complex_numbers else ""
             raise UserError(f"expected an array of real numbers, got {kind}{hint}")
         white = {"b": 1.0, "u": float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else None}
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -87,7 +88,8 @@ def on_scale(numbers: Numbers, black: float = -1.0, white_level: float | None = 
     values, white = numbers.values, white_level or numbers.white
     whole = values.dtype.kind in "iub"
     if white is None and not whole:
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for single precision is infinite
+            return values.astype(np.float32)
     if white is None:
         raise UserError(
             f"{values.dtype} does not tell which number is white; give real numbers on the scale of the operator's "
@@ -177,6 +179,8 @@ def with_channels(image: Tensor, channels: int) -> Tensor:
 def read_map(path: Path, *usual: str) -> NDArray[np.float64]:
     """Return the numbers of a mask or a kernel as they are; those of a picture are [H, W], grey times opacity.
 
+    A picture of one colour, which may be black, says all by its opacity.
+
     Args:
         path: a file of one of the formats in `daps_kit.reading`.
         usual: names of the array that is meant, in a file that holds several.
@@ -189,7 +193,9 @@ def read_map(path: Path, *usual: str) -> NDArray[np.float64]:
     if numbers.picture:
         values = values.astype(np.float64)
         values = np.tensordot(LUMA, values, 1) if len(values) == 3 else values.squeeze()
-        values = values if numbers.alpha is None else values * numbers.alpha
+        if numbers.alpha is not None:
+            shaped = np.ptp(values) == 0 and np.ptp(numbers.alpha) > 0
+            values = numbers.alpha * (numbers.white or 1) if shaped else values * numbers.alpha
     if not values.size or not np.isfinite(values).all():
         raise UserError(f"{path} is empty or has values that are not finite; allowed: finite numbers")
     return values.astype(np.float64)

@@ -15,7 +15,7 @@ What no image gives is refused; what is only unlikely is a doubt, which a run pa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,6 +32,15 @@ BEYOND = 0.01
 """The share of a measurement that may lie out of the range of the operator: outliers, dead pixels."""
 PATCH = 5
 """Side of the patches of one value that count as a region."""
+_TURNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "turned upside down, row by row": lambda y: y.flip(-2),
+    "mirrored from left to right": lambda y: y.flip(-1),
+    "turned by 180 degrees": lambda y: y.flip(-1, -2),
+    "given its rows as columns": lambda y: y.mT,
+    "given its channels the other way round": lambda y: y.flip(-3),
+    "made a positive of, from black to white": lambda y: -y,
+}
+"""What files of other programs often need, in words."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,9 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
     values = y[seen]
     values = values[:: 1 + len(values) // 1_000_000]
     if not len(values):
+        return
+    if len(values) > 1 and bool((values == values[0]).all()):
+        yield Doubt("empty", f"all of it is {float(values[0]) + 0.0:.3g}: nothing was measured")
         return
     low, high = _range(operator)
     middle, half = (low + high) / 2, max((high - low) / 2, 1e-12)
@@ -167,10 +179,22 @@ def _by_truth(
     residual = float(operator.residual(truth[None], y[None]))
     error = residual * typical
     if residual > 2 and error > 0.02 * half:
+        turned = [
+            words
+            for words, turn in _TURNS.items()
+            if y.ndim == 3
+            and (other := turn(y)).shape == y.shape
+            and float(operator.residual(truth[None], operator.project(other[None]))) < min(1.5, residual / 2)
+        ]
+        likely = f"it fits once the measurement is {turned[0]}" if turned else ""
         yield Doubt(
             "truth",
             f"the true image has a residual of {residual:.3g} standard deviations of the noise, where 1 is expected: "
-            f"the measurement is on another scale or of another custom than the operator's. {conventions}".strip(),
+            + (
+                likely
+                or "the measurement is on another scale or of another custom than the operator's. "
+                f"{conventions}".strip()
+            ),
         )
     elif residual < 0.5:
         yield Doubt(

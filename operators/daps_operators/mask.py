@@ -152,13 +152,19 @@ def random_mask(rng: Random, size: tuple[int, int], share: tuple[float, float]) 
 
 
 def read_mask(path: Path, shape: Shape) -> Mask:
-    """Read a mask, [H, W] or (arrays only) one for each channel [C, H, W]: 0, black or transparent hides a pixel.
+    """Read a mask, [H, W] or (arrays only) one for each channel: 0, black or transparent hides a pixel.
+
+    Arrays may have their channels first or last.
 
     Raises:
         UserError: the file cannot be read, has another size, or holds anything but 0 and one other value.
     """
     values = read_map(path, "mask")
-    while values.ndim > 2 and len(values) == 1:
+    while values.ndim > 3 and len(values) == 1:
+        values = values[0]
+    if values.shape != shape and values.shape in ((*shape[1:], shape[0]), (*shape[1:], 1)):
+        values = np.moveaxis(values, -1, 0)
+    if values.ndim > 2 and len(values) == 1:
         values = values[0]
     if values.shape not in (shape[1:], shape):
         given, wanted = (" x ".join(map(str, s)) for s in (values.shape, shape[1:]))

@@ -42,6 +42,10 @@ from .reflection import Border
 __all__ = ["MotionBlur", "build_motion_blur", "read_kernel", "turned"]
 
 
+LEAST_SUM = 1e-6
+"""The sum of a kernel in units of that of its absolute values, below which it counts as none: derivatives have none."""
+
+
 def fast_length(n: int) -> int:
     """Return a length of at least n with a fast real transform: 16 times a product of 2, 3 and 5.
 
@@ -156,13 +160,17 @@ def read_kernel(path: Path) -> NDArray[np.float64]:
         UserError: the file cannot be read, is not one 2-D array, or its sum is not positive.
     """
     kernel = read_map(path, "kernel", "psf")
-    while kernel.ndim > 2 and len(kernel) == 1:
-        kernel = kernel[0]
+    while kernel.ndim > 2 and 1 in (len(kernel), kernel.shape[-1]):
+        kernel = kernel[0] if len(kernel) == 1 else kernel[..., 0]
     if kernel.ndim != 2:
         raise UserError(f"kernel {path} has {kernel.ndim} axes; allowed: one array, height x width")
-    total = float(kernel.sum())
-    if not total > 0:
-        raise UserError(f"kernel {path} has the sum {total:g}; allowed: a positive sum (it is scaled to 1)")
+    kernel = kernel / (float(abs(kernel).max()) or 1.0)  # the sum of numbers near 1e308 is infinite
+    total, weight = float(kernel.sum()), float(abs(kernel).sum())
+    if not total > LEAST_SUM * weight:
+        raise UserError(
+            f"kernel {path} has the sum {total:g}, in units of its largest number; allowed: a positive sum, as it is "
+            "scaled to 1"
+        )
     normalised: NDArray[np.float64] = kernel / total
     return normalised
 

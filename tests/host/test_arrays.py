@@ -147,6 +147,30 @@ def test_a_kernel_in_the_opacity(tmp_path):
     np.testing.assert_allclose(read_map(tmp_path / "kernel.png"), kernel, rtol=1e-6)
 
 
+@pytest.mark.parametrize("colour", ["black", "white", "red"])
+def test_a_picture_of_one_colour_says_all_by_its_opacity(tmp_path, colour):
+    kernel = np.arange(25, dtype=np.uint8).reshape(5, 5)
+    picture = Image.new("RGB", (5, 5), colour)
+    picture.putalpha(Image.fromarray(kernel))
+    picture.save(tmp_path / "kernel.png")
+    np.testing.assert_allclose(read_map(tmp_path / "kernel.png"), kernel, rtol=1e-6)
+    picture.putalpha(255)
+    picture.save(tmp_path / "opaque.png")
+    assert (read_map(tmp_path / "opaque.png") > 0).all() == (colour != "black")
+
+
+def test_numbers_too_large_for_single_precision_are_infinite(tmp_path):
+    np.save(tmp_path / "y.npy", np.array([1e300, -1e300, 1.0]))
+    assert read_array(tmp_path / "y.npy").tolist() == [np.inf, -np.inf, 1.0]
+
+
+@pytest.mark.parametrize("dtype", ["<c8", ">c8", ">c16"])
+def test_complex_numbers_of_any_byte_order_are_named(tmp_path, dtype):
+    np.save(tmp_path / "y.npy", np.ones(3, dtype))
+    with pytest.raises(UserError, match="give magnitudes, or real and imaginary parts"):
+        read_array(tmp_path / "y.npy")
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -106,6 +106,17 @@ def test_mask_files(tmp_path, name):
     np.testing.assert_array_equal(build(settings).state()["mask"][0, 0], mask)
 
 
+@pytest.mark.parametrize("axes", [(32, 48, 1), (32, 48, 3), (1, 32, 48), (3, 32, 48), (1, 3, 32, 48)])
+def test_masks_with_their_channels_first_or_last(tmp_path, axes):
+    mask = np.random.default_rng(0).random((3, 32, 48)) < 0.5
+    mask = mask if 3 in axes else mask[:1]
+    stored = mask.transpose(1, 2, 0) if axes[0] == 32 else mask.reshape(axes)
+    assert stored.shape == axes
+    np.save(tmp_path / "m.npy", stored)
+    read = build(Inpainting(mask=tmp_path / "m.npy")).state()["mask"][0]
+    np.testing.assert_array_equal(read.numpy(), mask)
+
+
 WRONG = [
     (np.ones((32, 47)), "32 x 47 values; the images have 32 x 48 pixels"),
     (np.full((32, 48), 0.5) + np.eye(32, 48), "values from 0.5 to 1.5"),

@@ -65,9 +65,19 @@ def test_a_deep_png_keeps_its_16_bits(tmp_path):
     np.testing.assert_allclose(read[0, 0], kernel / kernel.sum(dtype=float), rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e308, 1e-308, 1e-3, 65535.0])
+def test_kernels_of_any_scale(tmp_path, scale):
+    kernel = np.arange(1.0, 10).reshape(3, 3)
+    np.save(tmp_path / "k.npy", kernel[..., None] / 9 * scale)
+    read = build(Settings(kernel=tmp_path / "k.npy", kernel_is="correlation")).state()["kernel"][0, 0]
+    np.testing.assert_allclose(read, kernel / 45, rtol=1e-12)
+
+
 WRONG = [
-    (-np.ones((3, 3)), "the sum -9; allowed: a positive sum"),
+    (-np.ones((3, 3)), "the sum -9, .* allowed: a positive sum"),
     (np.array([[1.0, -1.0]]), "the sum 0"),
+    (np.array([[0.1, 0.2, -0.3]]), "allowed: a positive sum"),  # 5.6e-17 by rounding
+    (np.zeros((3, 3)), "the sum 0"),
     (np.ones((2, 3, 3)), "3 axes"),
     (np.full((3, 3), np.inf), "not finite"),
     (np.zeros((0, 3)), "empty"),

@@ -126,6 +126,41 @@ def test_a_true_image_tells_of_a_factor_and_of_a_flipped_kernel(tmp_path):
     assert kinds(operator, 0.8 * y, PHOTOGRAPH) == ["truth"]
 
 
+TURNS = {
+    "turned upside down, row by row": (-2,),
+    "mirrored from left to right": (-1,),
+    "turned by 180 degrees": (-2, -1),
+    "given its channels the other way round": (-3,),
+}
+
+
+@pytest.mark.parametrize("words", TURNS)
+@pytest.mark.parametrize("name", ["identity", "down_sampling"])
+def test_a_true_image_tells_how_a_measurement_is_turned(name, words):
+    operator, y = made(name)
+    (doubt,) = doubts(operator, y.flip(TURNS[words]), PHOTOGRAPH)
+    assert doubt.text.endswith(f"it fits once the measurement is {words}")
+
+
+def test_a_true_image_tells_of_rows_that_are_columns_and_of_negatives():
+    operator, y = made("identity")
+    for other, words in (
+        (y.mT, "given its rows as columns"),
+        (-y, "made a positive of, from black to white"),
+    ):
+        assert [
+            doubt.text.partition("measurement is ")[2] for doubt in doubts(operator, other, PHOTOGRAPH)
+        ] == [words]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 0.3])
+@pytest.mark.parametrize("name", ["identity", "inpainting", "down_sampling"])
+def test_a_measurement_of_one_value_measures_nothing(name, value):
+    operator, y = made(name)
+    (doubt,) = doubts(operator, operator.project(torch.full_like(y, value)[None])[0], None)
+    assert (doubt.kind, doubt.text) == ("empty", f"all of it is {value:.3g}: nothing was measured")
+
+
 def test_regions_where_nothing_was_measured():
     operator, y = made("identity")
     for value in (-1.0, 1.0, 0.0, 0.37):
