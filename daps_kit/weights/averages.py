@@ -28,7 +28,7 @@ RAW_KEYS = (
     "module",
 )
 EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
-AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|avg|averaged?|shadow)(?:$|[_.])")
+AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|avg|averaged?|shadow|polyak)(?:$|[_.])")
 """What other keys of an average have in their name: ema_model, ema_params, averaged_model, swa_state_dict, ..."""
 LIGHTNING_EMA = "model_ema."
 WRAPPERS = ("module.", "_orig_mod.", "ema_model.")
@@ -43,11 +43,12 @@ def raw_and_averaged(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     raw = next((found for key in RAW_KEYS if (found := _tensors(content.get(key)))), {})
     averages = [*EMA_KEYS, *(key for key in content if isinstance(key, str) and AVERAGE.search(key.lower()))]
-    ema = next((found for key in averages if (found := _state(content.get(key)))), {})
+    ema = next((found for key in averages if (found := _state(content.get(key), raw))), {})
     if not raw and not ema:
         raw = _tensors(content)
     raw, ema = _unwrapped(raw), _unwrapped(ema)
-    ema = _like(ema, raw)
+    raw, beside = _beside(raw)
+    ema = _like(ema, raw) or beside
     averaged = {name: tensor for name, tensor in raw.items() if name.startswith(LIGHTNING_EMA)}
     if averaged:
         raw = {name: tensor for name, tensor in raw.items() if name not in averaged}
@@ -59,10 +60,42 @@ def raw_and_averaged(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return raw, ema
 
 
-def _state(value: Any) -> dict[str, Any]:
-    """Return the tensors of an average, which may be kept one level deeper."""
-    inner = value.values() if isinstance(value, Mapping) else ()
-    return _tensors(value) or next((found for part in inner if (found := _tensors(part))), {})
+def _state(value: Any, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of an average, which may lie one level deeper, or in a list in the order of the weights."""
+    inner = [value, *(value.values() if isinstance(value, Mapping) else ())]
+    found = (_tensors(part) or _in_order(part, raw) for part in inner)
+    return next((tensors for tensors in found if tensors), {})
+
+
+def _in_order(value: Any, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a list of tensors under the names of those weights that have their shapes, in their order.
+
+    Nothing unless each of them finds its place: buffers among the weights are passed over.
+    """
+    if not isinstance(value, list | tuple) or not value or not all(map(_is_tensor, value)):
+        return {}
+    named: dict[str, Any] = {}
+    rest = list(value)
+    for name, tensor in raw.items():
+        if rest and tuple(rest[0].shape) == tuple(tensor.shape):
+            named[name] = rest.pop(0)
+    return {} if rest else named
+
+
+def _beside(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return weights without the average that lies among them, and that: `net.*` beside `net_ema.*`."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, tensor in raw.items():
+        root, dot, rest = name.partition(".")
+        if dot:
+            parts.setdefault(root, {})[rest] = tensor
+    for root in filter(AVERAGE.search, parts):
+        average = _unwrapped(parts[root])
+        for other, weights in parts.items():
+            if not AVERAGE.search(other) and weights.keys() <= average.keys():
+                own = {name: tensor for name, tensor in raw.items() if not name.startswith(f"{root}.")}
+                return own, {f"{other}.{name}": average[name] for name in weights}
+    return raw, {}
 
 
 def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:

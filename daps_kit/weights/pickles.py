@@ -65,6 +65,11 @@ class StoredTensor:
     def __setstate__(self, state: Any) -> None:
         pass
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of the tensor that `make` returns."""
+        return tuple(self.layout[1])
+
     def make(self) -> Tensor:
         """Read it."""
         import torch

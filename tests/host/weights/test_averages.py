@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -58,7 +60,7 @@ def test_what_wrappers_put_before_names_is_taken_off(tmp_path, prefix, key):
 
 
 EMAS = [
-    "ema", "ema_model", "model_ema", "ema_state_dict", "ema_params", "averaged_model", "swa_state_dict",
+    "polyak", "ema", "ema_model", "model_ema", "ema_state_dict", "ema_params", "averaged_model", "swa_state_dict",
     "model_avg", "ema_model_state_dict", "net_ema", "EMA",
 ]  # fmt: skip
 
@@ -92,6 +94,29 @@ def test_averages_as_their_keepers_write_them(tmp_path):
     same(read_tensors(tmp_path / "both.pt"), AVERAGE)
     torch.save({"model": STATE, "ema": {"decay": 0.99, "shadow": AVERAGE}}, tmp_path / "shadow.pt")
     same(read_tensors(tmp_path / "shadow.pt"), AVERAGE)
+
+
+@pytest.mark.parametrize("keeper", ["list", "in a dict", "with objects"])
+def test_an_average_without_names_has_the_order_of_the_weights(tmp_path, keeper):
+    buffer = {"a.count": torch.tensor(3)}
+    shadow = [tensor + 5 for tensor in STATE.values()]
+    ema = shadow if keeper == "list" else {"decay": 0.99, "num_updates": 7, "shadow_params": shadow}
+    extra = {"args": argparse.Namespace(lr=1)} if keeper == "with objects" else {}
+    torch.save({"model": buffer | STATE, "ema": ema, "optimizer": {}, **extra}, tmp_path / "c.pt")
+    same(read_tensors(tmp_path / "c.pt"), buffer | AVERAGE)
+    same(read_tensors(tmp_path / "c.pt", weights="raw"), buffer | STATE)
+    torch.save({"model": STATE, "ema": [*shadow, torch.zeros(9)], "optimizer": {}}, tmp_path / "c.pt")
+    with pytest.warns(UserWarning, match="holds no moving average"):
+        same(read_tensors(tmp_path / "c.pt"), STATE)
+
+
+@pytest.mark.parametrize(
+    ("raw", "average"), [("model.", "ema_model."), ("net.", "net_ema.module."), ("unet.", "ema.")]
+)
+def test_an_average_among_the_weights(tmp_path, raw, average):
+    torch.save({"state_dict": under(raw, STATE) | under(average, AVERAGE)}, tmp_path / "c.ckpt")
+    same(read_tensors(tmp_path / "c.ckpt"), under(raw, AVERAGE))
+    same(read_tensors(tmp_path / "c.ckpt", weights="raw"), under(raw, STATE))
 
 
 def test_the_absence_of_an_average_is_said(tmp_path):
