@@ -122,11 +122,18 @@ def image_png(image: Tensor) -> bytes:
     return encode_png(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels))
 
 
-def png_is_whole(path: Path) -> bool:
-    """Return whether a PNG file is there, reaches to its end mark, and all its chunks have the checksums they say."""
+def png_is_whole(path: Path, size: tuple[int, int] | None = None) -> bool:
+    """Return whether a PNG file is there, reaches to its end mark, and all its chunks have the checksums they say.
+
+    Args:
+        path: of the file.
+        size: height and width that it must have.
+    """
     try:
         data = path.read_bytes()
     except OSError:
+        return False
+    if size is not None and data[16:24] != size[1].to_bytes(4, "big") + size[0].to_bytes(4, "big"):
         return False
     at, kind = 8, b""
     while kind != b"IEND":

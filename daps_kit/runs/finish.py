@@ -174,7 +174,7 @@ def _finish_item(
 def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:
     """Draw a sample and its trajectory, unless the pictures are there."""
     picture = folder.sample(name, run).with_suffix(".png")
-    if x0 is not None and not png_is_whole(picture):
+    if x0 is not None and not png_is_whole(picture, (x0.shape[-2], x0.shape[-1])):
         folder.write(picture, image_png(x0))
     strip = folder.trajectory(name, run).with_suffix(".png")
     if not png_is_whole(strip) and (levels := folder.read_trajectory(name, run)):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from torch import Tensor
 from daps_kit import tensor_file
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
-from daps_kit.files import write_atomic
+from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, to_yaml
 
 from .claim import Claim
@@ -258,6 +258,11 @@ class RunFolder:
     def beside(self, name: str, file: str) -> Path:
         """Return the path of a file in the folder of an item's samples."""
         return self.path / "samples" / name / file
+
+    def others(self, names: Collection[str]) -> list[str]:
+        """Return the items whose samples are here and that are not among the names."""
+        found = (path.name for path in (self.path / "samples").glob("*") if path.is_dir())
+        return sorted((name for name in found if name not in names), key=natural_key)
 
     def write_sample(self, name: str, run: int, sample: Sample) -> None:
         """Write a sample, finished by this."""

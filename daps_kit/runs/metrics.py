@@ -154,6 +154,9 @@ def summarise(scores: Iterable[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for choice in CHOICES:
         known = [item[choice] for item in scores if item.get(choice)]
-        keys = [key for key in (known[0] if known else {}) if key != "run"]
-        summary[choice] = {key: mean_and_error([record[key] for record in known]) for key in keys}
+        # Where some images have a truth and others none, metrics are over those that have it.
+        keys = dict.fromkeys(key for record in known for key in record if key != "run")
+        summary[choice] = {
+            key: mean_and_error([record[key] for record in known if key in record]) for key in keys
+        }
     return summary

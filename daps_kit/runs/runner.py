@@ -177,6 +177,12 @@ class _Job:
             self.progress.note(note)
         for text in self.bench.warnings:
             self.progress.warn(text)
+        if left := self.folder.others(self.bench.names):
+            more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+            self.progress.note(
+                f"{self.folder.path} holds samples of {', '.join(left[:5])}{more}, which the data no longer have; they "
+                "stay, and count in no table"
+            )
         doubted: dict[str, list[str]] = {}
         for index, name in enumerate(self.bench.names):
             stored = self.folder.read_measurement(name)
@@ -225,9 +231,11 @@ class _Job:
         name = self.bench.names[index]
         picture = self.folder.measurement(name).with_suffix(".png")
         beside = picture.with_name(f"{name}-truth.png")
-        if png_is_whole(picture) and png_is_whole(beside):
-            return
         y, truth = self.folder.measured(name)
+        if png_is_whole(picture) and (
+            truth is None or png_is_whole(beside, (truth.shape[1], truth.shape[2]))
+        ):
+            return
         self.folder.write(picture, image_png(self.bench.picture(index, y)))
         if truth is not None:
             self.folder.write(beside, image_png(truth))
@@ -282,7 +290,13 @@ class _Job:
         sample = self.folder.read_sample(name, run)
         if sample is None or sample.x0.shape != self.bench.shapes[index] or not sample.x0.is_floating_point():
             return False
-        return not self.recipe.trajectory or self.folder.read_trajectory(name, run) is not None
+        levels = self.folder.read_trajectory(name, run) if self.recipe.trajectory else []
+        shapes = {image.shape for _, images in levels or () for image in images.values()}
+        return (
+            levels is not None
+            and shapes <= {sample.x0.shape}
+            and (not self.recipe.trajectory or bool(levels))
+        )
 
     def _batch_size(self) -> int:
         if self.recipe.batch_size != "auto":

@@ -21,6 +21,7 @@ import yaml
 import daps_kit
 from daps_kit import files
 from daps_kit.errors import UserError
+from daps_kit.images import save_png
 from daps_kit.runs.folder import RunFolder, Sample
 from tests.plugin_files import RECIPE, SOURCE, write_plugin
 
@@ -228,6 +229,45 @@ def test_a_sample_of_another_shape_is_drawn_anew(toy, shape):
     whole = contents(first.path)
     RunFolder(first.path).write_sample("birch", 1, Sample(torch.zeros(shape)))
     assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+@pytest.mark.parametrize("size", [(3, 8, 16), (1, 16, 16)])
+def test_trajectories_and_pictures_of_another_shape_are_made_anew(toy, size):
+    first = daps_kit.run(toy(), ["trajectory=3"], quiet=True)
+    whole = contents(first.path)
+    folder = RunFolder(first.path)
+    images = dict.fromkeys(("x_t", "x0hat", "x0y"), torch.zeros(size))
+    folder.write_trajectory("birch", 1, [(sigma, images) for sigma in (5.0, 1.0, 0.05)])
+    save_png(torch.zeros(3, 8, 8), folder.sample("ash", 0).with_suffix(".png"))
+    save_png(torch.zeros(3, 8, 8), folder.measurement("ash").with_name("ash-truth.png"))
+    assert contents(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path) == whole
+
+
+def test_samples_whose_data_are_gone_stay_and_are_told(toy, capsys, tmp_path):
+    first = daps_kit.run(toy(), quiet=True)
+    (tmp_path / "photos" / "birch.png").rename(tmp_path / "photos" / "oak.png")
+    daps_kit.run(toy())
+    assert "out holds samples of birch, which the data no longer have" in capsys.readouterr().err
+    assert (first.path / "samples/birch/run-00.safetensors").exists()
+    table = (first.path / "metrics.md").read_text()
+    assert "oak" in table
+    assert "birch" not in table
+
+
+def test_measurements_with_and_without_a_true_image(toy, tmp_path):
+    first = daps_kit.run(toy(), quiet=True)
+    for folder in ("y", "truth"):
+        (tmp_path / folder).mkdir()
+    for name in ("ash", "birch"):
+        y, truth = RunFolder(first.path).measured(name)
+        np.save(tmp_path / "y" / f"{name}.npy", y.numpy())
+        if name == "birch":
+            np.save(tmp_path / "truth" / f"{name}.npy", truth.numpy())
+    data = {"use": "measurement", "path": "y", "truth": "truth", "image_shape": [3, 16, 16]}
+    found = daps_kit.run(toy(data=data, output=str(tmp_path / "given")), quiet=True).metrics
+    assert found["summary"]["posterior_mean"]["psnr"]["images"] == 1
+    assert found["summary"]["posterior_mean"]["residual"]["images"] == 2
+    assert "psnr" not in found["images"]["ash"]["reported"]
 
 
 @pytest.mark.parametrize("kind", ["operator", "measurement", "sample", "picture"])
