@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
 
 from daps_kit.errors import ComponentError
+from daps_kit.papers import Paper
 from daps_kit.paths import AnyPath, FilePath, readable_file, resolve_path
 from daps_kit.shape import Shape
 
@@ -49,6 +50,7 @@ __all__ = [
     "Kind",
     "NoiseSettings",
     "OperatorSettings",
+    "Paper",
     "PriorSettings",
     "SamplerSettings",
     "Settings",
@@ -72,9 +74,11 @@ class Settings(BaseModel):
     Attributes:
         retired: keys of earlier versions and the value they had by default. A recipe that gives that value says
             nothing, as recipes do that were resolved then.
+        papers: what to cite where these settings are used.
     """
 
     retired: ClassVar[Mapping[str, Any]] = {}
+    papers: ClassVar[tuple[Paper, ...]] = ()
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 

@@ -73,8 +73,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Trainings that take a second."""
 
-CLOCK = {"images_per_second", "finished", "seconds"}
-"""What tells the time."""
+CLOCK = {"images_per_second", "finished", "seconds", "drawn"}
+"""What tells the time, and how often a batch was drawn."""
 
 
 @dataclass
@@ -171,6 +171,10 @@ def _content(path: Path) -> object:
 
         tensors, description = tensor_file.read(path)
         return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, _timeless(description)
+    if path.name == "environment.json":
+        return _timeless(json.loads(path.read_text()))
+    if path.name == "environment.js":
+        return _timeless(json.loads(path.read_text().removeprefix("daps.environment(").removesuffix(")\n")))
     return path.read_bytes()
 
 

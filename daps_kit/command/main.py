@@ -28,6 +28,7 @@ COMMANDS = (
     "new",
     "plugins",
     "recipes",
+    "report",
     "restore",
     "run",
     "schema",

@@ -25,7 +25,9 @@ def command(component: str, as_json: bool) -> None:
     text = describe.text(found)
     if as_json:
         listed = [vars(parameter) for parameter in settings]
-        print_json({**as_data(found), "description": text, "parameters": listed, "recipe": snippet})
+        papers = [{**vars(paper), "bibtex": paper.bibtex()} for paper in found.settings.papers]
+        data = {"description": text, "parameters": listed, "papers": papers, "recipe": snippet}
+        print_json({**as_data(found), **data})
         return
     say(f"{found.kind}/{found.name}, provided by {found.distribution} {found.version}\n")
     say(f"{text}\n")
@@ -37,3 +39,7 @@ def command(component: str, as_json: bool) -> None:
         print_table(("parameter", "type", "default", "range", "description"), rows)
         say()
     print_yaml(snippet)
+    if found.settings.papers:
+        click.echo("\nto cite:")
+        for paper in found.settings.papers:
+            click.echo(f"  {paper}")

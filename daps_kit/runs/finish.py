@@ -10,6 +10,7 @@ import torch
 
 from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
+from daps_kit.report.summary import metrics_markdown
 
 from .cost import COSTS
 from .ensemble import moments
@@ -18,7 +19,6 @@ from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
 from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip
-from .summary import metrics_markdown
 
 if TYPE_CHECKING:
     from torch import Tensor

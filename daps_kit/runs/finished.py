@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from daps_kit.errors import UserError
+from daps_kit.report.summary import CHOICES
 
 from .published import published
-from .summary import CHOICES
 
 __all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result"]
 

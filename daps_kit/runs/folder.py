@@ -9,6 +9,7 @@
     samples/NAME/run-00-trajectory.*   some annealing levels, where the recipe asks for them
     samples/NAME/posterior.safetensors mean, deviation, quantiles over the runs;  mean.png, std.png
     grid.png  metrics.json  metrics.md
+    report.html  report/               the page of the run, and what it shows
 
 A sample is finished when its tensor is there and can be read. Everything else can be made again from the tensors.
 """

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
+from daps_kit.report.summary import CHOICES
+
 from .ensemble import medoid, spread_scores
-from .summary import CHOICES
 
 __all__ = ["mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
 

@@ -1,8 +1,4 @@
-r"""Pictures of a run: its grid, trajectory strips, the standard deviation in colour.
-
-The colour map for standard deviations runs through CIELAB with lightness L rising linearly from 4 to 96, so that
-equal steps look equal, also in grey print; its hue turns from blue over red to yellow.
-"""
+"""Pictures of a run: its grid, trajectory strips, the standard deviation in colour."""
 
 from __future__ import annotations
 
@@ -13,11 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from daps_kit.colours import colour_map
 from daps_kit.images import to_uint8
 
 __all__ = ["Row", "draw_grid", "draw_std", "draw_strip"]
@@ -53,23 +49,6 @@ class Row:
 # --- colour ------------------------------------------------------------------------------------------------------
 
 
-@lru_cache
-def _colours() -> npt.NDArray[np.uint8]:
-    """Return the 256 colours of the map, [256, 3]."""
-    t = np.linspace(0, 1, 256)
-    lightness = 4 + 92 * t
-    chroma = 62 * np.sin(np.pi * t) ** 0.8 + 14 * t
-    hue = np.radians(285 + 170 * t)
-    fy = (lightness + 16) / 116
-    f = np.stack([fy + chroma * np.cos(hue) / 500, fy, fy - chroma * np.sin(hue) / 200])
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * np.array([[0.9505], [1.0], [1.089]])
-    to_rgb = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
-    linear = (to_rgb @ xyz).clip(0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    colours: npt.NDArray[np.uint8] = np.round(255 * srgb.T).astype(np.uint8)
-    return colours
-
-
 def _std_scale(std: Tensor) -> tuple[Tensor, float]:
     """Return the standard deviation of the pixels over the channels [H, W], and the value shown brightest."""
     pixels = std.detach().float().cpu().square().mean(0).sqrt()
@@ -81,7 +60,7 @@ def _std_scale(std: Tensor) -> tuple[Tensor, float]:
 def _std_picture(std: Tensor) -> tuple[Image.Image, float]:
     pixels, top = _std_scale(std)
     index = (pixels / top * 255).clamp(0, 255).round().to(torch.uint8).numpy()
-    return Image.fromarray(_colours()[index]), top
+    return Image.fromarray(colour_map()[index]), top
 
 
 # --- drawing -----------------------------------------------------------------------------------------------------
@@ -167,7 +146,7 @@ def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, x: int, 
         draw.rectangle(edge, outline=_ACCENT, width=3)
     baseline = y + height + 8
     if cell.bar:
-        bar = Image.fromarray(np.repeat(_colours()[None, :, :], 10, axis=0)).resize((CELL - 76, 10))
+        bar = Image.fromarray(np.repeat(colour_map()[None, :, :], 10, axis=0)).resize((CELL - 76, 10))
         canvas.paste(bar, (x + 38, baseline + 3))
         _text(draw, (x + 32, baseline), "0", 14, _FAINT, "ra")
         _text(draw, (x + CELL - 32, baseline), cell.caption, 14, _FAINT)

@@ -31,6 +31,8 @@ from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
+from daps_kit.report.page import write_report
+from daps_kit.report.summary import outcome, unexplained
 
 from .devices import batch_of, device_of, out_of_memory
 from .draw import draw, require_able
@@ -40,7 +42,6 @@ from .measurement import Bench
 from .perceptual import load_perceptual
 from .progress import RunDisplay
 from .result import RunResult
-from .summary import outcome, unexplained
 
 __all__ = ["RunResult", "run"]
 
@@ -107,6 +108,7 @@ def run(
             )
             for line in unexplained(metrics):
                 progress.warn(f"{job.recipe.name}: {line}")
+            _report(job.folder, progress)
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
             progress.say(f"{job.recipe.name}: {outcome(metrics)}")
         results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]
@@ -120,6 +122,15 @@ def run(
         raise UserError(f"every sample was lost; {lost['image']}, run {lost['run']}: {lost['message']}")
     progress.say(f"picture: {results[0].grid}")
     return results[0]
+
+
+def _report(folder: RunFolder, progress: RunDisplay) -> None:
+    """Write the page of a run; a run is not lost where that fails."""
+    try:
+        write_report(folder.path, write=folder.write)
+    except Exception as error:  # noqa: BLE001 (whatever it is, samples and metrics are there)
+        folder.require()
+        progress.warn(f"{folder.path / 'report.html'} was not written: {error}")
 
 
 def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:

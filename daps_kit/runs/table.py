@@ -21,11 +21,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from daps_kit.report.summary import HEADINGS, number, with_error
 from daps_kit.tables import markdown_table
 
 from .finished import OTHER_SETTINGS, FinishedRun
 from .published import published
-from .summary import HEADINGS, number, with_error
 
 __all__ = ["Line", "csv_text", "lines", "markdown"]
 

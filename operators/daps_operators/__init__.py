@@ -29,6 +29,7 @@ from daps_kit.sources import Source
 
 from .noises import Laplace, Poisson, PoissonGaussian, Student
 from .nonlinear_blur import PUBLISHED, TrainBlur
+from .papers import BORODENKO_2019, CHUNG_2023, KEYS_1981, TRAN_2021
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +160,7 @@ class DownSampling(OperatorSettings):
     """
 
     name = "down_sampling"
+    papers = (KEYS_1981,)
     scale_factor: int | float = Field(4, gt=1, description="how many times fewer pixels along each side")
     kernel: Literal["cubic", "lanczos2", "lanczos3", "box", "linear"] = Field(
         "cubic", description="interpolation kernel"
@@ -209,6 +211,7 @@ class MotionBlur(DrawnOperatorSettings):
     """
 
     name = "motion_blur"
+    papers = (BORODENKO_2019,)
     kernel: Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
         "random",
         description="'random', or a file with a kernel, an array or a picture, which is scaled to sum 1",
@@ -306,6 +309,7 @@ class NonlinearBlur(DrawnOperatorSettings):
     """
 
     name = "nonlinear_blur"
+    papers = (TRAN_2021, CHUNG_2023)
     weights: Annotated[
         Literal["embedded", "published"] | Path,
         _one_of_or_file("embedded", "published", suffixes=(".pth", ".safetensors")),

@@ -9,6 +9,7 @@ from pydantic import Field
 from daps_kit.errors import ComponentError
 from daps_kit.settings import FilePath, Shape
 
+from .papers import KARRAS_2022
 from .trained.settings import DenoiserSettings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Trained(DenoiserSettings):
     """A denoiser trained by `daps-kit train`."""
 
     name = "trained"
+    papers = (KARRAS_2022,)
     path: FilePath = Field(description="the .safetensors file of its weights")
     calibration: FilePath | None = Field(
         None,

@@ -14,6 +14,15 @@ from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import KernelSettings, SamplerSettings
 
+from .papers import (
+    BARDSLEY_2014,
+    HOFFMAN_2014,
+    METROPOLIS_1953,
+    NEAL_2011,
+    ORIEUX_2012,
+    ROBERTS_1996,
+    ZHANG_2025,
+)
 from .schedule_settings import AnnealingSettings, AutoAnnealing, EDMOde, OdeSettings
 
 if TYPE_CHECKING:
@@ -51,6 +60,7 @@ class Langevin(_ChainSettings):
     """
 
     name = "langevin"
+    papers = (ROBERTS_1996,)
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto", description="step size at the first level, in the squared units of x, or auto: a measured one"
     )
@@ -71,6 +81,7 @@ class Underdamped(_ChainSettings):
     """
 
     name = "underdamped"
+    papers = (ROBERTS_1996,)
     steps: int = Field(60, ge=1, description="steps at each annealing level")
     lr: float = Field(2.0e-5, gt=0, description="step size at the first level, in the squared units of x")
     momentum: float = Field(
@@ -94,6 +105,7 @@ class Metropolis(_ChainSettings):
     """Random-walk Metropolis (published as mh): exact in the limit, slow in many dimensions."""
 
     name = "metropolis"
+    papers = (METROPOLIS_1953,)
     lr: float = Field(
         1.0e-5, gt=0, description="variance of the proposal at the first level, in squared units of x"
     )
@@ -109,6 +121,7 @@ class Auto(KernelSettings):
     """The kernel that suits the problem: exact for a linear operator with Gaussian noise, else rto."""
 
     name = "auto"
+    papers = (ORIEUX_2012, BARDSLEY_2014)
     tau: float | None = _TAU
 
     def build(self) -> Kernel:
@@ -122,6 +135,7 @@ class Exact(KernelSettings):
     """Exact draws for a linear operator with Gaussian noise: in closed form, or by conjugate gradients."""
 
     name = "exact"
+    papers = (ORIEUX_2012,)
     accuracy: float = Field(
         0.05, gt=0, lt=1, description="error of a draw in posterior standard deviations, root mean square"
     )
@@ -139,6 +153,7 @@ class RandomiseThenOptimise(KernelSettings):
     """Randomise-then-optimise, for any operator: a sample is the minimiser of a perturbed objective."""
 
     name = "rto"
+    papers = (BARDSLEY_2014,)
     newton_steps: int = Field(2, ge=1, description="Gauss-Newton steps at each level at most")
     cg_steps: int = Field(5, ge=1, description="steps of conjugate gradients in each at most")
     accuracy: float = Field(
@@ -171,6 +186,7 @@ class MALA(_AdjustedSettings):
     """Metropolis-adjusted Langevin dynamics, which leave the target exactly invariant."""
 
     name = "mala"
+    papers = (ROBERTS_1996, HOFFMAN_2014)
     steps: int = Field(100, ge=1, description="steps at each annealing level")
     acceptance: float = Field(0.574, gt=0, lt=1, description="acceptance that the step size is adapted to")
 
@@ -185,6 +201,7 @@ class HMC(_AdjustedSettings):
     """Hamiltonian Monte Carlo with a Metropolis test, which leaves the target exactly invariant."""
 
     name = "hmc"
+    papers = (NEAL_2011, HOFFMAN_2014)
     steps: int = Field(20, ge=1, description="steps at each annealing level")
     leapfrog: int = Field(5, ge=1, description="leapfrog steps, one gradient each, in a step")
     acceptance: float = Field(0.65, gt=0, lt=1, description="acceptance that the step size is adapted to")
@@ -205,6 +222,7 @@ class Daps(SamplerSettings):
     """
 
     name = "daps"
+    papers = (ZHANG_2025,)
     budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2)] = Field(
         "balanced",
         description="network calls of a sample: fast (9; 25 where the operator is not linear), balanced (21; "

@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from daps_kit.settings import Settings
 
+from .papers import KARRAS_2022, LU_2025, SONG_2021
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +38,7 @@ class _Schedule(Settings):
 
 
 class _EDM(_Schedule):
+    papers = (KARRAS_2022,)
     use: Literal["edm"] = Field("edm", description="Karras et al., arXiv 2206.00364")
     rho: float = Field(7.0, gt=0, description="exponent of the grid, larger puts more points at small sigma")
 
@@ -46,6 +49,7 @@ class _EDM(_Schedule):
 
 
 class _VE(_Schedule):
+    papers = (SONG_2021,)
     use: Literal["ve"] = Field("ve", description="variance exploding, Song et al., arXiv 2011.13456")
 
     def schedule(self) -> Schedule:
@@ -55,6 +59,7 @@ class _VE(_Schedule):
 
 
 class _VP(_Schedule):
+    papers = (SONG_2021,)
     use: Literal["vp"] = Field("vp", description="variance preserving, Song et al., arXiv 2011.13456")
     beta: Literal["linear", "scaled_linear"] = Field(
         "linear", description="whether beta(t) or its root is linear"
@@ -75,6 +80,7 @@ class _VP(_Schedule):
 
 
 class _TrigFlow(_Schedule):
+    papers = (LU_2025,)
     use: Literal["trigflow"] = Field("trigflow", description="Lu and Song, arXiv 2410.11081")
     sigma_data: float = Field(1.0, gt=0, description="sigma(t) = sigma_data tan t")
 

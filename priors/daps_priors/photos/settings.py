@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from daps_kit.settings import PriorSettings, Shape
+from daps_priors.papers import FIELD_1987, KARRAS_2022
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class Photos(_OfPhotographs):
     """Colour photographs of any kind and any size from 8 x 8 pixels up; it ships with the package."""
 
     name = "photos"
+    papers = (KARRAS_2022, FIELD_1987)
     file = WEIGHTS / "photos.safetensors"
 
 
@@ -54,6 +56,7 @@ class PhotosGrey(_OfPhotographs):
     """Grey photographs of any kind and any size from 8 x 8 pixels up; it ships with the package."""
 
     name = "photos_grey"
+    papers = (KARRAS_2022, FIELD_1987)
     file = WEIGHTS / "photos_grey.safetensors"
 
 

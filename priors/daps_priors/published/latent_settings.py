@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape, resolve_path
+from daps_priors.papers import HO_2020, HO_2022, ROMBACH_2022
 
 from .fields import (
     Average,
@@ -45,6 +46,7 @@ class LDM(PriorSettings):
     """A latent diffusion model (VQ first stage), such as the published FFHQ and ImageNet."""
 
     name = "ldm"
+    papers = (ROMBACH_2022,)
     model: PublishedNetwork = "ffhq256"
     checkpoint: FilePath | None = Field(
         None,
@@ -143,6 +145,7 @@ class Diffusers(PriorSettings):
     """
 
     name = "diffusers"
+    papers = (HO_2020,)
     model: PipelineName = Field(
         description="folder of the pipeline, or its id on the Hugging Face hub, such as google/ddpm-celebahq-256"
     )
@@ -176,6 +179,7 @@ class StableDiffusion(PriorSettings):
     """
 
     name = "stable_diffusion"
+    papers = (ROMBACH_2022, HO_2022)
     model: Literal["v1.5", "v2.1"] | PipelineName = Field(
         "v1.5",
         union_mode="left_to_right",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, Strict, model_validator
 
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape
+from daps_priors.papers import DHARIWAL_2021, HO_2020
 
 from .fields import (
     Average,
@@ -67,6 +68,7 @@ class DDPM(PriorSettings):
     """A diffusion model over pixels with the guided-diffusion U-Net (ADM), such as the published FFHQ and ImageNet."""
 
     name = "ddpm"
+    papers = (HO_2020, DHARIWAL_2021)
     model: PublishedNetwork = "ffhq256"
     checkpoint: FilePath | None = Field(
         None,

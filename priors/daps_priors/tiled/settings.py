@@ -8,6 +8,7 @@ from pydantic import Field
 
 from daps_kit.errors import ComponentError
 from daps_kit.settings import PriorSettings, Shape
+from daps_priors.papers import HU_2024
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,7 @@ class Tiled(PriorSettings):
     """Any prior over pixels for pictures larger than its own, by overlapping windows."""
 
     name = "tiled"
+    papers = (HU_2024,)
     of: PriorSettings = Field(description="the prior of a window, such as {use: ddpm}")
     window: int | None = Field(
         None, ge=2, description="side of the windows; that of the prior's images, where they have a size"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from daps_kit.settings import PriorSettings, Shape
+from daps_priors.papers import KARRAS_2022
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ class Embedded(DenoiserSettings):
     """The prior that ships with the package: portraits of 64 x 64 pixels."""
 
     name = "embedded"
+    papers = (KARRAS_2022,)
     weights: Literal["portraits64"] = Field(
         "portraits64", description="which of the priors that ship with the package"
     )

@@ -30,7 +30,7 @@ COMMAND = "from daps_kit.command.main import main; main()"
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return everything that must not depend on how often a run was broken off."""
-    ignored = ("environment.json", "recipe.yaml", ".lock")
+    ignored = ("environment.json", "environment.js", "recipe.yaml", ".lock")
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")

@@ -33,6 +33,7 @@ def test_everything_a_run_writes(toy, tmp_path):
     result = run(toy(), "trajectory=3")
     files = sorted(str(p.relative_to(result.path)) for p in result.path.rglob("*") if p.is_file())
     expected = [".lock", "environment.json", "grid.png", "metrics.json", "metrics.md", "recipe.yaml"]
+    expected += ["report.html", "report/environment.js"]  # so small that the page holds its pictures itself
     for name in ("ash", "birch", "cedar"):
         expected += [f"measurement/{name}{end}" for end in ("-truth.png", ".png", ".safetensors")]
         own = ["mean.png", "posterior.safetensors", "std.png"]

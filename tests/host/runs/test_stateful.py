@@ -48,7 +48,7 @@ FREE = ("batch_size=1", "batch_size=3", "check_prior=false", "device=cpu")
 OTHER = ("seed=5", "runs=1", "operator.noise.sigma=0.1", "sampler.annealing.levels=4", "prior.std=0.5")
 """Settings that do."""
 
-OWN = ("environment.json", "recipe.yaml", ".lock")
+OWN = ("environment.json", "environment.js", "recipe.yaml", ".lock")
 """Files that tell with what a run was made."""
 
 
@@ -60,8 +60,10 @@ KINDS = (
     "samples/*/posterior.safetensors",
     "**/*.png",
     "metrics.*",
+    "report.html",
+    "report/*",
 )
-"""Results of a kind: what the operator drew, measurements, samples, trajectories, pictures, tables."""
+"""Results of a kind: what the operator drew, measurements, samples, trajectories, pictures, tables, the page."""
 
 
 class Killed(BaseException):
@@ -85,9 +87,10 @@ def write_recipe(folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file that is whole or was meant to be, by its path."""
+    """Return every file that is whole or was meant to be, by its path; where it lies is left out of the page."""
+    here = str(folder.parent).encode()
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): path.read_bytes().replace(here, b"")
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock" and path.suffix != ".tmp"
     }

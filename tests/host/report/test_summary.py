@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from daps_kit.report.summary import metrics_markdown, number, outcome, with_error
 from daps_kit.runs.metrics import score, summarise
 from daps_kit.runs.pictures import Row
-from daps_kit.runs.summary import metrics_markdown, number, outcome, with_error
 from tests.host.runs.rows import row
 
 

@@ -1,0 +1,125 @@
+"""A results folder as the page tells of it: recipe, versions, numbers, and where the tensors of each image are."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from daps_kit.errors import UserError
+from daps_kit.recipe import to_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Result", "read_result"]
+
+_OF_THE_MACHINE = ("batch_size", "device", "check_prior", "output")
+"""Settings that change no result, and so are not in the recipe that is shown."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        recipe: the resolved recipe.
+        provided: which distributions its components came from, a line each.
+        metrics: what metrics.json holds.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    provided: tuple[str, ...]
+    metrics: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return str(self.metrics.get("name") or self.folder.name)
+
+    @property
+    def images(self) -> dict[str, dict[str, Any]]:
+        """What metrics.json says of each image, by its name."""
+        images: dict[str, dict[str, Any]] = self.metrics["images"]
+        return images
+
+    @property
+    def runs(self) -> int:
+        """How many samples there are of each image."""
+        return int(self.recipe["runs"])
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe as it runs again, without what changes no result: so copied, it gets an output of its own."""
+        kept = {key: value for key, value in self.recipe.items() if key not in _OF_THE_MACHINE}
+        return to_yaml(kept)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json holds; empty where it cannot be read."""
+        try:
+            found = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    # --- tensors
+
+    def truth(self, name: str) -> Tensor | None:
+        """Return the true image [C, H, W] where it is known."""
+        return self._tensors(f"measurement/{name}.safetensors").get("truth")
+
+    def measured(self, name: str) -> Tensor | None:
+        """Return the measurement."""
+        return self._tensors(f"measurement/{name}.safetensors").get("y")
+
+    def samples(self, name: str) -> list[Tensor | None]:
+        """Return the samples [C, H, W] of an image; None for one that was lost."""
+        alive = {record["run"] for record in self.images[name]["samples"]}
+        found = [self._tensors(f"samples/{name}/run-{run:02d}.safetensors") for run in range(self.runs)]
+        return [tensors.get("x0") if run in alive else None for run, tensors in enumerate(found)]
+
+    def posterior(self, name: str) -> dict[str, Tensor]:
+        """Return mean, std and quantiles [C, H, W]; empty where there is one sample."""
+        return self._tensors(f"samples/{name}/posterior.safetensors")
+
+    def trajectory(self, name: str, run: int) -> dict[str, Tensor]:
+        """Return sigma [L] and x_t, x0hat, x0y [L, C, H, W] of a sample; empty where none was kept."""
+        return self._tensors(f"samples/{name}/run-{run:02d}-trajectory.safetensors")
+
+    def _tensors(self, file: str) -> dict[str, Tensor]:
+        from daps_kit.tensor_file import read_plain
+
+        path = self.folder / file
+        return read_plain(path)[0] if path.exists() else {}
+
+
+def read_result(folder: Path) -> Result:
+    """Return a finished run.
+
+    Raises:
+        UserError: the folder holds none, or its recipe or its metrics are damaged.
+    """
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder} holds no finished run (no metrics.json); run its recipe again")
+    try:
+        text = (folder / "recipe.yaml").read_text(encoding="utf-8")
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(text)
+        if not {"summary", "lost", "images"} <= metrics.keys() or not isinstance(recipe["runs"], int):
+            raise ValueError("keys are missing")
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: recipe.yaml or metrics.json is damaged: {first}") from error
+    kinds = "prior|operator|noise|sampler|kernel"
+    provided = re.findall(rf"^# ((?:{kinds}) \S+: .+)$", text, re.MULTILINE)
+    return Result(folder, recipe, tuple(provided), metrics)
