@@ -64,11 +64,14 @@ class Operator(ABC):
         observed: which entries of y are measured, a tensor of 0 and 1 that broadcasts to y; None where all are.
         multimodal: whether images quite unlike the true one explain y nearly as well, as in phase retrieval; samplers
             then start more than once.
+        elementwise: whether y has the shape of x and entry i of y depends on entry i of x alone, as behind a clip, a
+            gamma or a quantiser; samplers then draw entries one by one, which needs no slope.
         black: value of a measurement that means no light, which some noise depends on: -1, as in images, or 0, as for
             magnitudes.
     """
 
     multimodal: bool = False
+    elementwise: bool = False
     black: float = -1.0
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
@@ -136,6 +139,15 @@ class Operator(ABC):
         )
         return (misfit.clamp_min(0) / expected.clamp_min(torch.finfo(expected.dtype).tiny)).sqrt()
 
+    def continued(self, y: Tensor) -> Operator:
+        """Return an operator that has a slope where this one is flat though y excludes it: itself by default.
+
+        A pixel that once lies behind a clip gets no pull from a measurement that says it does not: the derivative there
+        is 0. The operator that goes on straight there is as good wherever y, [B, ...], is at all likely, and has no
+        such trap; kernels that minimise use it for the samples of y.
+        """
+        return self
+
     def state(self) -> dict[str, Tensor]:
         """Return what was drawn or read when the operator was built (masks, kernels), to be saved with a run."""
         return {}
@@ -168,6 +180,11 @@ class _StackedOperator(Operator):
         super().__init__(operators[0].shape, operators[0].noise)
         self.operators = list(operators)
         self.multimodal = any(operator.multimodal for operator in operators)
+        self.elementwise = all(operator.elementwise for operator in operators)
+
+    def continued(self, y: Tensor) -> Operator:
+        rows = zip(self.operators, torch.split(y, 1), strict=True)
+        return _StackedOperator([operator.continued(row) for operator, row in rows])
 
     def forward(self, x: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(x, 1), strict=True)
@@ -282,6 +299,19 @@ class Covariance(ABC):
     def isotropic(self) -> Tensor | None:
         """The variance of each sample, [B] or 0-d, where C is a multiple of the identity; None where it is not."""
         return None
+
+    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """Return the part of C that is independent from entry to entry, as much as is known; None where nothing is.
+
+        With C = R + D, D = diag(d), and R positive semidefinite, x ~ N(m, C) is u + D^{1/2} z with u ~ N(m, R) and
+        z ~ N(0, I), and u given x is N(x - D C^{-1} (x - m), D - D C^{-1} D).
+
+        Returns:
+            d, one number a sample [B] or what broadcasts to [B, ...], and a map from n ~ N(0, I), [B, ...], to
+            N(0, D - D C^{-1} D).
+        """
+        variance = self.isotropic
+        return None if variance is None else (variance, torch.zeros_like)
 
 
 class Prior(ABC):

@@ -30,6 +30,7 @@ __all__ = [
     "cosine_inverse",
     "cosine_matrix",
     "cosine_transform",
+    "rest_root",
 ]
 
 LARGEST_MATRIX = 256
@@ -112,6 +113,11 @@ def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
     return (colours @ filtered.flatten(2)).reshape(v.shape)
 
 
+def rest_root(least: Tensor, variances: Tensor) -> Tensor:
+    """Return the root of d - d^2 / c for variances c of at least d: what x leaves open of u (`independent`)."""
+    return (least * (1 - least / variances)).clamp_min(0).sqrt()
+
+
 class Isotropic(Covariance):
     """C = variance I.
 
@@ -154,6 +160,10 @@ class Diagonal(Covariance):
         """Return v / variance."""
         return v / self.variance.to(v)
 
+    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the variances: all is independent."""
+        return self.variance, torch.zeros_like
+
 
 class LowRank(Covariance):
     """C = variance I + basis^T spread basis, for each sample.
@@ -181,6 +191,11 @@ class LowRank(Covariance):
     def precision(self, v: Tensor) -> Tensor:
         """Return C^{-1} v, [B, ...]."""
         return self._weigh(v, Tensor.reciprocal)
+
+    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the least variance of each sample, and the root of what is left of it when x is known."""
+        least = self._variance
+        return least[:, 0], lambda n: self._weigh(n, lambda values: rest_root(least, values))
 
     def _weigh(self, v: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return f(C) v."""
@@ -218,6 +233,11 @@ class CosineCovariance(Covariance):
     def precision(self, v: Tensor) -> Tensor:
         """Return C^{-1} v, [B, C, H, W]."""
         return self.filter(v, 1 / self.power)
+
+    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the least of the variances, and the root of what is left of it when x is known."""
+        least = self.power.min()
+        return least, lambda n: self.filter(n, rest_root(least, self.power))
 
     def filter(self, v: Tensor, gain: Tensor) -> Tensor:
         """Return v multiplied by a gain [C, H, W] in the basis of C."""

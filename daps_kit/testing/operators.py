@@ -349,6 +349,22 @@ def solve_normal(case: OperatorCase) -> None:
         near(again, b, 1e-4, f"(A^T A + w I) solve_normal(b, w) and b for w = {shown}")
 
 
+def elementwise(case: OperatorCase) -> None:
+    """Where the operator says that it acts on each entry by itself, one that is changed changes its own alone."""
+    if not case.operator.elementwise:
+        raise NotApplicable("it does not say that it acts on each entry by itself")
+    x = case.images()
+    y, changed = case.operator.forward(x), x.flatten(1).clone()
+    expect(
+        y.shape == x.shape, f"a measurement has the shape {tuple(y.shape[1:])}, images {tuple(x.shape[1:])}"
+    )
+    for place in (0, changed.shape[1] // 2, changed.shape[1] - 1):
+        changed[:, place] = -changed[:, place]
+    others = case.operator.forward(changed.reshape(x.shape)).flatten(1) != y.flatten(1)
+    others &= changed == x.flatten(1)
+    expect(not bool(others.any()), f"{int(others.sum())} entries of y follow entries of x in other places")
+
+
 def same_seed_same_operator(case: OperatorCase) -> None:
     """A seed fixes the operator; one drawn for each image depends on the seed."""
     x = case.images()
@@ -413,6 +429,7 @@ CHECKS = (
     linearity,
     dot_test,
     solve_normal,
+    elementwise,
     same_seed_same_operator,
     stack,
     settings_described,

@@ -5,13 +5,18 @@ Its derivative is s where |s x| <= 1 and 0 beyond.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from daps_kit.contracts import Noise, Operator, Shape
 
 __all__ = ["HighDynamicRange"]
+
+EXCLUDED = 4.0
+"""Standard deviations of the noise by which a measurement has to differ from a clipped value to exclude it."""
 
 
 class HighDynamicRange(Operator):
@@ -23,20 +28,31 @@ class HighDynamicRange(Operator):
         scale: s, positive.
     """
 
+    elementwise = True
+
     def __init__(self, shape: Shape, noise: Noise, scale: float) -> None:
         super().__init__(shape, noise)
         self.scale = scale
+        self._low, self._high = torch.tensor(-1.0), torch.tensor(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return clip(s x, -1, 1)."""
-        return (self.scale * x).clamp(-1, 1)
+        return (self.scale * x).clamp(self._low.to(x), self._high.to(x))
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return clip(s x, -1, 1) and v -> s v where it is not clipped."""
-        exposed = self.scale * x.detach()
-        slope = (exposed.abs() <= 1).to(x.dtype).mul_(self.scale)
-        return exposed.clamp_(-1, 1), lambda v: v * slope
+        exposed, low, high = self.scale * x.detach(), self._low.to(x), self._high.to(x)
+        slope = ((exposed >= low) & (exposed <= high)).to(x.dtype).mul_(self.scale)
+        return exposed.clamp(low, high), lambda v: v * slope
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return s v where it is not clipped; the derivative is diagonal, so it is its own transpose."""
         return self.forward_vjp(x)[1](v)
+
+    def continued(self, y: Tensor) -> Operator:
+        """Return s x, clipped only where y may be."""
+        room = EXCLUDED * self.noise.std(y)
+        straight = copy.copy(self)
+        straight._low = torch.where(y - room > -1, -torch.inf, -1.0)
+        straight._high = torch.where(y + room < 1, torch.inf, 1.0)
+        return straight

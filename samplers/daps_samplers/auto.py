@@ -1,4 +1,7 @@
-"""The kernel that suits the problem: exact draws where there are any, randomise-then-optimise elsewhere."""
+"""The kernel that suits the problem: exact draws where there are any, randomise-then-optimise elsewhere.
+
+Where the operator acts on each entry by itself, draws entry by entry follow: they leave the target invariant, so that
+they mend what the linearisation does wrong at the edges of flat places, and harm nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from daps_kit.contracts import (
 )
 
 from . import exact
+from .pixelwise import Pixelwise, applies
 from .rto import RandomiseThenOptimise
 
 __all__ = ["Auto"]
@@ -30,6 +34,7 @@ class Auto(Kernel):
         self._exact = exact.Exact()
         self._rto = RandomiseThenOptimise()
         self._rto_convex = RandomiseThenOptimise(4, 50)
+        self._pixelwise = Pixelwise()
 
     def choose(self, operator: Operator) -> tuple[Kernel, str]:
         """Return the kernel for an operator, and why, in words."""
@@ -51,4 +56,7 @@ class Auto(Kernel):
         """Take all the steps of a level of the kernel that suits the target, which its info's notes name."""
         kernel, choice = self.choose(target.operator)
         result, info = kernel.run(target, x, streams)
+        if kernel is self._rto and not info.failures and applies(target):
+            result, info = self._pixelwise.run(target, result, streams)
+            choice += ", then draws pixel by pixel"
         return result, replace(info, notes=(*info.notes, f"sampler.kernel auto: {choice}"))

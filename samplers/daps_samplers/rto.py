@@ -17,6 +17,9 @@ and the variance V of the element with the sites as they are, of weight W and gr
 V is the diagonal of B (I + B^T W B)^{-1} B^T. The first sites are the likelihood's own at the mode; they are replaced
 SWEEPS times. Mean and variance are then right where elements are independent, whatever the noise.
 
+Where an operator is flat though y excludes it, its continuation stands in for it (`Operator.continued`), as long as the
+noise is Gaussian: others allow for outliers, and exclude nothing.
+
 Few steps are the default: at a high noise level the next one undoes what is found anyway, and a nonconvex problem that
 is solved to the end there is more often caught in a wrong mode.
 
@@ -26,6 +29,7 @@ Minka, "Expectation propagation for approximate Bayesian inference", UAI 2001, f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -73,6 +77,9 @@ class RandomiseThenOptimise(Kernel):
         Raises:
             daps_kit.errors.ComponentError: the target has no density.
         """
+        if target.operator.noise.gaussian:
+            target = copy.copy(target)
+            target.operator = target.operator.continued(target.y)
         space = Whitened(target)
         w = space.coordinates(state.x)
         xi = streams.normal(w.shape[1:], w.dtype)

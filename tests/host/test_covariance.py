@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn, idctn
 
 from daps_kit.contracts import Covariance, RandomStreams
-from daps_kit.covariance import Isotropic, cosine_inverse, cosine_matrix, cosine_transform
+from daps_kit.covariance import Diagonal, Isotropic, LowRank, cosine_inverse, cosine_matrix, cosine_transform
 from tests.falling_spectrum import SHAPE, falling
 
 
@@ -49,3 +51,41 @@ def test_the_transform_of_long_axes_is_scipys(size):
     torch.testing.assert_close(gradient, x.flip(0), rtol=1e-11, atol=1e-11)
     single = cosine_inverse(cosine_transform(x.detach().float()))
     torch.testing.assert_close(single, x.detach().float(), rtol=1e-5, atol=1e-5)
+
+
+def low_rank():
+    basis, _ = torch.linalg.qr(torch.randn(12, 3, generator=torch.Generator().manual_seed(3)))
+    spread = torch.diag(torch.tensor([0.5, 0.2, 0.0]))
+    return LowRank(torch.tensor([0.1, 0.3]), basis.T, torch.stack([spread, 2 * spread]))
+
+
+INDEPENDENT = {
+    "isotropic": (Isotropic(torch.tensor([0.25, 4.0])), (3, 2, 2)),
+    "diagonal": (
+        Diagonal(torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(4)) + 0.1),
+        (3, 2, 2),
+    ),
+    "low rank": (low_rank(), (3, 2, 2)),
+    "cosine": (falling(), SHAPE),
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_the_independent_part(name):
+    covariance, shape = INDEPENDENT[name]
+    size = math.prod(shape)
+    found = covariance.independent()
+    assert found is not None
+    each = found[0].reshape(-1, *(1,) * 3) if found[0].ndim < 2 else found[0]
+    d = torch.diag_embed(each.expand(2, *shape).flatten(1).double())
+
+    def matrix(apply):
+        unit = torch.eye(size).reshape(size, 1, *shape)
+        return torch.stack([apply(row.expand(2, *shape)).flatten(1).double() for row in unit], 2)
+
+    c, root = matrix(covariance.multiply), matrix(found[1])
+    assert (
+        float(torch.linalg.eigvalsh((c - d + (c - d).mT) / 2).min()) > -1e-5
+    )  # what remains is a covariance
+    assert float(d.diagonal(dim1=1, dim2=2).min()) > 0
+    torch.testing.assert_close(root @ root.mT, d - d @ torch.linalg.solve(c, d), rtol=1e-3, atol=1e-5)

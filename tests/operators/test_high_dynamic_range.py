@@ -27,3 +27,20 @@ def test_high_dynamic_range(scale):
     assert torch.equal(x, kept)
     inside = x.clamp(-0.9 / scale, 0.9 / scale).requires_grad_()
     assert torch.autograd.gradcheck(operator.forward, (inside,))
+
+
+def test_it_goes_on_straight_where_the_measurement_excludes_a_clip():
+    operator = HighDynamicRange((1, 1, 6), NOISE, 2.0)  # noise 0.05: 4 standard deviations are 0.2
+    y = torch.tensor([0.0, 0.79, 0.81, -0.79, -0.81, float("nan")]).reshape(1, 1, 1, 6)
+    straight = operator.continued(y)
+    high, low = torch.full_like(y, 0.7), torch.full_like(y, -0.7)
+    assert straight.forward(high).flatten().tolist() == pytest.approx([1.4, 1.4, 1, 1.4, 1.4, 1])
+    assert straight.forward(low).flatten().tolist() == pytest.approx([-1.4, -1.4, -1.4, -1.4, -1, -1])
+    assert straight.forward_vjp(high)[1](torch.ones_like(y)).flatten().tolist() == [2, 2, 0, 2, 2, 0]
+    assert torch.equal(operator.forward(high), torch.ones_like(y))  # the operator itself is as it was
+    both = Operator.stack([operator, HighDynamicRange((1, 1, 6), NOISE, 1.0)]).continued(
+        torch.cat((y, y + 1))
+    )
+    assert both.elementwise
+    torch.testing.assert_close(both.forward(torch.cat((high, 2 * high)))[:1], straight.forward(high))
+    assert both.forward(torch.cat((high, 2 * high)))[1].flatten()[3] == pytest.approx(1.4)

@@ -11,10 +11,13 @@ computed in double precision: the score (E[x0 | x_t] - x_t) / sigma^2 at a small
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from daps_kit.contracts import Covariance, Prior, RandomStreams, Shape
+from daps_kit.covariance import rest_root
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 
@@ -55,6 +58,13 @@ class EigenCovariance(Covariance):
     def isotropic(self) -> Tensor | None:
         """The variance, where it is one number."""
         return self.variances if self.variances.ndim == 0 and self.vectors is None else None
+
+    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the variances where V = I, else the least, and the root of what is left of it when x is known."""
+        if self.vectors is None:
+            return self.variances, torch.zeros_like
+        least = self.variances.min()
+        return least, lambda n: self.weigh(n, rest_root(least, self.variances))
 
 
 class GaussianPrior(Prior):
