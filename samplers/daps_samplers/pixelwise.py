@@ -32,7 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, RandomStreams, Target
+from daps_kit.contracts import Kernel, KernelInfo, Operator, RandomStreams, Target
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 
@@ -83,6 +83,7 @@ class Pixelwise(Kernel):
 
     def __init__(self, steps: int = 2) -> None:
         self.steps = steps
+        self._found: tuple[Operator, Tensor, float, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> PixelwiseState:
         """Return the state at x.
@@ -96,9 +97,17 @@ class Pixelwise(Kernel):
                 "kernel 'pixelwise' needs an operator that acts on each entry by itself, and a covariance whose "
                 "independent part is known; 'rto' takes any operator, and 'auto' chooses"
             )
-        log_likelihood = _log_likelihood(target)
-        peak, width = _peaks(log_likelihood, x)
-        return PixelwiseState(x, peak, width, log_likelihood(peak))
+        return PixelwiseState(x, *self._likelihood(target))
+
+    def _likelihood(self, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Return peak, width and height: those of the level before where nothing has changed."""
+        operator, y, variance = target.operator, target.y, target.likelihood_variance
+        found = self._found
+        if found is None or found[0] is not operator or found[1] is not y or found[2] != variance:
+            log_likelihood = _log_likelihood(target)
+            peak, width = _peaks(log_likelihood, y)
+            self._found = found = (operator, y, variance, (peak, width, log_likelihood(peak)))
+        return found[3]
 
     def step(
         self, target: Target, state: PixelwiseState, streams: RandomStreams
