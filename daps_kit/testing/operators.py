@@ -352,7 +352,7 @@ def solve_normal(case: OperatorCase) -> None:
 def elementwise(case: OperatorCase) -> None:
     """Where the operator says that it acts on each entry by itself, one that is changed changes its own alone."""
     if not case.operator.elementwise:
-        raise NotApplicable("it does not say that it acts on each entry by itself")
+        return
     x = case.images()
     y, changed = case.operator.forward(x), x.flatten(1).clone()
     expect(
