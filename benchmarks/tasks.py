@@ -62,7 +62,7 @@ ROW = "benchmark.json"
 def choose(source: Path, held_out: int, count: int, folder: Path) -> list[int]:
     """Write the central 64 x 64 pixels of `count` images as PNG into a folder; return their rows in the source."""
     images = load_images(source, 64) if source.suffix != ".npz" else _central(source)
-    rows = np.arange(len(images)) if not held_out else split(len(images), held_out, 0)[1]
+    rows = np.arange(len(images)) if not held_out else np.array(split(len(images), held_out, 0)[1])
     if len(rows) > count:
         rows = rows[np.linspace(0, len(rows), count, endpoint=False).astype(int)]
     folder.mkdir(parents=True, exist_ok=True)

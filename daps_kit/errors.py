@@ -22,6 +22,7 @@ __all__ = [
     "Location",
     "Problem",
     "RecipeError",
+    "RefusalError",
     "UserError",
     "control_character",
     "did_you_mean",
@@ -72,6 +73,10 @@ class ComponentError(UserError):
 
 class InvalidPluginError(Exception):
     """What a plugin offers does not follow the rules; the text says which."""
+
+
+class RefusalError(UserError):
+    """A sampler cannot do what it is asked for, with these settings or with any."""
 
 
 @dataclass(frozen=True)

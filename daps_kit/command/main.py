@@ -23,6 +23,7 @@ COMMANDS = (
     "check",
     "check-prior",
     "checkpoints",
+    "compare",
     "coverage",
     "list",
     "new",

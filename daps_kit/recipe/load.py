@@ -26,7 +26,7 @@ from .layers import apply_changes, compose, merge, parse_overrides
 from .plugins import ABOUT, PluginFiles, WithPlugins, opened, with_used
 from .sections import SectionReader
 
-__all__ = ["Recipe", "load_recipe", "read_document"]
+__all__ = ["Recipe", "load_recipe", "read_document", "read_recipe"]
 
 
 Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
@@ -111,7 +111,7 @@ def load_recipe(
     root = _change_tasks(root, changes, problems)
     registry = registry or default_registry()
     recipes = [
-        _read(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
+        read_recipe(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
     ]
     if problems:
         raise RecipeError(problems)
@@ -209,7 +209,15 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
     return replace(node, value=sections)
 
 
-def _read(node: Node, file: Path, registry: Registry, problems: list[Problem]) -> Recipe | None:
+def read_recipe(node: Node, file: Path, registry: Registry, problems: list[Problem]) -> Recipe | None:
+    """Return the recipe that a whole document stands for; None where anything is wrong, which is added to `problems`.
+
+    Args:
+        node: the document, with every key that is needed.
+        file: where it is written.
+        registry: where components are looked up.
+        problems: what is wrong.
+    """
     before = len(problems)
     registry = opened(node, registry, problems)
     if len(problems) > before:  # what it should have brought would be missed everywhere

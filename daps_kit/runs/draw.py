@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Operator, Prior, RandomStreams, Sampler, Step
-from daps_kit.errors import UserError
+from daps_kit.errors import RefusalError
 from daps_kit.failures import Failure
 
 from .cost import Cost, Meter
@@ -57,7 +57,7 @@ def draw(
         watch: sees every step.
 
     Raises:
-        UserError: the sampler cannot do this.
+        RefusalError: the sampler cannot do this.
         RuntimeError: the sampler took no step.
     """
     require_able(sampler, prior, operator)
@@ -91,7 +91,7 @@ def require_able(sampler: Sampler, prior: Prior, operator: Operator) -> None:
     """See that a sampler can do what it is asked for.
 
     Raises:
-        UserError: it cannot; the text says why.
+        RefusalError: it cannot; the text says why.
     """
     if why := sampler.refusal(prior, operator):
-        raise UserError(f"sampler: {why}")
+        raise RefusalError(f"sampler: {why}")

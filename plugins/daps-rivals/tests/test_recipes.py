@@ -8,8 +8,10 @@ from pathlib import Path
 import daps_rivals
 import pytest
 import torch
+from PIL import Image
 
 from daps_kit import UserError, build, sample
+from daps_kit.compare.document import load_comparison
 from daps_kit.recipe import load_recipe
 
 HERE = Path(__file__).parents[1]
@@ -31,6 +33,19 @@ def test_a_recipe_is_valid_and_named_after_what_it_does(path):
 
 def test_the_page_lists_every_sampler():
     assert sorted(re.findall(r"^\| `(\w+)`", PAGE, re.M)) == sorted(SAMPLERS)
+
+
+def test_the_comparisons_of_the_page_and_of_the_benchmarks_are_valid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "faces" / "a.png")
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    for place, block in enumerate(blocks):
+        (tmp_path / f"{place}.yaml").write_text(block)
+        assert len(load_comparison(tmp_path / f"{place}.yaml").cells) == 8
+    assert blocks
+    found = load_comparison(HERE.parents[1] / "benchmarks" / "arena" / "small.yaml", ["images.path=faces"])
+    assert len(found.cells) == 8 * len({cell.sampler for cell in found.cells})
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
