@@ -12,7 +12,7 @@ from typing import Literal
 
 __all__ = ["Cause", "Failure", "told"]
 
-Cause = Literal["denoiser", "decoder", "start", "diverged", "nan", "solver", "residual", "mode"]
+Cause = Literal["denoiser", "decoder", "start", "diverged", "nan", "worker", "solver", "residual", "mode"]
 """Why, in a word; see `Failure`."""
 
 _LOST: dict[Cause, str] = {
@@ -21,6 +21,7 @@ _LOST: dict[Cause, str] = {
     "start": "the density is NaN where the chain starts",
     "diverged": "the chain diverged",
     "nan": "the sample is NaN",
+    "worker": "whoever computed it failed",
 }
 _DOUBTED: dict[Cause, str] = {
     "solver": "conjugate gradients stopped with draws up to {:.2g} posterior standard deviations off",
@@ -39,8 +40,9 @@ class Failure:
         level, levels: the annealing level, from 0, and how many there are.
         sigma: noise level there.
         cause: lost are samples whose `denoiser` or `decoder` gave NaN, whose chain had no density at its `start` or
-            `diverged`, or that are `nan` for another reason. To be doubted are those whose `solver` stopped early,
-            whose `residual` the noise does not explain, and those in a wrong `mode`.
+            `diverged`, or that are `nan` for another reason; and those whose `worker` failed as often as they were
+            given out, which the same command tries again. To be doubted are those whose `solver` stopped early, whose
+            `residual` the noise does not explain, and those in a wrong `mode`.
         advice: what helps, in a sentence without a full stop; empty where nobody knows.
         size: how bad it is, for what can be doubted: in posterior standard deviations (`solver`) or in those of the
             noise.
@@ -60,7 +62,9 @@ class Failure:
         return self.cause in _LOST
 
     def __str__(self) -> str:
-        if self.lost:
+        if self.cause == "worker":
+            text = f"lost: {_LOST[self.cause]}"
+        elif self.lost:
             text = f"lost at level {self.level + 1} of {self.levels} (sigma {self.sigma:.3g}): {_LOST[self.cause]}"
         else:
             text = _DOUBTED[self.cause].format(self.size)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pluggy
 
 from daps_kit.settings import (
+    ExecutorSettings,
     KernelSettings,
     NoiseSettings,
     OperatorSettings,
@@ -56,6 +57,11 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:  # type: ignore[empty-bo
 @hookspec
 def daps_trainers() -> Iterable[type[TrainerSettings]]:  # type: ignore[empty-body]
     """Return settings classes of what `daps-kit train` trains."""
+
+
+@hookspec
+def daps_executors() -> Iterable[type[ExecutorSettings]]:  # type: ignore[empty-body]
+    """Return settings classes of executors: where the batches of a run are computed."""
 
 
 @hookspec

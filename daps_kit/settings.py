@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from daps_kit.contracts import Kernel, Noise, Operator, Prior, Sampler
+    from daps_kit.executor import Executor
     from daps_kit.trainer import Trainer
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "AnyPath",
     "ComponentSettings",
     "DrawnOperatorSettings",
+    "ExecutorSettings",
     "FilePath",
     "FloatRange",
     "GaussianNoiseSettings",
@@ -60,7 +62,7 @@ __all__ = [
     "resolve_path",
 ]
 
-Kind = Literal["operator", "noise", "prior", "kernel", "sampler", "trainer"]
+Kind = Literal["operator", "noise", "prior", "kernel", "sampler", "trainer", "executor"]
 
 IntRange = Annotated[tuple[int, int], Strict(False)]
 """Two whole numbers, written `[low, high]`."""
@@ -270,6 +272,20 @@ class TrainerSettings(ComponentSettings):
         """Return the trainer; nothing is read or written before it runs."""
 
 
+class ExecutorSettings(ComponentSettings):
+    """Base of the settings of executors: where the batches of a run are computed. They change no result."""
+
+    kind = "executor"
+
+    @abstractmethod
+    def build(self) -> Executor:
+        """Return the executor; no worker is started before it opens a pool.
+
+        Raises:
+            daps_kit.errors.UserError: something that it needs is not installed.
+        """
+
+
 KINDS: dict[Kind, type[ComponentSettings]] = {
     "operator": OperatorSettings,
     "noise": NoiseSettings,
@@ -277,5 +293,6 @@ KINDS: dict[Kind, type[ComponentSettings]] = {
     "kernel": KernelSettings,
     "sampler": SamplerSettings,
     "trainer": TrainerSettings,
+    "executor": ExecutorSettings,
 }
 """The kinds of component and the base class of the settings of each."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from daps_kit.errors import UserError
@@ -25,7 +25,17 @@ from daps_kit.reading import reading, require_safetensors
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DamagedFile", "Description", "previous", "read", "read_plain", "write", "write_plain"]
+__all__ = [
+    "DamagedFile",
+    "Description",
+    "pack",
+    "previous",
+    "read",
+    "read_plain",
+    "unpack",
+    "write",
+    "write_plain",
+]
 
 KEY = "daps-kit"
 """Where the description is."""
@@ -106,11 +116,26 @@ def write_plain(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     Raises:
         UserError: see `write`.
     """
+    write_atomic(path, _with_checksum(_saved(tensors, metadata)))
+
+
+def _saved(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> bytes:
     storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if len(storages) < len(tensors):
         plain = {name: tensor.clone() for name, tensor in plain.items()}
-    write_atomic(path, _with_checksum(save(plain, dict(metadata) if metadata else None)))
+    return save(plain, dict(metadata) if metadata else None)
+
+
+def pack(tensors: Mapping[str, Tensor], description: Any) -> bytes:
+    """Return tensors with what JSON can say of them as bytes, for another process."""
+    return _saved(tensors, {KEY: json.dumps(description)})
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], Any]:
+    """Return what was given to `pack`, the tensors on the CPU."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return load(data), json.loads(header["__metadata__"][KEY])
 
 
 def _with_checksum(data: bytes) -> bytes:

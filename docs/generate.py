@@ -107,7 +107,7 @@ def describe_class(cls: type, page: set[type]) -> list[str]:
 
 def contracts() -> str:
     """Return contracts.md: what components, their settings and plugins must do."""
-    from daps_kit import contracts, hooks, random, settings, sources, trainer
+    from daps_kit import contracts, executor, hooks, random, settings, sources, trainer
 
     parts: dict[str, list[type]] = {
         "Operators": [contracts.Operator, contracts.LinearOperator],
@@ -121,6 +121,15 @@ def contracts() -> str:
         ],
         "Samplers": [contracts.Sampler, contracts.Step, contracts.Failure],
         "Trainers": [trainer.Trainer],
+        "Executors": [
+            executor.Executor,
+            executor.Pool,
+            executor.Job,
+            executor.Done,
+            executor.Failed,
+            executor.Alive,
+            executor.Said,
+        ],
         "Checkpoints": [sources.Source],
         "Random numbers": [random.RandomStreams],
         "Settings": [
@@ -132,6 +141,7 @@ def contracts() -> str:
             settings.KernelSettings,
             settings.SamplerSettings,
             settings.TrainerSettings,
+            settings.ExecutorSettings,
         ],
     }
     lines = ["# The contracts", "", f"<!-- Written by `{COMMAND}` from the docstrings; edit those. -->", ""]

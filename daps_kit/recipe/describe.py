@@ -226,6 +226,8 @@ def _placed(kind: Kind, section: dict[str, Any]) -> dict[str, Any]:
     """Return a section under the keys where a recipe has it: a kernel lies in the sampler, noise in the operator."""
     if kind == "noise":
         return {"operator": {"use": "...", kind: section}}
+    if kind == "executor":
+        return {"execution": section}
     return {"sampler": {kind: section}} if kind == "kernel" else {kind: section}
 
 

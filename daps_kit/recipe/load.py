@@ -14,6 +14,7 @@ from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
 from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import (
+    ExecutorSettings,
     OperatorSettings,
     PriorSettings,
     SamplerSettings,
@@ -57,6 +58,9 @@ class Recipe(WithPlugins):
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, mps"
+    )
+    execution: ExecutorSettings = Field(
+        description="where the batches are computed, which changes no result; {use: local}, this process, if not given"
     )
     check_prior: bool = Field(
         True, description="whether to check first that the prior denoises, and to stop if it does not"
@@ -187,7 +191,7 @@ def _wrong_task(task: str, overlay: Node) -> str:
 
 
 def _complete(node: Node, stem: str, task: str | None) -> Node:
-    """Fill in the name, the output folder (each task has its own) and the sampler."""
+    """Fill in the name, the output folder (each task has its own), the sampler and the executor."""
     sections = dict(node.value)
     end = f"/{task}" if task else ""
     given = {key: sections.get(key) or Node(None) for key in ("name", "output")}
@@ -201,11 +205,11 @@ def _complete(node: Node, stem: str, task: str | None) -> Node:
         # Not from the recipe's folder, as other paths: results belong where the user works.
         output = replace(output, value=RecipeText(output.value, Path.cwd()))
     sections |= {"name": name, "output": output}
-    sampler = sections.setdefault("sampler", Node({}, node.location))
-    if isinstance(sampler.value, dict) and "use" not in sampler.value:
-        sections["sampler"] = replace(
-            sampler, value={"use": Node(RecipeText("daps", Path.cwd()), sampler.location), **sampler.value}
-        )
+    for key, use in (("sampler", "daps"), ("execution", "local")):
+        section = sections.setdefault(key, Node({}, node.location))
+        if isinstance(section.value, dict) and "use" not in section.value:
+            named = {"use": Node(RecipeText(use, Path.cwd()), section.location), **section.value}
+            sections[key] = replace(section, value=named)
     return replace(node, value=sections)
 
 

@@ -48,9 +48,14 @@ class Cost:
 
 
 class Meter:
-    """Counts what is asked of the priors and operators that it hands out."""
+    """Counts what is asked of the priors and operators that it hands out.
 
-    def __init__(self) -> None:
+    Args:
+        called: hears of every call of a denoiser.
+    """
+
+    def __init__(self, called: Callable[[], None] = lambda: None) -> None:
+        self._called = called
         self._calls = self._jacobians = self._products = 0
         self._busy = False
 
@@ -64,6 +69,7 @@ class Meter:
 
         def denoise(this: Prior, x: Tensor, sigma: float | Tensor) -> Tensor:
             self._calls += len(x)
+            self._called()
             denoised = kind.denoise(this, x, sigma)
             if denoised.requires_grad:
                 denoised.register_hook(self._pulled_through_prior)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import torch
 from daps_kit.errors import UserError
 from daps_kit.shape import Shape
 
-__all__ = ["batch_of", "device_of", "out_of_memory"]
+__all__ = ["batch_of", "device_of", "devices_of", "out_of_memory"]
 
 
 def device_of(name: str) -> torch.device:
@@ -29,6 +29,13 @@ def device_of(name: str) -> torch.device:
             f"device: '{name}' cannot be used here ({reason}); auto takes what there is"
         ) from None
     return device
+
+
+def devices_of(device: torch.device) -> int:
+    """Return how many devices like this there are for several workers; 0 for processor cores."""
+    if device.type == "cpu":
+        return 0
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
 
 
 def batch_of(shape: Shape, device: torch.device) -> int:

@@ -46,6 +46,7 @@ def draw(
     y: Tensor,
     seeds: Sequence[int],
     watch: Callable[[Step], None] = lambda step: None,
+    called: Callable[[], None] = lambda: None,
 ) -> Drawn:
     """Draw a sample for each measurement.
 
@@ -55,13 +56,14 @@ def draw(
         y: measurements, [B, ...].
         seeds: of the random stream of each sample.
         watch: sees every step.
+        called: hears of every call of the prior's denoiser.
 
     Raises:
         RefusalError: the sampler cannot do this.
         RuntimeError: the sampler took no step.
     """
     require_able(sampler, prior, operator)
-    meter = Meter()
+    meter = Meter(called)
     reported: list[Failure] = []
     warnings: list[str] = []
     step: Step | None = None

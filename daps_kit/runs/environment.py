@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points, version
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from daps_kit.hooks import GROUP
 
-__all__ = ["environment"]
+__all__ = ["differences", "environment"]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -32,3 +33,15 @@ def environment(device: torch.device) -> dict[str, Any]:
         "libraries": {name: version(name) for name in libraries},
         "plugins": dict(sorted(plugins.items())),
     }
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """Return how two environments differ in what stands under some keys, in words."""
+    return [line for key in keys for line in _differences(key, there.get(key), here.get(key))]
+
+
+def _differences(name: str, there: Any, here: Any) -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted({*there, *here})
+        return [line for key in keys for line in _differences(str(key), there.get(key), here.get(key))]
+    return [] if there == here else [f"{name} {here or 'is not there'} in place of {there or 'none'}"]

@@ -84,38 +84,54 @@ class RunDisplay:
 
     def level(self, level: int, levels: int, sigma: float, residual: Callable[[], float]) -> None:
         """Tell that an annealing level (from 0) is done. `residual` gives the batch's, in noise standard deviations."""
-        if self.quiet:
+        if not self._due():
             return
         now = self.clock()
-        elapsed = now - self._began
-        due = now - self._shown >= self._interval
-        if self._bar is not None:
-            due = now - self._shown >= 0.1
-        if not (due or self._first):
-            return
-        if self._first or 2 * self._spent <= _SHARE * elapsed:
+        if self._first or 2 * self._spent <= _SHARE * (now - self._began):
             self._residual = residual()
-            after = self.clock()
-            self._spent += after - now
-            now = after
+            self._spent += self.clock() - now
+        text = f"level {level + 1}/{levels}  sigma {sigma:.3g}  residual {self._residual:.2f}"
+        self._show(text, self._batch * (level + 1) / levels)
+
+    def together(self, drawn: float, batches: int, workers: int) -> None:
+        """Tell how far several workers are: so many samples' worth is drawn of the batches that they are at."""
+        if not self._due():
+            return
+        text = f"{batches} of {workers} workers at work" if workers else "waiting for workers"
+        if worked := self._worked + drawn:
+            text += f"  {60 * worked / max(1e-9, self.clock() - self._began):.3g} samples a minute"
+        self._show(text, drawn)
+
+    def _due(self) -> bool:
+        """Return whether it is time to show something."""
+        since = self.clock() - self._shown
+        due = since >= self._interval if self._bar is None else since >= 0.1
+        return not self.quiet and (due or self._first)
+
+    def _show(self, text: str, drawn: float) -> None:
+        """Show a line on what is at work, of which so many samples' worth is drawn."""
+        now = self.clock()
         self._first, self._shown = False, now
         self._interval = min(60.0, max(2.0, 1.5 * self._interval))
-        fraction = (level + 1) / levels
-        text = (
-            f"level {level + 1}/{levels}  sigma {sigma:.3g}  residual {self._residual:.2f}  {self._samples()}"
-        )
-        worked = self._worked + self._batch * fraction
-        ahead = self.total * (1 + self.later) - self.done - self._batch * fraction
-        text += f"  {_duration(ahead * (now - self._began) / worked)} left{' in all' if self.later else ''}"
+        text = f"{text}  {self.done} of {self.total} samples done"
+        worked = self._worked + drawn
+        if worked:
+            ahead = self.total * (1 + self.later) - self.done - drawn
+            text += (
+                f"  {_duration(ahead * (now - self._began) / worked)} left{' in all' if self.later else ''}"
+            )
         if self._bar is not None:
             task = self._bar.tasks[0].id
-            self._bar.update(task, completed=self.done + self._batch * fraction, text=text)
+            self._bar.update(task, completed=self.done + drawn, text=text)
         else:
             self.console.print(printable(f"{self.name}: {text}"), markup=False)
 
-    def finish(self, fresh: int) -> None:
-        """Tell that the batch is written, `fresh` of whose samples were not there before."""
-        self._worked += self._batch
+    def finish(self, fresh: int, drawn: int | None = None) -> None:
+        """Tell that a batch of `drawn` samples is written, the one that was begun where not given.
+
+        `fresh` of them were not there before.
+        """
+        self._worked += self._batch if drawn is None else drawn
         self.done += fresh
 
     def say(self, text: str) -> None:
@@ -133,9 +149,6 @@ class RunDisplay:
         if text not in self._said:
             self._said.add(text)
             self.console.print(printable(f"warning: {text}"), markup=False, style="yellow")
-
-    def _samples(self) -> str:
-        return f"{self.done} of {self.total} samples done"
 
     def _stop_bar(self) -> None:
         if self._bar is not None:

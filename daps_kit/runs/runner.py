@@ -9,13 +9,12 @@ its own. So a run that was broken off goes on to the very samples that an unbrok
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
 import os
-import time
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,23 +24,26 @@ from torch import Tensor
 
 from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
-from daps_kit.failures import told
+from daps_kit.executor import Job, Pool
+from daps_kit.failures import Failure, told
 from daps_kit.images import image_png, png_is_whole
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
-from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
 from daps_kit.report.page import write_report
 from daps_kit.report.summary import outcome, unexplained
+from daps_kit.settings import Shape
 
-from .devices import batch_of, device_of, out_of_memory
-from .draw import draw, require_able
+from .devices import batch_of, device_of, devices_of
+from .dispatch import Work, dispatch
+from .draw import require_able
 from .finish import finish, join
 from .folder import RunFolder, Sample
 from .measurement import Bench
 from .perceptual import load_perceptual
 from .progress import RunDisplay
 from .result import RunResult
+from .worker import BEGIN, Batch, Task, Trial, Worker, setup_of
 
 __all__ = ["RunResult", "run"]
 
@@ -149,18 +151,14 @@ def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:
     return prior
 
 
-def _shown_levels(count: int, levels: int) -> set[int]:
-    """Return which levels a strip shows: evenly spread, from the first to the last."""
-    if count <= 1:
-        return {levels - 1} if count else set()
-    return {round(place * (levels - 1) / (count - 1)) for place in range(count)}
+class _Piece(NamedTuple):
+    """A batch of pairs, and the places in it of those that are not finished yet.
 
+    The finished ones are drawn again, unseen, so that the others come out the same.
+    """
 
-class _Batch(NamedTuple):
-    """The samples of a batch on the CPU, and some levels on the way to them."""
-
-    samples: list[Sample]
-    trajectory: list[tuple[float, dict[str, Tensor]]]
+    pairs: list[Pair]
+    fresh: list[int]
 
 
 class _Job:
@@ -173,6 +171,7 @@ class _Job:
         self.progress, self.prior = progress, prior
         self.device = device_of(recipe.device)
         self.sampler = recipe.sampler.build()
+        self.executor = recipe.execution.build()
         self.bench = Bench(recipe, prior, self.device)
         self.stages = [recipe.runs]
 
@@ -256,7 +255,6 @@ class _Job:
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
         self.folder.extend(self.resolved)
-        size = self._batch_size()
         self.stages = sorted({*self.folder.stages, self.recipe.runs})
         pairs, missing = self._pairs(), self._missing()
         if (
@@ -265,31 +263,48 @@ class _Job:
             and (changes := self.folder.changed_environment(self.device))
         ):
             self.progress.warn(f"{self.recipe.name} was begun with other means: {'; '.join(changes)}")
-        self.folder.write_environment(self.device, size, self.recipe.runs)
         self.progress.plan(self.recipe.name, len(pairs), len(pairs) - len(missing))
-        start = 0
-        while start < len(pairs):
-            batch = self._batch(pairs, start, size)
-            fresh = [place for place, pair in enumerate(batch) if pair in missing]
-            if fresh:
-                # Finished samples of the batch are drawn again, unseen, so that the others come out the same.
-                drawn = self._draw(batch)
-                if drawn is None:
-                    size = self._halved(len(batch))
-                    continue
-                for place in fresh:
-                    self._write(batch[place], drawn, place)
-                self.progress.finish(len(fresh))
-            start += len(batch)
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(self.executor.open(self._job())) if missing else None
+            work = _Sampling(self, pairs, missing, self._batch_size(pool, len(missing)), pool)
+            if pool is not None:
+                dispatch(pool, work)
+
+    def _job(self) -> Job:
+        worker = Worker(
+            self.prior,
+            self.bench.operators,
+            self.sampler,
+            self.recipe.seed,
+            self.recipe.trajectory,
+            self.device,
+            self._watch,
+        )
+        trial = Trial(self._largest(), self._batch_size(None, 1)).pack()
+        setup = setup_of(self.recipe, self.prior, self.device)
+        return Job(BEGIN, setup, devices_of(self.device), trial, worker)
+
+    def _watch(self, operator: Operator, y: Tensor, step: Step, called: Sequence[str]) -> None:
+        """Show a step of a batch that is drawn in this process."""
+        self.folder.require()
+        for note in step.notes:
+            self.progress.note(note)
+        for line in (*step.warnings, *told((f for f in step.failures if not f.lost), called)):
+            self.progress.warn(line)
+
+        @torch.no_grad()
+        def residual() -> float:
+            return float(operator.residual(self.prior.decode(step.x0y), y).nanmean())
+
+        self.progress.level(step.level, step.levels, step.sigma, residual)
 
     def _pairs(self) -> list[Pair]:
         """Return all pairs in the order in which they are drawn: runs that were asked for later come later."""
         items, runs = range(len(self.bench.names)), range(self.recipe.runs)
-        return sorted(
-            ((index, run) for index in items for run in runs), key=lambda pair: self._stage(pair[1])
-        )
+        return sorted(((index, run) for index in items for run in runs), key=lambda pair: self.stage(pair[1]))
 
-    def _stage(self, run: int) -> int:
+    def stage(self, run: int) -> int:
+        """Return at which of the growing numbers of runs that were asked for a run came in."""
         return bisect_right(self.stages, run)
 
     def _missing(self) -> set[Pair]:
@@ -301,6 +316,8 @@ class _Job:
         sample = self.folder.read_sample(name, run)
         if sample is None or sample.x0.shape != self.bench.shapes[index] or not sample.x0.is_floating_point():
             return False
+        if sample.failure and sample.failure.cause == "worker":
+            return False
         levels = self.folder.read_trajectory(name, run) if self.recipe.trajectory else []
         shapes = {image.shape for _, images in levels or () for image in images.values()}
         return (
@@ -309,103 +326,128 @@ class _Job:
             and (not self.recipe.trajectory or bool(levels))
         )
 
-    def _batch_size(self) -> int:
+    def _largest(self) -> Shape:
+        return max(self.bench.shapes.values(), key=math.prod)
+
+    def _batch_size(self, pool: Pool | None, samples: int) -> int:
+        """Return how many samples to draw at once: where several workers share few of them, each gets two batches."""
         if self.recipe.batch_size != "auto":
             return self.recipe.batch_size
-        largest = max(self.bench.shapes.values(), key=math.prod)
-        return self.folder.batch_size or batch_of(largest, self.device)
+        if self.folder.batch_size:
+            return self.folder.batch_size
+        size = batch_of(self._largest(), self.device)
+        return min(size, max(1, math.ceil(samples / (2 * pool.size)))) if pool and pool.size > 1 else size
 
-    def _batch(self, pairs: Sequence[Pair], start: int, size: int) -> list[Pair]:
-        """Return the next pairs, all of one stage and with images of one shape."""
-        shapes = self.bench.shapes
-        chunk = pairs[start : start + size]
-        kinds = [(self._stage(run), shapes[index]) for index, run in chunk]
-        other = (i for i, kind in enumerate(kinds) if kind != kinds[0])
-        return list(chunk[: next(other, len(chunk))])
 
-    def _halved(self, tried: int) -> int:
+class _Sampling(Work[_Piece]):
+    """The samples that a job lacks, drawn by a pool; this process alone writes them."""
+
+    def __init__(
+        self, job: _Job, pairs: Sequence[Pair], missing: set[Pair], size: int, pool: Pool | None
+    ) -> None:
+        self.job, self.pairs, self.missing, self.pool = job, pairs, missing, pool
+        self.folder, self.progress, self.bench = job.folder, job.progress, job.bench
+        self.start = 0
+        self.back: deque[list[Pair]] = deque()
+        self._take_size(size)
+
+    def _take_size(self, size: int) -> None:
+        self.size = size
+        self.folder.write_environment(self.job.device, size, self.job.recipe.runs)
+
+    def next(self) -> _Piece | None:
+        """Return the next pairs that hold any that is missing, all of one stage and with images of one shape."""
+        while self.back:
+            pairs = self.back.popleft()
+            if rest := pairs[self.size :]:
+                self.back.appendleft(rest)
+            if (piece := self._piece(pairs[: self.size])).fresh:
+                return piece
+        while self.start < len(self.pairs):
+            chunk = self.pairs[self.start : self.start + self.size]
+            kinds = [(self.job.stage(run), self.bench.shapes[index]) for index, run in chunk]
+            other = (i for i, kind in enumerate(kinds) if kind != kinds[0])
+            pairs = list(chunk[: next(other, len(chunk))])
+            self.start += len(pairs)
+            if (piece := self._piece(pairs)).fresh:
+                return piece
+        return None
+
+    def _piece(self, pairs: list[Pair]) -> _Piece:
+        return _Piece(pairs, [place for place, pair in enumerate(pairs) if pair in self.missing])
+
+    def pack(self, piece: _Piece) -> bytes:
+        """Return the task: the measurements are read now, so that no more are in memory than are at work."""
+        names = tuple(self.bench.names[index] for index, _ in piece.pairs)
+        ys = {name: self.folder.measured(name)[0] for name in dict.fromkeys(names)}
+        if self.pool is not None and not self.pool.apart:
+            self.progress.begin(len(piece.pairs))
+        shape = self.bench.shapes[piece.pairs[0][0]]
+        return Task(names, tuple(run for _, run in piece.pairs), shape, ys).pack()
+
+    def done(self, piece: _Piece, result: bytes) -> None:
+        """Write what is new of a batch."""
+        batch = Batch.unpack(result)
+        for note in batch.notes:
+            self.progress.note(note)
+        for line in batch.warnings:
+            self.progress.warn(line)
+        for place in piece.fresh:
+            index, run = piece.pairs[place]
+            name = self.bench.names[index]
+            if batch.trajectory:
+                levels = [
+                    (sigma, {key: x[place] for key, x in images.items()})
+                    for sigma, images in batch.trajectory
+                ]
+                self.folder.write_trajectory(name, run, levels)
+            self.folder.write_sample(name, run, batch.samples[place])
+        self.folder.add_seconds(batch.seconds, len(piece.pairs))
+        self.progress.finish(len(piece.fresh), len(piece.pairs))
+
+    def lost(self, piece: _Piece, text: str) -> None:
+        """Write samples that are lost; the same command tries them again."""
+        failure = Failure(0, 0, 0, 0.0, "worker", text)
+        for place in piece.fresh:
+            index, run = piece.pairs[place]
+            x0 = torch.full(self.bench.shapes[index], torch.nan)
+            self.folder.write_sample(self.bench.names[index], run, Sample(x0, failure))
+        names = [f"{self.bench.names[index]}, run {run}" for index, run in piece.pairs]
+        for line in told([replace(failure, sample=place) for place in piece.fresh], names):
+            self.progress.warn(line)
+        self.progress.finish(len(piece.fresh), len(piece.pairs))
+
+    def take_back(self, piece: _Piece) -> bool:
+        """Halve the size of this batch and of those to come.
+
+        Raises:
+            UserError: it is a single sample, and this process is the only worker.
+        """
+        tried = len(piece.pairs)
         if tried == 1:
+            if self.pool is not None and self.pool.apart:
+                return False
             raise UserError(
                 "not enough memory for a single sample; try smaller images, a smaller prior or another device"
             )
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        size = tried // 2
-        self.folder.write_environment(self.device, size, self.recipe.runs)
-        self.progress.warn(
-            f"{self.recipe.name}: not enough memory for {tried} samples at once, trying {size}"
-        )
-        return size
-
-    def _draw(self, batch: Sequence[Pair]) -> _Batch | None:
-        """Return the samples of a batch; None where memory does not suffice."""
-        try:
-            return self._anneal(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            return None
-
-    def _anneal(self, batch: Sequence[Pair]) -> _Batch:
-        names = [self.bench.names[index] for index, _ in batch]
-        operators = [self.bench.operator(index) for index, _ in batch]
-        operator = type(operators[0]).stack(operators)
-        ys = {name: self.folder.measured(name)[0] for name in dict.fromkeys(names)}
-        y = torch.stack([ys[name] for name in names]).to(self.device)
-        runs = [run for _, run in batch]
-        seeds = [stream_seed(self.recipe.seed, "sampler", *item) for item in zip(names, runs, strict=True)]
-
-        called = [f"{name}, run {run}" for name, run in zip(names, runs, strict=True)]
-        trajectory: list[tuple[float, dict[str, Tensor]]] = []
-
-        def watch(step: Step) -> None:
-            self.folder.require()
-            for note in step.notes:
-                self.progress.note(note)
-            for line in (*step.warnings, *told((f for f in step.failures if not f.lost), called)):
-                self.progress.warn(line)
-            self.progress.level(step.level, step.levels, step.sigma, self._residual(operator, y, step))
-            if step.level in _shown_levels(self.recipe.trajectory, step.levels):
-                images = {"x_t": step.x_t, "x0hat": step.x0hat, "x0y": step.x0y}
-                trajectory.append((step.sigma, {key: self._decode(x).cpu() for key, x in images.items()}))
-
-        self.progress.begin(len(batch))
-        begun = time.perf_counter()
-        drawn = draw(self.sampler, self.prior, operator, y, seeds, watch)
-        self.folder.add_seconds(time.perf_counter() - begun, len(batch))
-        for line in told(drawn.lost.values(), called):
-            self.progress.warn(line)
-        samples = [
-            Sample(
-                x,
-                drawn.lost.get(place),
-                drawn.cost,
-                tuple(replace(doubt, sample=0) for doubt in drawn.doubts if doubt.sample == place),
+        if tried // 2 < self.size:
+            self._take_size(tried // 2)
+            self.progress.warn(
+                f"{self.job.recipe.name}: not enough memory for {tried} samples at once, trying {self.size}"
             )
-            for place, x in enumerate(drawn.x0.cpu())
-        ]
-        return _Batch(samples, trajectory)
+        self.back.appendleft(piece.pairs)
+        return True
 
-    @torch.no_grad()
-    def _decode(self, x: Tensor) -> Tensor:
-        return self.prior.decode(x).detach().clone()
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self.progress.note(text)
 
-    def _residual(self, operator: Operator, y: Tensor, step: Step) -> Callable[[], float]:
-        @torch.no_grad()
-        def residual() -> float:
-            return float(operator.residual(self._decode(step.x0y), y).nanmean())
-
-        return residual
-
-    def _write(self, pair: Pair, drawn: _Batch, place: int) -> None:
-        name, run = self.bench.names[pair[0]], pair[1]
-        if drawn.trajectory:
-            levels = [
-                (sigma, {key: x[place] for key, x in images.items()}) for sigma, images in drawn.trajectory
-            ]
-            self.folder.write_trajectory(name, run, levels)
-        self.folder.write_sample(name, run, drawn.samples[place])
+    def look(self, at_work: list[tuple[_Piece, float]], workers: int) -> None:
+        """See that the folder is still there, and show how far all are together."""
+        self.folder.require()
+        if self.pool is not None and self.pool.apart:
+            drawn = sum(len(piece.pairs) * share for piece, share in at_work)
+            self.progress.together(drawn, len(at_work), workers)
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
-from daps_kit.settings import KernelSettings, SamplerSettings
+from daps_kit.settings import ExecutorSettings, KernelSettings, SamplerSettings
 
+from .executors import Local, Processes
 from .papers import (
     BARDSLEY_2014,
     HOFFMAN_2014,
@@ -347,3 +348,9 @@ def daps_kernels() -> Iterable[type[KernelSettings]]:
 def daps_samplers() -> Iterable[type[SamplerSettings]]:
     """Return the settings of the samplers of this package."""
     return [Daps]
+
+
+@hookimpl
+def daps_executors() -> Iterable[type[ExecutorSettings]]:
+    """Return the executors."""
+    return [Local, Processes]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daps_kit.errors import UserError
+from daps_kit.errors import RecipeError, UserError
 from daps_kit.recipe import load_recipe
 from tests.host.command_line import call, ok
 
@@ -47,3 +47,14 @@ def test_run_hands_everything_on(runner: _Runner) -> None:
 def test_negative_values_need_no_escape(runner: _Runner) -> None:
     ok("run", "good.yaml", "prior.mean=-0.5")
     assert runner.calls == [("good.yaml", ("prior.mean=-0.5",), False)]
+
+
+def test_workers_are_an_executor(runner: _Runner) -> None:
+    ok("run", "good.yaml", "--workers", "3")
+    ok("run", "good.yaml", "--workers", "auto")
+    three, auto = (load_recipe("good.yaml", call[1])[0].execution for call in runner.calls)
+    assert three.model_dump() == {"workers": 3, "silence": 900.0}
+    assert (type(three).name, auto.model_dump()["workers"]) == ("processes", "auto")
+    ok("run", "good.yaml", "--workers", "0")
+    with pytest.raises(RecipeError, match=r"execution.workers: .*0"):
+        load_recipe("good.yaml", runner.calls[-1][1])

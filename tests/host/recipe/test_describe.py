@@ -60,7 +60,11 @@ def test_the_section_shown_can_be_copied_into_a_recipe(component: Any) -> None:
         return
     Path("shown.yaml").write_text(base + extra)
     (recipe,) = load_recipe("shown.yaml")
-    places = {"kernel": lambda: recipe.sampler.kernel, "noise": lambda: recipe.operator.noise}  # type: ignore[attr-defined]
+    places = {
+        "kernel": lambda: recipe.sampler.kernel,  # type: ignore[attr-defined]
+        "noise": lambda: recipe.operator.noise,
+        "executor": lambda: recipe.execution,
+    }
     found = places.get(component.kind, lambda: getattr(recipe, component.kind))()
     assert type(found) is component.settings
     if "..." not in told["recipe"]:

@@ -27,6 +27,7 @@ def test_the_resolved_recipe_says_everything(folder: Path) -> None:
         f"# noise gaussian: daps-kit {version}",
         f"# sampler daps: daps-kit {version}",
         f"# kernel auto: daps-kit {version}",
+        f"# executor local: daps-kit {version}",
         f'# file "{folder}/pictures/a.png": sha256 {hashlib.sha256().hexdigest()}',
     ]
     assert file_hashes(text) == {f"{folder}/pictures/a.png": hashlib.sha256().hexdigest()}

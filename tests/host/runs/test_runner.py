@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
-from daps_kit.runs import runner
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.exact.gaussian import GaussianPrior
 
@@ -432,14 +431,3 @@ def test_global_random_state_is_left_alone(toy):
     run(toy())
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
-
-
-# --- levels that are shown
-
-
-def test_shown_levels_are_spread_evenly_from_the_first_to_the_last():
-    assert runner._shown_levels(0, 10) == set()
-    assert runner._shown_levels(1, 10) == {9}
-    assert runner._shown_levels(2, 10) == {0, 9}
-    assert runner._shown_levels(4, 10) == {0, 3, 6, 9}
-    assert runner._shown_levels(9, 4) == {0, 1, 2, 3}
