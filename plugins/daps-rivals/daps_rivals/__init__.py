@@ -18,7 +18,20 @@ from daps_kit.settings import SamplerSettings
 if TYPE_CHECKING:
     from daps_kit.contracts import Sampler
 
-__all__ = ["DDNM", "DDRM", "DPS", "DiffPIR", "PiGDM", "RedDiff"]
+__all__ = [
+    "DDNM",
+    "DDRM",
+    "DPS",
+    "MMPS",
+    "TMPD",
+    "DiffPIR",
+    "PiGDM",
+    "PnPDM",
+    "PnPHQS",
+    "RedDiff",
+    "Sitcom",
+    "Wiener",
+]
 
 _BUDGET = Field(
     None, ge=1, description="network calls of a sample, in place of the settings that say it otherwise"
@@ -142,7 +155,120 @@ class RedDiff(_Steps):
         return REDDiff(self.calls, self.weight, self.lr)
 
 
+class MMPS(_Steps):
+    """Moment matching posterior sampling (MMPS, arXiv 2405.13712), for linear operators and Gaussian noise."""
+
+    name = "mmps"
+    steps: int = Field(
+        256, ge=1, description="steps of the diffusion: a network call each, and Jacobian products"
+    )
+    solver_steps: int = Field(
+        1, ge=1, description="steps of conjugate gradients, a Jacobian product each, and one more"
+    )
+    eta: float = Field(1.0, ge=0, le=1, description="share of fresh noise in DDIM's step; 1 is ancestral")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .mmps import MMPS
+
+        return MMPS(self.calls, self.solver_steps, self.eta)
+
+
+class TMPD(_Steps):
+    """Tweedie moment projected diffusion (TMPD, arXiv 2310.06721), for linear operators and Gaussian noise."""
+
+    name = "tmpd"
+    steps: int = Field(
+        1000, ge=1, description="steps of the diffusion: a network call and two Jacobian products each"
+    )
+    eta: float = Field(1.0, ge=0, le=1, description="share of fresh noise in DDIM's step; 1 is ancestral")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .tmpd import TMPD
+
+        return TMPD(self.calls, self.eta)
+
+
+class PnPDM(SamplerSettings):
+    """Gibbs sampling between an image and a noisy copy (PnP-DM, arXiv 2405.18782), for linear operators."""
+
+    name = "pnp_dm"
+    budget: int | None = _BUDGET
+    iterations: int = Field(100, ge=1, description="iterations of the Gibbs sampler")
+    prior_steps: int = Field(50, ge=1, description="network calls of each prior step")
+    rho: float = Field(10.0, gt=0, description="distance of the copy from the image at first")
+    rho_min: float = Field(0.3, gt=0, description="the least distance")
+    decay: float = Field(0.9, gt=0, lt=1, description="ratio of one distance to the one before")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .pnpdm import PnPDM
+
+        iterations, steps = _split(self.budget, self.iterations, self.prior_steps)
+        return PnPDM(iterations, steps, self.rho, self.rho_min, self.decay)
+
+
+class Sitcom(SamplerSettings):
+    """Step-wise triple-consistent sampling (SITCOM, arXiv 2410.04479), for any operator and noise."""
+
+    name = "sitcom"
+    budget: int | None = _BUDGET
+    steps: int = Field(20, ge=1, description="steps of the diffusion")
+    inner: int = Field(
+        20, ge=1, description="steps of the search in each: a network call and a Jacobian product each"
+    )
+    lr: float = Field(0.01, gt=0, description="step size of Adam")
+    weight: float = Field(0.0, ge=0, description="lambda, how the input of the network is held at x_t")
+    delta: float = Field(
+        1.0, gt=0, description="residual at which the search ends, in standard deviations of the noise"
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .sitcom import SITCOM
+
+        steps, calls = _split(self.budget, self.steps, self.inner + 1, least=2)
+        return SITCOM(steps, calls - 1, self.lr, self.weight, self.delta)
+
+
+class PnPHQS(_Steps):
+    """Half-quadratic splitting with the prior's denoiser (PnP-HQS, arXiv 2008.13751): one estimate."""
+
+    name = "pnp_hqs"
+    steps: int = Field(8, ge=1, description="steps: a network call each")
+    sigma_max: float = Field(0.384, gt=0, description="the first noise level (49 of 255, images in [-1, 1])")
+    weight: float = Field(0.23, gt=0, description="lambda, the weight of the denoised image")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .hqs import HQS
+
+        return HQS(self.calls, self.sigma_max, self.weight)
+
+
+class Wiener(SamplerSettings):
+    """Wiener's filter with mean and covariance of the prior: the best linear estimate, for one network call."""
+
+    name = "wiener"
+    budget: int | None = Field(None, ge=1, description="network calls of a sample; one is all that is used")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .wiener import Wiener
+
+        return Wiener()
+
+
+def _split(budget: int | None, outer: int, inner: int, least: int = 1) -> tuple[int, int]:
+    """Return outer and inner steps whose product is within a budget, about equal where that is less than usual."""
+    if budget is None:
+        return outer, inner
+    inner = min(inner, max(least, round(budget**0.5)))
+    return max(1, budget // inner), inner
+
+
 @hookimpl
 def daps_samplers() -> Iterable[type[SamplerSettings]]:
     """Return the settings of the samplers of this package."""
-    return [DPS, PiGDM, DDRM, DDNM, DiffPIR, RedDiff]
+    return [DPS, PiGDM, DDRM, DDNM, DiffPIR, RedDiff, MMPS, TMPD, PnPDM, Sitcom, PnPHQS, Wiener]

@@ -37,6 +37,15 @@ class Gaussian:
             45, (8,), torch.float64
         )
 
+    def with_parts(self, a: Tensor) -> Gaussian:
+        """Return the problem with its covariance as it is now and another operator."""
+        self.prior = DensePrior(self.mu, self.covariance, SHAPE, self.sigma_range)
+        self.a, self.operator = a, DenseOperator(a, GaussianNoise(self.sigma_y))
+        self.y = a @ (self.mu + tensor(44, (SIZE,), torch.float64)) + self.sigma_y * tensor(
+            45, (len(a),), torch.float64
+        )
+        return self
+
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """Return E[x0 | x] by a dense solve."""
         gain = self.gain(sigma)

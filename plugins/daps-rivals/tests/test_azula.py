@@ -9,7 +9,9 @@ import torch
 from azula.denoise import Denoiser, DiracPosterior
 from azula.guidance.diffpir import DiffPIRDenoiser
 from azula.guidance.dps import DPSSampler
+from azula.guidance.mmps import MMPSDenoiser
 from azula.guidance.pgdm import PGDMSampler
+from azula.guidance.tmpd import TMPDenoiser
 from azula.sample import DDIMSampler
 from daps_rivals import vp
 from problem import Gaussian, assert_close
@@ -63,8 +65,8 @@ def settings(**section):
     return read_section("sampler", section)
 
 
-def compare(section, make, fed):
-    problem, chosen = Gaussian(), settings(**section)
+def compare(section, make, fed, problem=None):
+    problem, chosen = problem or Gaussian(), settings(**section)
     times = schedule(chosen)
     got = problem.sample(build("sampler", chosen), *SEEDS)
     sampler = make(problem, times, chosen)
@@ -124,3 +126,29 @@ def test_diffpir(zeta, spacing, fed):
 
     section = {"use": "diffpir", "steps": 25, "zeta": zeta, "weight": 2.0, "spacing": spacing}
     compare(section, make, fed)
+
+
+@pytest.mark.parametrize("solver_steps", [1, 3])
+def test_mmps(solver_steps, fed):
+    def make(problem, times, chosen):
+        inner = MMPSDenoiser(
+            Known(problem, times), problem.y, lambda x: x @ problem.a.T, lambda v: problem.sigma_y**2 * v,
+            solver="cg", iterations=solver_steps,
+        )  # fmt: skip
+        return DDIMSampler(inner, eta=chosen.eta**2, silent=True)
+
+    compare({"use": "mmps", "steps": 20, "solver_steps": solver_steps, "eta": 0.7}, make, fed)
+
+
+def test_tmpd(fed):
+    """On an operator whose row sums of A V A^T are positive throughout, as they are for masks."""
+
+    def make(problem, times, chosen):
+        inner = TMPDenoiser(Known(problem, times), problem.y, lambda x: x @ problem.a.T, problem.sigma_y**2)
+        return DDIMSampler(inner, eta=chosen.eta**2, silent=True)
+
+    problem = Gaussian()
+    mask = torch.eye(16, dtype=torch.float64)[::2]
+    problem.covariance = 0.3 * torch.eye(16, dtype=torch.float64) + 0.01
+    problem = problem.with_parts(mask)
+    compare({"use": "tmpd", "steps": 30, "eta": 1.0}, make, fed, problem)

@@ -9,6 +9,12 @@ SECTIONS = [
     {"use": "ddnm", "steps": 50},
     {"use": "diffpir", "steps": 50},
     {"use": "red_diff", "steps": 200},
+    {"use": "mmps", "steps": 30, "solver_steps": 2},
+    {"use": "tmpd", "steps": 50},
+    {"use": "pnp_dm", "iterations": 20, "prior_steps": 5},
+    {"use": "sitcom", "steps": 10, "inner": 10, "lr": 0.05},
+    {"use": "pnp_hqs"},
+    {"use": "wiener"},
 ]
 
 

@@ -7,6 +7,7 @@ x_t and in fresh noise where the prior is Gaussian, and are compared over 4,000 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from daps_rivals import vp
 from problem import Gaussian, assert_close
 
 from daps_kit import build
+from daps_kit.contracts import RandomStreams
+from daps_kit.testing.problems import Moments, Posterior
 
 
 def svd(problem):
@@ -130,3 +133,80 @@ def test_red_diff():
         loss.backward()
         adam.step()
     assert_close(got[0], mu.detach())
+
+
+def test_pnp_dm():
+    """Likelihood steps by the mean and a root of the covariance that the same noise gives, prior steps one by one."""
+    problem = Gaussian()
+    section = {"use": "pnp_dm", "iterations": 6, "prior_steps": 4, "rho": 3.0, "rho_min": 0.3, "decay": 0.9}
+    got = problem.sample(build("sampler", section), 8)
+    streams = RandomStreams([8])
+    a, y, eye = problem.a, problem.y, torch.eye(16, dtype=torch.float64)
+    x = torch.zeros(16, dtype=torch.float64)
+    alpha = min(0.9, (0.3 / 3.0) ** (1 / 5))
+    for k in range(6):
+        rho = max(3.0 * alpha**k, 0.3)
+        e = streams.normal((1, 1, 8), torch.float64).flatten()
+        n = streams.normal((1, 4, 4), torch.float64).flatten()
+        precision = a.T @ a / problem.sigma_y**2 + eye / rho**2
+        mean = torch.linalg.solve(precision, a.T @ y / problem.sigma_y**2 + x / rho**2)
+        x = mean + torch.linalg.solve(precision, a.T @ e / problem.sigma_y + n / rho)
+        sigmas = [(rho ** (1 / 7) + i / 3 * (0.01 ** (1 / 7) - rho ** (1 / 7))) ** 7 for i in range(4)]
+        for sigma, following in pairwise(sigmas):
+            variance = following**2 * (sigma**2 - following**2) / sigma**2
+            n = streams.normal((1, 4, 4), torch.float64).flatten()
+            hat = problem.denoise(x, sigma)
+            x = hat + following**2 / sigma**2 * (x - hat) + math.sqrt(variance) * n
+        x = problem.denoise(x, sigmas[-1])
+    assert_close(got[0], x)
+
+
+@pytest.mark.parametrize("delta", [0.01, 3.0])
+def test_sitcom(delta):
+    """With the optimiser of torch, through the denoiser as a matrix."""
+    problem = Gaussian()
+    section = {"use": "sitcom", "steps": 5, "inner": 6, "lr": 0.03, "weight": 0.2, "delta": delta}
+    got = problem.sample(build("sampler", section), 9)
+    draw = problem.numbers(9)
+    x, bars = draw(), grid(5)
+    for bar, following in zip(bars, [*bars[1:], 1.0], strict=True):
+        sigma = math.sqrt((1 - bar) / bar)
+        v = x.clone().requires_grad_()
+        adam = torch.optim.Adam([v], lr=0.03)
+        for _ in range(6):
+            misfit = (problem.y - problem.a @ problem.denoise(v / math.sqrt(bar), sigma)).square().sum()
+            if float(misfit) < delta**2 * problem.sigma_y**2 * 8:
+                break
+            adam.zero_grad()
+            (misfit + 0.2 * (v - x).square().sum()).backward()
+            adam.step()
+        hat = problem.denoise(v.detach() / math.sqrt(bar), sigma)
+        x = math.sqrt(following) * hat + math.sqrt(1 - following) * draw()
+    assert_close(got[0], x)
+
+
+def test_pnp_hqs():
+    problem = Gaussian()
+    got = problem.sample(build("sampler", {"use": "pnp_hqs", "steps": 7, "sigma_max": 2.0, "weight": 0.5}), 1)
+    a, y, v = problem.a, problem.y, problem.sigma_y**2
+    z = a.T @ y
+    for sigma in np.geomspace(2.0, problem.sigma_y, 7):
+        normal = a.T @ a / v + 0.5 / sigma**2 * torch.eye(16, dtype=torch.float64)
+        z = problem.denoise(torch.linalg.solve(normal, a.T @ y / v + 0.5 / sigma**2 * z), sigma)
+    assert_close(got[0], z)
+
+
+def test_wiener_is_the_mean_of_a_gaussian_posterior():
+    problem = Gaussian()
+    got = problem.sample(build("sampler", {"use": "wiener"}), 1)
+    posterior = Posterior.of(problem.mu, problem.covariance, problem.operator, problem.y, problem.sigma_y**2)
+    assert_close(got[0], posterior.mean)
+
+
+def test_mmps_draws_from_a_gaussian_posterior():
+    """Its moments are matched, so that only the steps of the diffusion are left of its error."""
+    problem = Gaussian()
+    x = problem.sample(build("sampler", {"use": "mmps", "steps": 300, "solver_steps": 8}), *range(4000))
+    posterior = Posterior.of(problem.mu, problem.covariance, problem.operator, problem.y, problem.sigma_y**2)
+    Moments(posterior.whiten(x)).expect_mean(0.05, "mmps")
+    Moments(posterior.whiten(x)).expect_covariance(0.05, "mmps")
