@@ -30,6 +30,7 @@ __all__ = [
     "cosine_inverse",
     "cosine_matrix",
     "cosine_transform",
+    "in_colours",
     "rest_root",
 ]
 
@@ -108,9 +109,13 @@ def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
         gain: [C, H, W] or [B, C, H, W].
         colours: the rotation Q, [C, C].
     """
+    return in_colours(v, colours, lambda rotated: cosine_inverse(cosine_transform(rotated) * gain))
+
+
+def in_colours(v: Tensor, colours: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what a function of images [B, C, H, W] makes of v in rotated colours Q, [C, C], rotated back."""
     rotated = (colours.T @ v.flatten(2)).reshape(v.shape)
-    filtered = cosine_inverse(cosine_transform(rotated) * gain)
-    return (colours @ filtered.flatten(2)).reshape(v.shape)
+    return (colours @ apply(rotated).flatten(2)).reshape(v.shape)
 
 
 def rest_root(least: Tensor, variances: Tensor) -> Tensor:
@@ -242,3 +247,7 @@ class CosineCovariance(Covariance):
     def filter(self, v: Tensor, gain: Tensor) -> Tensor:
         """Return v multiplied by a gain [C, H, W] in the basis of C."""
         return cosine_filter(v, gain.to(v), self.colours.to(v))
+
+    def rotated(self, v: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a function of images makes of v in the rotated colours of C."""
+        return in_colours(v, self.colours.to(v), apply)

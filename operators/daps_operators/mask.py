@@ -6,6 +6,7 @@ A is diagonal, so A^T = A and (A^T A + w I)^{-1} b = b / (m + w).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shap
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_kit.linalg import Constant, per_sample
+from daps_kit.low_modes import LowModes
 
 __all__ = ["Identity", "Inpainting", "box_mask", "build_inpainting", "random_mask", "read_mask"]
 
@@ -77,11 +79,49 @@ class Inpainting(LinearOperator):
         return b / (self._mask.like(b) + per_sample(weight, b))
 
     def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
-        """Return m (C + variance I)^{-1} m for a C that is diagonal in frequency."""
+        """Return m (C + variance I)^{-1} m for a C that is diagonal in frequency.
+
+        Where less than half of the image is kept, that is no better than none. There the coarsest patterns are taken as
+        they are, and the mean for all others: at 64 pixels a fifth of the steps.
+        """
         if not isinstance(covariance, CosineCovariance):
             return None
         gain = 1 / (covariance.power + variance)
-        return lambda z: self.forward(covariance.filter(z, gain))
+
+        def dense(z: Tensor) -> Tensor:
+            return self.forward(covariance.filter(z, gain))
+
+        if (
+            self.observed.shape[1] > 1
+            or not bool(self._sparse.any())
+            or not LowModes.pay(covariance.power, variance)
+        ):
+            return dense
+        sparse = self._of_the_coarse(covariance, variance)
+        if bool(self._sparse.all()):
+            return sparse
+        choice = self._sparse.to(covariance.power.device)
+        return lambda z: torch.where(choice, sparse(z), dense(z))
+
+    @cached_property
+    def _sparse(self) -> Tensor:
+        """Whose mask keeps less than half, [1 or B, 1, 1, 1]."""
+        return self.observed.mean((1, 2, 3), keepdim=True) < 0.5
+
+    @cached_property
+    def _low_modes(self) -> LowModes:
+        return LowModes(self.forward, self.shape, len(self.observed))
+
+    def _of_the_coarse(self, covariance: CosineCovariance, variance: float) -> Callable[[Tensor], Tensor]:
+        """Return the inverse of U U^T + (variance + p) I, with p the mean of what the coarsest patterns leave."""
+        power = covariance.power
+        fine = power.flatten(1).sum(1) - power[:, : self._low_modes.rows, : self._low_modes.columns].sum(
+            (1, 2)
+        )
+        mean = fine / (power[0].numel() - self._low_modes.rows * self._low_modes.columns)
+        above, _ = self._low_modes.excess(power, mean[:, None, None])
+        inverse = self._low_modes.inverse(above, (1 / (mean + variance))[None, :, None])
+        return lambda z: self.forward(covariance.rotated(z, inverse))
 
     def contradiction(self, y: Tensor) -> str:
         """Tell a mask the wrong way round: what it keeps has a single value, or none, and what it hides has many."""

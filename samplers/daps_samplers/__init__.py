@@ -138,7 +138,7 @@ class Exact(KernelSettings):
     name = "exact"
     papers = (ORIEUX_2012,)
     accuracy: float = Field(
-        0.05, gt=0, lt=1, description="error of a draw in posterior standard deviations, root mean square"
+        0.001, gt=0, lt=1, description="error of a draw in posterior standard deviations, root mean square"
     )
     cg_steps: int = Field(300, ge=1, description="steps of conjugate gradients at most")
     tau: float | None = _TAU

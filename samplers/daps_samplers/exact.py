@@ -7,8 +7,9 @@ x_s ~ N(centre, C) and eps ~ N(0, v I),
 
 is a draw from N(centre, C) N(y; A x, v I). Where C = c I it takes one product with (A^T A + (v / c) I)^{-1}, which many
 operators know in closed form; otherwise conjugate gradients for z, in the space of measurements, with the operator's
-preconditioner if it has one. A residual r leaves an error dx = C A^T S^{-1} r, which is, in the norm of the posterior's
-precision, that is in posterior standard deviations,
+preconditioner if it has one. They go on for longer than a single draw needs, since what an early stop leaves is
+rounding's choice, and so would depend on the batch. A residual r leaves an error dx = C A^T S^{-1} r, which is, in the
+norm of the posterior's precision, that is in posterior standard deviations,
 
     |dx|^2 = (|r|^2 - v r^T S^{-1} r) / v <= |r|^2 / v.
 
@@ -67,7 +68,7 @@ class Exact(Kernel):
     needs_density = True
     advice = "look at the measurement and at the prior's covariance: a linear system has no finite solution"
 
-    def __init__(self, accuracy: float = 0.05, cg_steps: int = 300) -> None:
+    def __init__(self, accuracy: float = 0.001, cg_steps: int = 300) -> None:
         self.accuracy, self.cg_steps = accuracy, cg_steps
         self._help = f"take more steps (sampler.kernel.cg_steps, now {cg_steps})"
 

@@ -27,8 +27,8 @@ def test_parameters_have_the_published_names_and_shapes():
 @pytest.mark.parametrize(
     ("name", "rule", "step", "gradient_tolerance"),
     [
-        ("small_128", "B", 4, 1e-4),
-        ("small_256", "B", 4, 1e-4),
+        ("small_128", "B", 4, 1e-5),
+        ("small_256", "B", 4, 1e-5),
         pytest.param("default256_ruleA", "A", 8, 1e-4, marks=pytest.mark.slow),
         # Here 94 % of the output is clipped at up to 28 times the range, and rounding moves activations across
         # their kinks: double precision differs from the recorded gradient by 0.8 % of its largest number.
@@ -58,6 +58,11 @@ def test_equal_to_recorded_numbers(golden, tmp_path, name, rule, step, gradient_
     assert error(operator.forward(x)[some], arrays["out_sub"]) < 1e-4
     loss, gradient = operator.loss_grad(x2, y)
     assert error(loss, arrays["loss"]) < 1e-4
+    if gradient_tolerance < 1e-4:
+        # In single precision it depends on the processor which activations are on which side of their kinks.
+        network.double()
+        exact = NonlinearBlur(operator.shape, operator.noise, network, operator.code.double())
+        _, gradient = exact.loss_grad(x2.double(), y.double())
     assert error(gradient[some], arrays["grad_sub"]) < gradient_tolerance
 
 
