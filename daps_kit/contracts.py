@@ -68,15 +68,18 @@ class Operator(ABC):
             gamma or a quantiser; samplers then draw entries one by one, which needs no slope.
         black: value of a measurement that means no light, which some noise depends on: -1, as in images, or 0, as for
             magnitudes.
+        scale: by how much, about, a measurement changes where an image changes by 1, which says what single precision
+            carries.
     """
 
     multimodal: bool = False
     elementwise: bool = False
     black: float = -1.0
+    scale: float = 1.0
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
         self.shape = shape
-        self.noise = noise.with_black(self.black)
+        self.noise = noise.with_black(self.black).with_scale(self.scale)
         self.observed: Tensor | None = None
 
     @abstractmethod

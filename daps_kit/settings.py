@@ -70,6 +70,10 @@ FloatRange = Annotated[tuple[float, float], Strict(False)]
 """Two numbers, written `[low, high]`."""
 
 
+SMALLEST, LARGEST = 1e-15, 1e15
+"""Sizes of real numbers among settings, other than 0."""
+
+
 class Settings(BaseModel):
     """A group of settings: immutable, every key known, every value of its exact type and finite.
 
@@ -82,6 +86,18 @@ class Settings(BaseModel):
     retired: ClassVar[Mapping[str, Any]] = {}
     papers: ClassVar[tuple[Paper, ...]] = ()
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _carried(cls, value: Any) -> Any:
+        """Refuse real numbers whose squares single precision does not hold."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and number and not SMALLEST <= abs(number) <= LARGEST:
+                raise ValueError(
+                    f"{number:g} is beyond what single precision carries; allowed: 0, and from {SMALLEST:g} to "
+                    f"{LARGEST:g} in size"
+                )
+        return value
 
 
 def members(annotation: Any) -> list[Any]:
@@ -169,9 +185,10 @@ class GaussianNoiseSettings(NoiseSettings):
     """Gaussian noise, of one standard deviation or of one for each element of the measurement."""
 
     name = "gaussian"
-    sigma: Annotated[float, Field(gt=0)] | Annotated[Path, BeforeValidator(readable_file)] = Field(
+    sigma: Annotated[float, Field(ge=0)] | Annotated[Path, BeforeValidator(readable_file)] = Field(
         default=0.05,
-        description="standard deviation, in the units of the measurement, or a file (such as sigma.npy) with one for "
+        description="standard deviation, in the units of the measurement (0 for noiseless data: as exact as single "
+        "precision carries, 0.00035 on the scale of images), or a file (such as sigma.npy) with one for "
         "each element: an array that broadcasts to a measurement",
     )
 

@@ -13,6 +13,7 @@ import click
 
 import daps_kit
 from daps_kit.errors import RecipeError, UserError
+from daps_kit.memory import out_of_memory
 
 from .terminal import say
 
@@ -59,6 +60,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             say(str(error) if isinstance(error, RecipeError) else f"error: {error}", err=True)
+            raise click.exceptions.Exit(2) from None
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            say("error: there is not enough memory for this; try smaller images, or fewer at once", err=True)
             raise click.exceptions.Exit(2) from None
         except KeyboardInterrupt as interrupt:
             if interrupt.args:

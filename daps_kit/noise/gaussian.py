@@ -5,6 +5,9 @@ With a map s_i, each element weighs by its precision: with the harmonic mean of 
     sigma^2 = 1 / mean(1 / s_i^2),    w_i = sigma^2 / s_i^2,    misfit = w_i (a - y)^2,
 
 so that a map of one value is that value.
+
+No noise, sigma = 0, is drawn as such; as a likelihood it has sigma = sqrt(eps) a, where a measurement changes by a as
+an image changes by 1 and eps = 2^-23 is the unit of single precision: the least whose square counts beside that of a.
 """
 
 from __future__ import annotations
@@ -22,12 +25,23 @@ from .model import Noise, wide
 __all__ = ["GaussianNoise"]
 
 
+EPS = 2.0**-23
+"""The unit of single precision."""
+
+EXACT = EPS**0.5
+"""The standard deviation of what is exact, in units of the scale of a measurement."""
+
+LARGEST = 1e15
+"""The largest standard deviation, whose square single precision holds."""
+
+
 class GaussianNoise(Noise):
     """White Gaussian noise, y = a + sigma n with n ~ N(0, 1).
 
     Args:
-        sigma: standard deviation, positive, in the units of the measurement (images lie in [-1, 1]); a number, or a map
-            that broadcasts to measurements [B, ...], without the batch.
+        sigma: standard deviation, not negative, in the units of the measurement (images lie in [-1, 1]); a number, or a
+            map that broadcasts to measurements [B, ...], without the batch.
+        scale: a, by which 0 is told.
 
     Attributes:
         sigma: one number; of a map that whose variance is the harmonic mean.
@@ -35,22 +49,31 @@ class GaussianNoise(Noise):
 
     gaussian = True
 
-    def __init__(self, sigma: float | Tensor) -> None:
+    def __init__(self, sigma: float | Tensor, scale: float = 1.0) -> None:
+        self._given, least = sigma, EXACT * scale
         if isinstance(sigma, Tensor):
-            if not bool(((sigma > 0) & (sigma < math.inf)).all()):
-                raise ValueError("sigma must be positive and finite throughout its map")
+            if not bool(((sigma >= 0) & (sigma <= LARGEST)).all()):
+                raise ValueError(f"sigma must not be negative or above {LARGEST:g} anywhere in its map")
+            self._drawn: float | Tensor = sigma
+            self.exact = bool((sigma < EPS * scale).all())
+            sigma = torch.where(sigma < EPS * scale, least, sigma)
             precision = sigma.double() ** -2
             self.dispersion = 1 / float(precision.mean())
             self.sigma = math.sqrt(self.dispersion)
             self._weight: float | Tensor = (self.dispersion * precision).float()
             self._map: Tensor | None = sigma
         else:
-            if not 0 < sigma < math.inf:
-                raise ValueError(f"sigma must be positive and finite, got {sigma}")
-            self.sigma = float(sigma)
+            if not 0 <= sigma <= LARGEST:
+                raise ValueError(f"sigma must not be negative or above {LARGEST:g}, got {sigma}")
+            self.exact, self._drawn = sigma < EPS * scale, float(sigma)
+            self.sigma = least if self.exact else float(sigma)
             self.dispersion = self.sigma**2
             self._weight = 1.0
             self._map = None
+
+    def with_scale(self, scale: float) -> GaussianNoise:
+        """Return the noise of measurements with values of about that size."""
+        return GaussianNoise(self._given, scale)
 
     def _like(self, value: float | Tensor, like: Tensor) -> float | Tensor:
         """Return a number, or a map where and in the precision in which a measurement is.
@@ -70,8 +93,7 @@ class GaussianNoise(Noise):
 
     def sample(self, clean: Tensor, streams: RandomStreams) -> Tensor:
         """Draw y = clean + sigma n."""
-        sigma = self._like(self.sigma if self._map is None else self._map, clean)
-        return clean + sigma * streams.normal(clean.shape[1:], clean.dtype)
+        return clean + self._like(self._drawn, clean) * streams.normal(clean.shape[1:], clean.dtype)
 
     def std(self, clean: Tensor) -> Tensor:
         """Return sigma."""

@@ -167,11 +167,13 @@ class Noise(ABC):
     Attributes:
         dispersion: relates misfit and log-likelihood, log p(y | a) = -misfit / (2 dispersion) + constant. For noise
             that is added it is the variance, in squared units of y, so that a sampler's tau is a standard deviation.
+        exact: whether it stands for no noise at all: as little as single precision carries.
         gaussian: whether the noise is Gaussian: misfit = w (a - y)^2 with w = curvature, a number or a map, so that y
             given a is N(a, dispersion / w), and draws for a linear operator are exact.
     """
 
     dispersion: float = 1.0
+    exact: bool = False
     gaussian: bool = False
 
     @abstractmethod
@@ -246,5 +248,12 @@ class Noise(ABC):
         """Return the noise model for measurements in which the value `black` means no light.
 
         Itself, unless the scatter depends on the light and the model was not told of its own what black is.
+        """
+        return self
+
+    def with_scale(self, scale: float) -> Noise:
+        """Return the noise model for measurements that change by about `scale` where an image changes by 1.
+
+        Itself, unless it stands for no noise, which means as little as single precision carries of such values.
         """
         return self

@@ -50,13 +50,17 @@ class RecordedNoise(Noise):
         self.noise, self.bits, self.clipped = noise, bits, clipped
         self.low, self.high = float(low), float(high)
         self.step = None if bits is None else (self.high - self.low) / (2**bits - 1)
-        self.dispersion = noise.dispersion
+        self.dispersion, self.exact = noise.dispersion, noise.exact and bits is None
 
     def with_black(self, black: float) -> RecordedNoise:
         """Return the same of the model with that black, from which the range begins unless it was stated."""
         return RecordedNoise(
             self.noise.with_black(black), bits=self.bits, clipped=self.clipped or (black, 1.0)
         )
+
+    def with_scale(self, scale: float) -> RecordedNoise:
+        """Return the same of the model for values of that size."""
+        return RecordedNoise(self.noise.with_scale(scale), bits=self.bits, clipped=self.clipped)
 
     def _recorded(self, z: Tensor) -> Tensor:
         z = z.clamp(self.low, self.high)

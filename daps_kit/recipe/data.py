@@ -90,7 +90,7 @@ class PriorData(Settings):
     """Images drawn from the prior, which are measured by the operator."""
 
     use: Literal["prior"] = "prior"
-    count: int = Field(ge=1, description="how many images to draw")
+    count: int = Field(ge=1, le=1_000_000, description="how many images to draw")
     image_shape: tuple[Side, Side, Side] | None = Field(
         None, description="[channels, height, width] of the images; the prior's where not given"
     )

@@ -51,7 +51,7 @@ class Recipe(WithPlugins):
     sampler: SamplerSettings = Field(
         description="the method that draws from the posterior; {use: daps} if not given"
     )
-    runs: int = Field(1, ge=1, description="posterior samples per image")
+    runs: int = Field(1, ge=1, le=1_000_000, description="posterior samples per image")
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="(image, run) pairs computed at once; results do not depend on it"

@@ -9,7 +9,7 @@ import torch
 from daps_kit.errors import UserError
 from daps_kit.shape import Shape
 
-__all__ = ["batch_of", "device_of", "devices_of", "out_of_memory"]
+__all__ = ["batch_of", "device_of", "devices_of"]
 
 
 def device_of(name: str) -> torch.device:
@@ -46,11 +46,3 @@ def batch_of(shape: Shape, device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(min(64, max(1, 0.7 * free / (4000 * values))))
     return min(16, max(1, 16 * 3 * 64 * 64 // values))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether memory did not suffice."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    phrases = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -348,6 +349,20 @@ class RunFolder:
             UserError: it was removed or moved; so raises whatever writes here.
         """
         self._claim.require()
+
+    def require_disk(self, size: int) -> None:
+        """See that the disk has room for so many bytes of samples, those that are here already included.
+
+        Raises:
+            UserError: it has not.
+        """
+        there = sum(file.stat().st_size for file in (self.path / "samples").glob("*/run-*.safetensors"))
+        free = shutil.disk_usage(self.path).free
+        if size > there + free:
+            raise UserError(
+                f"output: the samples need {size / 2**30:.3g} GiB, and the disk of {self.path} has "
+                f"{free / 2**30:.3g} free"
+            )
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file."""

@@ -8,6 +8,7 @@ anything, also NaN.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.files import files_of, unique_names
 from daps_kit.images import fit, load_image
+from daps_kit.memory import require_memory
 from daps_kit.random import stream_seed
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES, naming
 from daps_kit.recipe import Recipe
@@ -32,6 +34,10 @@ from .noise_check import NoiseCheck, check_noise
 from .plausible import Doubt, doubts, require_possible
 
 __all__ = ["Bench", "Measured", "Operators"]
+
+
+AT_ONCE = 8
+"""Images that are there at once, at least: the state, what the prior and the operator make of it, y, and the truth."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class Items(ABC):
 def _image_shape(data: PriorData | MeasurementData, prior: Prior) -> Shape:
     """Return the shape of the images of a run that does not read them from files."""
     shape = data.image_shape or prior.shape
+    if shape is not None:
+        require_memory(AT_ONCE * math.prod(shape), f"images of {' x '.join(map(str, shape))}")
     if shape is None:
         raise UserError("data.image_shape: needed as [C, H, W], because this prior takes images of any size")
     if prior.shape and shape != prior.shape:
@@ -109,6 +117,9 @@ class _Images(Items):
                 f"data.size: {given} does not fit the prior, which knows images of {known}{_advice(prior)}"
             )
         self.size = size or (prior.shape[1:] if prior.shape else None)
+        if self.size:
+            numbers = AT_ONCE * (self.channels or 3) * math.prod(self.size)
+            require_memory(numbers, f"images of {' x '.join(map(str, self.size))}")
 
     def truth(self, index: int) -> Tensor:
         image = load_image(self.files[index], self.channels, self.white_level)

@@ -133,7 +133,7 @@ def check_noise(operator: Operator, x0: Tensor, y: Tensor) -> NoiseCheck | None:
     cause = "modes" if apart else ""
     line = min(HIGHEST, HIGH + FOLLOWING * followed / left)
     if ratio < min(LOW, 1 - DEVIATIONS * chance):
-        cause = "overstated"
+        cause = cause if operator.noise.exact else "overstated"
     elif ratio > max(line, 1 + DEVIATIONS * chance):
         cause = _cause(mean, seen, operator.observed is not None)
     return NoiseCheck(ratio, chance, ratio * stated, stated, cause, apart)

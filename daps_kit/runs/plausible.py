@@ -123,7 +123,7 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
             raise UserError(f"{text}. {conventions}".strip())
         yield Doubt("range", text)
         return
-    if operator.observed is not None and (share := _zeros(values)):
+    if operator.observed is not None and not operator.noise.exact and (share := _zeros(values)):
         yield Doubt(
             "mask",
             f"{100 * share:.2g} % of what the mask shows are exactly 0, and noise leaves none: likely another mask "
@@ -138,13 +138,13 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
         yield found
     elif told:
         yield from told
-    elif scatter is not None and scatter < 0.7:
+    elif scatter is not None and scatter < 0.7 and not operator.noise.exact:
         yield Doubt(
             "scatter",
             f"neighbours scatter as noise of at most {scatter * typical:.2g} would, but operator.noise says "
             f"{typical:.2g}: state less noise, or see whether the measurement is on another scale",
         )
-    if region := _empty(operator, y, seen):
+    if not operator.noise.exact and (region := _empty(operator, y, seen)):
         share, value = region
         yield Doubt(
             "empty",
@@ -196,7 +196,7 @@ def _by_truth(
                 f"{conventions}".strip()
             ),
         )
-    elif residual < 0.5:
+    elif residual < 0.5 and not operator.noise.exact:
         yield Doubt(
             "truth",
             f"the true image has a residual of {residual:.2g} standard deviations of the noise, where 1 is expected: "

@@ -27,6 +27,7 @@ from daps_kit.errors import UserError
 from daps_kit.executor import Job, Pool
 from daps_kit.failures import Failure, told
 from daps_kit.images import image_png, png_is_whole
+from daps_kit.memory import require_memory
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
@@ -197,10 +198,17 @@ class _Job:
         for index, name in enumerate(self.bench.names):
             stored = self.folder.read_measurement(name)
             measured = self.bench.measure(index, stored)
+            if not index:  # before anything is written
+                self._require_room(index)
             for doubt in measured.doubts:
                 doubted.setdefault(doubt.kind, []).append(f"{name}: {doubt.text}")
             operator = measured.operator
             require_able(self.sampler, self.prior, operator)
+            if operator.noise.exact:
+                self.progress.note(
+                    "operator.noise: no noise counts as a standard deviation of "
+                    f"{operator.noise.level(measured.y[None]):.2g}, as exact as single precision carries"
+                )
             self._compare_operator(name, operator)
             if stored is None:
                 own = operator.state() if self.recipe.operator.per_image else {}
@@ -251,6 +259,16 @@ class _Job:
             self.folder.write(beside, image_png(truth))
 
     # --- samples
+
+    def _require_room(self, index: int) -> None:
+        """See that the samples of an image fit into memory, for their mean, and those of all like it on the disk.
+
+        Raises:
+            UserError: they do not.
+        """
+        runs, numbers = self.recipe.runs, math.prod(self.bench.shapes[index])
+        require_memory(2 * runs * numbers, f"{self.recipe.name}: {runs} runs of an image")
+        self.folder.require_disk(4 * runs * numbers * len(self.bench.names))
 
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""

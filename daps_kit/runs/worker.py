@@ -23,6 +23,7 @@ from daps_kit.contracts import Operator, Prior, Sampler, Step
 from daps_kit.errors import UserError
 from daps_kit.executor import Tell
 from daps_kit.failures import Failure, told
+from daps_kit.memory import out_of_memory
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, plain
 from daps_kit.recipe.sections import read_section
@@ -31,7 +32,7 @@ from daps_kit.settings import Kind, Shape
 from daps_kit.tensor_file import pack, unpack
 
 from .cost import Cost
-from .devices import device_of, out_of_memory
+from .devices import device_of
 from .draw import draw
 from .environment import differences, environment
 from .folder import TRAJECTORY, Sample
@@ -148,7 +149,8 @@ def shown_levels(count: int, levels: int) -> set[int]:
     """Return which levels a strip shows: evenly spread, from the first to the last."""
     if count <= 1:
         return {levels - 1} if count else set()
-    return {round(place * (levels - 1) / (count - 1)) for place in range(count)}
+    count = min(count, levels)
+    return {round(place * (levels - 1) / max(1, count - 1)) for place in range(count)}
 
 
 def setup_of(recipe: Recipe, prior: Prior, device: torch.device) -> bytes:

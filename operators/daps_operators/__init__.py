@@ -161,7 +161,9 @@ class DownSampling(OperatorSettings):
 
     name = "down_sampling"
     papers = (KEYS_1981,)
-    scale_factor: int | float = Field(4, gt=1, description="how many times fewer pixels along each side")
+    scale_factor: int | float = Field(
+        4, gt=1, le=10_000, description="how many times fewer pixels along each side"
+    )
     kernel: Literal["cubic", "lanczos2", "lanczos3", "box", "linear"] = Field(
         "cubic", description="interpolation kernel"
     )
@@ -188,8 +190,8 @@ class GaussianBlur(OperatorSettings):
     """
 
     name = "gaussian_blur"
-    kernel_size: int = Field(61, ge=1, description="pixels along a side of the kernel, odd")
-    intensity: float = Field(3.0, gt=0, description="standard deviation of the Gaussian, in pixels")
+    kernel_size: int = Field(61, ge=1, le=4001, description="pixels along a side of the kernel, odd")
+    intensity: float = Field(3.0, gt=0, le=1000, description="standard deviation of the Gaussian, in pixels")
     boundary: BoundaryField = "reflect"
 
     _kernel_size = field_validator("kernel_size")(_odd)
@@ -221,7 +223,7 @@ class MotionBlur(DrawnOperatorSettings):
         description="what a kernel from a file is: the picture of a point, which is convolved, or the weights of the "
         "pixels around each, which are correlated; one is the other turned by 180 degrees",
     )
-    kernel_size: int = Field(61, ge=3, description="pixels along a side of a random kernel, odd")
+    kernel_size: int = Field(61, ge=3, le=4001, description="pixels along a side of a random kernel, odd")
     intensity: float = Field(0.5, ge=0, le=1, description="0: a smooth path, 1: a shaky one")
     boundary: BoundaryField = "reflect"
 
@@ -275,7 +277,10 @@ class PhaseRetrieval(OperatorSettings):
 
     name = "phase_retrieval"
     oversample: float = Field(
-        2.0, ge=0, description="zeros around the image, in eighths of its height and width on each side"
+        2.0,
+        ge=0,
+        le=64,
+        description="zeros around the image, in eighths of its height and width on each side",
     )
     centred: bool = Field(
         True, description="whether frequency 0 is in the middle (fftshift), or in the corner"

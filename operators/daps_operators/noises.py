@@ -21,7 +21,7 @@ class Poisson(NoiseSettings):
     """Photon (shot) noise."""
 
     name = "poisson"
-    peak: float = Field(255.0, gt=0, description="expected photon count at white (the value 1)")
+    peak: float = Field(255.0, gt=0, le=1e7, description="expected photon count at white (the value 1)")
     black: float | None = Field(
         None,
         lt=1,

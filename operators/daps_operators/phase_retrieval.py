@@ -66,11 +66,15 @@ class PhaseRetrieval(Operator):
         norm: Norm = "ortho",
         values: Values = "modulus",
     ) -> None:
-        super().__init__(shape, noise)
         _, height, width = shape
         self.size = tuple(side + 2 * int(oversample / 8 * side) for side in (height, width))
         self.centred, self.norm, self.values = centred, norm, values
         self._factor = 1.0 if norm == "ortho" else math.sqrt(math.prod(self.size))
+        brightest = (
+            height * width / math.sqrt(math.prod(self.size))
+        )  # the modulus of a white image at frequency 0
+        self.scale = self._factor if values == "modulus" else self._factor**2 * brightest
+        super().__init__(shape, noise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the moduli or intensities, [B, C, H + 2 p_h, W + 2 p_w]."""

@@ -224,7 +224,7 @@ class Daps(SamplerSettings):
 
     name = "daps"
     papers = (ZHANG_2025,)
-    budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2)] = Field(
+    budget: Literal["fast", "balanced", "accurate"] | Annotated[int, Field(ge=2, le=10_000)] = Field(
         "balanced",
         description="network calls of a sample: fast (9; 25 where the operator is not linear), balanced (21; "
         "56), accurate (101) or a number; of no effect where annealing.levels is given",

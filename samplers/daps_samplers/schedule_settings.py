@@ -104,7 +104,10 @@ class _Levels(Settings):
     """The noise levels that a run passes through (images lie in [-1, 1])."""
 
     levels: int | None = Field(
-        None, ge=1, description="how many noise levels; as many as the budget pays for where not given"
+        None,
+        ge=1,
+        le=10_000,
+        description="how many noise levels; as many as the budget pays for where not given",
     )
     sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
     sigma_min: float | None = Field(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+from daps_kit.errors import UserError
+from daps_kit.recipe import load_recipe
 from daps_kit.recipe.sections import read_section
 from daps_kit.settings import (
     FilePath,
@@ -83,3 +85,18 @@ def test_members_of_an_annotation() -> None:
     assert members(int | None) == [int, type(None)]
     assert members(FilePath) == [Path]
     assert members(FilePath | int) == [Path, int]
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e-300", "-1e16", "1e-16"])
+def test_numbers_beyond_single_precision_are_refused(value):
+    for override in (f"widen={value}", f"operator.noise.clipped=[{value}, 2.0]", f"prior.std={value}"):
+        with pytest.raises(UserError, match="beyond what single precision carries|at least 0|more than 0"):
+            load_recipe("quickstart", ["prior.use=gaussian", override])
+
+
+@pytest.mark.parametrize(
+    "override", ["runs=1000000000", "sampler.budget=1000000000", "sampler.annealing.levels=1000000000"]
+)
+def test_counts_that_no_run_ends_with_are_refused(override):
+    with pytest.raises(UserError, match="at most"):
+        load_recipe("quickstart", [override])

@@ -79,3 +79,32 @@ def test_the_probability_of_a_cell_is_accurate_in_both_tails(low, high):
             scipy.stats.norm.logpdf(middle) + np.log(high - low) + (high - low) ** 2 * (middle**2 - 1) / 24
         )
     assert got == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("sigma", [0, 0.0, 1e-9, torch.zeros(2, 3)])
+@pytest.mark.parametrize("scale", [1.0, 96.0])
+def test_no_noise_is_as_little_as_single_precision_carries(sigma, scale):
+    noise = GaussianNoise(sigma).with_scale(scale)
+    least = scale * np.sqrt(np.finfo(np.float32).eps)
+    clean = torch.full((1, 2, 3), scale)
+    assert noise.exact
+    torch.testing.assert_close(noise.std(clean), torch.full_like(clean, least))
+    assert noise.sigma == pytest.approx(least)
+    torch.testing.assert_close(noise.sample(clean, RandomStreams([0])), clean, rtol=1e-7, atol=1e-8)
+    expected = scipy.stats.norm.logpdf(2 * least, 0, least)
+    np.testing.assert_allclose(
+        noise.log_density(torch.zeros(1, 2, 3), clean / scale * 2 * least), expected, rtol=1e-5
+    )
+    # Its square is the least that single precision tells from none beside the square of what it is noise of.
+    assert np.float32(1) + np.float32((least / scale) ** 2) > 1
+    assert np.float32(1) + np.float32((least / scale) ** 2 / 4) == 1
+
+
+def test_some_noise_stays_as_it_is_also_beside_none():
+    assert not GaussianNoise(1e-5).exact
+    assert GaussianNoise(1e-5).with_scale(10.0).sigma == 1e-5
+    noise = GaussianNoise(torch.tensor([0.0, 0.1]))
+    assert not noise.exact
+    np.testing.assert_allclose(
+        noise.std(torch.zeros(1, 2))[0], [np.finfo(np.float32).eps ** 0.5, 0.1], rtol=1e-6
+    )

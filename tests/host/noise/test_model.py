@@ -192,9 +192,9 @@ def test_a_draw_depends_on_its_stream_alone(noise):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda: GaussianNoise(0.0), "sigma must be positive"),
-    (lambda: GaussianNoise(math.nan), "sigma must be positive"),
-    (lambda: GaussianNoise(torch.tensor([0.1, 0.0])), "sigma must be positive and finite throughout"),
+    (lambda: GaussianNoise(-0.1), "sigma must not be negative"),
+    (lambda: GaussianNoise(math.nan), "sigma must not be negative"),
+    (lambda: GaussianNoise(torch.tensor([0.1, math.inf])), "sigma must not be .* anywhere in its map"),
     (lambda: PoissonNoise(-1.0), "peak must be positive"),
     (lambda: PoissonNoise(math.inf), "peak must be positive"),
     (lambda: PoissonNoise(1.0, black=1.0), "black must be below 1"),

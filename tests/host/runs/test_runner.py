@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import daps_kit
+from daps_kit import memory
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.exact.gaussian import GaussianPrior
 
@@ -431,3 +434,47 @@ def test_global_random_state_is_left_alone(toy):
     run(toy())
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_noiseless_data_are_explained_as_exactly_as_single_precision_carries(toy, capsys):
+    noise = {"use": "gaussian", "sigma": 0}
+    sharp = {"use": "gaussian_blur", "kernel_size": 3, "intensity": 0.5, "noise": noise}
+    result = daps_kit.run(toy(operator=sharp, sampler={"use": "daps"}))
+    said = capsys.readouterr().err
+    assert (
+        said.count("no noise counts as a standard deviation of 0.00035, as exact as single precision carries")
+        == 1
+    )
+    assert "warning" not in said
+    y, _ = RunFolder(result.path).measured("ash")
+    operator = daps_kit.build("operator", sharp, shape=(3, 16, 16))
+    torch.testing.assert_close(y, operator.forward(result.truth[:1])[0], rtol=0, atol=1e-6)
+    found = operator.forward(result.samples[0])
+    assert float((found - y).square().mean().sqrt()) == pytest.approx(2**-11.5, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": {"use": "prior", "count": 1, "image_shape": [3, 100_000, 100_000]}},
+            "images of 3 x 100000 x 100000: ",
+        ),
+        ({"data": {"use": "images", "path": "photos", "size": 1_000_000}}, "images of 1000000 x 1000000: "),
+    ],
+)
+def test_what_no_machine_holds_is_refused_before_it_begins(toy, changes, message):
+    with pytest.raises(UserError, match=f"{message}.* GiB of memory at least"):
+        daps_kit.run(toy(**changes), quiet=True)
+
+
+def test_samples_that_do_not_fit_are_refused_before_they_are_drawn(toy, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "_there", lambda: 4 * 5 * 3 * 16 * 16)
+        patched.setattr("daps_kit.runs.measurement.AT_ONCE", 0)
+        with pytest.raises(UserError, match="toy: 3 runs of an image: .* GiB of memory at least"):
+            daps_kit.run(toy(), ["runs=3"], quiet=True)
+    usage = SimpleNamespace(free=4 * 3 * 16 * 16 * 5)
+    monkeypatch.setattr("daps_kit.runs.folder.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="the samples need .* GiB, and the disk of .*out has .* free"):
+        daps_kit.run(toy(), quiet=True)

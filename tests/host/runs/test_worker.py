@@ -135,3 +135,5 @@ def test_shown_levels_are_spread_evenly_from_the_first_to_the_last():
     assert shown_levels(2, 10) == {0, 9}
     assert shown_levels(4, 10) == {0, 3, 6, 9}
     assert shown_levels(9, 4) == {0, 1, 2, 3}
+    assert shown_levels(10**15, 1) == {0}
+    assert shown_levels(10**15, 3) == {0, 1, 2}
