@@ -100,14 +100,17 @@ def on_scale(numbers: Numbers, black: float = -1.0, white_level: float | None = 
             f"{values.dtype} has no scale as magnitudes; give real numbers, or white_level, the number that means 1"
         )
     precise = np.dtype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    unit = np.divide(values, white, dtype=precise, casting="unsafe").astype(np.float32)
+    unit = np.divide(values, white, dtype=precise, casting="unsafe").astype(np.float32, copy=False)
     if numbers.alpha is not None:
-        unit = unit * numbers.alpha + (1 - numbers.alpha)
+        unit *= numbers.alpha
+        unit += 1 - numbers.alpha
         if white == 255:
-            unit = np.rint(unit * np.float32(255)) / np.float32(255)
-    scaled: NDArray[np.float32] = (unit * np.float32(1 - black) + np.float32(black)).astype(
-        np.float32, copy=False
-    )
+            unit *= np.float32(255)
+            np.rint(unit, out=unit)
+            unit /= np.float32(255)
+    unit *= np.float32(1 - black)  # in place: pictures may be large
+    unit += np.float32(black)
+    scaled: NDArray[np.float32] = unit
     return scaled
 
 

@@ -2,7 +2,7 @@
 
 Whatever a library raises at a damaged or foreign file becomes one line with the file's name: what is opened within
 `reading(path)` needs no list of exceptions. Nothing is unpacked before it is known what it unpacks to: a file may
-become 64 times its own size, and 256 MiB in any case, or as many MiB as the variable DAPS_KIT_UNPACK_MIB says.
+become 64 times its own size, and 128 MiB in any case, or as many MiB as the variable DAPS_KIT_UNPACK_MIB says.
 
 Importing this module imports neither numpy nor torch, so that settings can look at names and sizes.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import pickle
 import stat
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daps_kit.errors import UserError
+from daps_kit.errors import UserError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,14 +102,14 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(path) in str(error):
+        if printable(_named(path)) in str(error):
             raise
         raise UserError(f"cannot read {_named(path)}: {error}") from error.__cause__
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Make one line of whatever a library raises at a file, and pass over its warnings.
+    """Make one line of whatever a library raises at a file, and pass over what it warns of or logs.
 
     Raises:
         UserError: the file is not there, is no regular file, or could not be read; the text names it.
@@ -118,13 +119,24 @@ def reading(path: Path) -> Iterator[None]:
             mode = path.stat().st_mode  # a fifo would be waited for
             if not stat.S_ISREG(mode):
                 raise UserError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _silent():
                 warnings.simplefilter("ignore")
                 yield
         except UserError:
             raise
         except Exception as error:  # the one place where every library's errors are expected
             raise UserError(_reason(error)) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what libraries log, which quotes the file as it is, from the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _named(path: Path) -> str:
@@ -144,8 +156,7 @@ def _reason(error: Exception) -> str:
         return "only tensors are read, it holds other objects"
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is no picture of a known kind"
-    first = (str(error).strip().splitlines() or [""])[0]
-    line = "".join(letter if letter.isprintable() else "?" for letter in first)[:300]
+    line = (str(error).strip().splitlines() or [""])[0][:300]
     return f"it is damaged ({line or type(error).__name__})"
 
 
@@ -167,7 +178,7 @@ def optional(module: str, extra: str = "formats") -> Any:
 
 def _least() -> int:
     try:
-        return int(float(os.environ.get("DAPS_KIT_UNPACK_MIB", "256")) * 2**20)
+        return int(float(os.environ.get("DAPS_KIT_UNPACK_MIB", "128")) * 2**20)
     except (ValueError, OverflowError):
         raise UserError("DAPS_KIT_UNPACK_MIB must be a number of MiB") from None
 
@@ -180,7 +191,7 @@ def require_size(path: Path, unpacked: int) -> None:
         unpacked: how many bytes it, or the part of it that is wanted, unpacks to.
 
     Raises:
-        UserError: that is more than 64 times its size and more than 256 MiB (DAPS_KIT_UNPACK_MIB).
+        UserError: that is more than 64 times its size and more than 128 MiB (DAPS_KIT_UNPACK_MIB).
     """
     size = path.stat().st_size
     if unpacked > max(_least(), TIMES * size):

@@ -11,7 +11,9 @@ by pydicom     DICOM: rescaled, where it says how; white is the largest number o
 from __future__ import annotations
 
 import io
+import lzma
 import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ __all__ = ["open_picture", "read_picture"]
 
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
 """Tags of TIFF."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""A transfer syntax of DICOM, which is unpacked before anything is known of its size."""
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA")
 """What Pillow may take a file for, whatever it is called; others run programs or have readers here."""
 TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -46,9 +50,13 @@ TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 
 def open_picture(source: Path) -> Image.Image:
-    """Open a picture by Pillow, of those formats alone."""
+    """Open a picture by Pillow, of those formats alone, and whatever its size: `require_size` is what limits that."""
     Image.init()
-    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _pillow(path: Path, choice: Choice) -> Numbers:
@@ -74,7 +82,7 @@ def _stored(picture: Image.Image, bits: int = 8) -> Numbers:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         alpha = (np.asarray(picture.getchannel("A")) / np.float32(255)).astype(np.float32, copy=False)
-    values = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+    values = np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
     return Numbers(values[:1] if grey else values, 255.0, alpha, picture=True)
 
 
@@ -103,6 +111,7 @@ def _tiff(path: Path, choice: Choice) -> Numbers:
     with optional("tifffile").TiffFile(path) as tiff:
         page = tiff.pages.first
         require_size(path, math.prod(page.shape) * page.dtype.itemsize)
+        _require_segments(path, page)
         values, axes = _native(page.asarray()), str(page.axes)
         inverted, depth = int(page.photometric) == 0, int(page.bitspersample)
     if "S" in axes:
@@ -115,6 +124,23 @@ def _tiff(path: Path, choice: Choice) -> Numbers:
         alpha = (values[-1] / white).astype(np.float32)
         return Numbers(values[:-1], white, None if (alpha == 1).all() else alpha, picture=True)
     return Numbers(values, white, picture=True)
+
+
+def _require_segments(path: Path, page: Any) -> None:
+    """Refuse a TIFF file whose packed parts, which tifffile unpacks whole, become larger than its header says."""
+    kinds: dict[int, Callable[[], Any]] = {
+        8: zlib.decompressobj,
+        32946: zlib.decompressobj,
+        34925: lzma.LZMADecompressor,
+    }
+    if (unpacker := kinds.get(int(page.compression))) is None:
+        return
+    allowed = math.prod(page.shape) * page.dtype.itemsize + (1 << 20)  # tiles reach beyond the edges
+    with path.open("rb") as file:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(offset)
+            if len(unpacker().decompress(file.read(count), allowed)) >= allowed:
+                raise UserError("it is damaged: it unpacks to more than its header says")
 
 
 def _fits(path: Path, choice: Choice) -> Numbers:
@@ -138,6 +164,10 @@ def _fits(path: Path, choice: Choice) -> Numbers:
 
 def _dicom(path: Path, choice: Choice) -> Numbers:
     dicom = optional("pydicom")
+    if dicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+        raise UserError(
+            "DICOM that is packed as a whole (deflated) is not read; write it as explicit little endian"
+        )
     data = dicom.dcmread(path)
     frames = int(data.get("NumberOfFrames", 1) or 1)
     samples = int(data.get("SamplesPerPixel", 1) or 1)

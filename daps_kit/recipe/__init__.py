@@ -11,6 +11,7 @@
 Nothing here imports torch.
 """
 
+from .document import plain_yaml
 from .installed import installed_recipes
 from .load import Recipe, load_recipe
 from .resolved import file_hashes, hash_lines, plain, resolved_yaml, to_yaml
@@ -26,6 +27,7 @@ __all__ = [
     "load_recipe",
     "load_training",
     "plain",
+    "plain_yaml",
     "resolved_yaml",
     "to_yaml",
 ]

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-from daps_kit.errors import Location, Problem, control_character
+from daps_kit.errors import Location, Problem, RecipeError, control_character
 from daps_kit.paths import RecipeText
 
-__all__ = ["Node", "add_resolvers", "from_python", "read_yaml"]
+__all__ = ["Node", "add_resolvers", "from_python", "plain_yaml", "read_yaml"]
 
 LETTERS, DEPTH, VALUES, DIGITS = 500_000, 32, 20_000, 40
 """Limits: letters but those of comments, sections and lists inside each other, values, aliases written out, digits."""
@@ -145,6 +145,19 @@ def read_yaml(
         lines: whether to say lines and columns.
     """
     return _Reader(file, folder, problems, lines=lines).read(text)
+
+
+def plain_yaml(text: str, file: Path | str) -> Any:
+    """Return the plain values of a YAML text, such as a resolved recipe, within the limits of recipes.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    problems: list[Problem] = []
+    node = read_yaml(text, file, Path(), problems)
+    if problems:
+        raise RecipeError(problems)
+    return None if node is None else node.plain()
 
 
 class _Reader:

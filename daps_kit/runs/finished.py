@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from daps_kit.errors import UserError
+from daps_kit.reading import reading
+from daps_kit.recipe import plain_yaml
 from daps_kit.report.summary import CHOICES
 
 from .published import published
@@ -113,13 +113,12 @@ def read_result(folder: Path) -> FinishedRun:
 
 
 def _read(path: Path) -> Any:
-    try:
+    with reading(path):
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        try:
+            return json.loads(text) if path.suffix == ".json" else plain_yaml(text, path)
+        except (ValueError, RecursionError, UserError) as error:
+            raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _kernel(sampler: dict[str, Any]) -> str:

@@ -26,16 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from daps_kit import tensor_file
-from daps_kit.errors import UserError
+from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
-from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, to_yaml
+from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
 
-from .claim import Claim
+from .claim import RECIPE, Claim
 from .cost import COSTS, Cost
 from .environment import environment
 
@@ -104,8 +103,8 @@ class RunFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"output: {self._claim.recipe} is damaged; choose another folder") from error
         try:
-            old, new = (_flatten(yaml.safe_load(text)) for text in (there, here))
-        except yaml.YAMLError as error:
+            old, new = (_flatten(plain_yaml(text, RECIPE)) for text in (there, here))
+        except RecipeError as error:
             raise UserError(f"output: {self._claim.recipe} is damaged; choose another folder") from error
         if any(key.partition(".")[0] == "trainer" for key in old):
             raise UserError(f"output: {self.path} holds a training; choose another folder")
@@ -132,7 +131,7 @@ class RunFolder:
             (recipe,) = load_recipe(self._claim.recipe)
         except UserError:
             return None
-        return _flatten(yaml.safe_load(to_yaml(plain(recipe, recipe.registry))))
+        return _flatten(plain_yaml(to_yaml(plain(recipe, recipe.registry)), RECIPE))
 
     def extend(self, resolved: str) -> None:
         """Let the recipe of the folder ask for as many runs as this one, if that is more; then it is not finished.
@@ -140,7 +139,7 @@ class RunFolder:
         From then on it also knows the files that it did not name before, such as pictures that came later.
         """
         there = text = self._claim.recipe.read_text(encoding="utf-8")
-        if _more_runs(yaml.safe_load(there), yaml.safe_load(resolved)):
+        if _more_runs(plain_yaml(there, RECIPE), plain_yaml(resolved, RECIPE)):
             (self.path / "metrics.json").unlink(missing_ok=True)
             text = resolved
         new = {**file_hashes(resolved), **file_hashes(there)}

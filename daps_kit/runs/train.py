@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
-from daps_kit.recipe import TrainingRecipe, load_training, resolved_yaml
+from daps_kit.recipe import TrainingRecipe, load_training, plain_yaml, resolved_yaml
 
 from .claim import Claim
 from .training_progress import TrainingDisplay
@@ -75,8 +73,8 @@ def _training_of(claim: Claim, resolved: str) -> bytes:
     """
     try:
         text = claim.recipe.read_bytes()
-        there, here = (yaml.safe_load(content) for content in (text, resolved))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        there, here = (plain_yaml(content, claim.recipe) for content in (text.decode(), resolved))
+    except (OSError, ValueError, UserError) as error:
         raise UserError(f"{claim.key}: {claim.recipe} is damaged; choose another folder") from error
     if not text.startswith(b"# resolved by daps-kit") or not isinstance(there, dict):
         raise UserError(

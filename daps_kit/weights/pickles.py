@@ -10,6 +10,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["StoredTensor", "read_arrays", "read_restricted"]
+__all__ = ["StoredTensor", "read_arrays", "read_restricted", "require_stored"]
+
+
+MANY = 1 << 22
+"""How many numbers a tensor may make of fewer."""
 
 
 class _Placeholder:
@@ -71,11 +76,16 @@ class StoredTensor:
         return tuple(self.layout[1])
 
     def make(self) -> Tensor:
-        """Read it."""
+        """Read it.
+
+        Raises:
+            ValueError: it is a view of a few numbers that would become far more.
+        """
         import torch
 
         dtype, key, count = self.storage
         offset, size, stride = self.layout
+        require_stored(math.prod(size), count)
         data = bytearray(self.archive.read(key))
         flat = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
         return torch.as_strided(flat, size, stride, offset).clone()
@@ -136,7 +146,29 @@ def read_restricted(path: Path) -> Any:
             return _Placeholder()
 
     with archive.open(pickled) as file:
-        return Reader(file).load()
+        return _load(Reader(file))
+
+
+def require_stored(numbers: int, stored: int) -> None:
+    """Refuse a tensor that has far more numbers than there are behind it, which repeats them.
+
+    Raises:
+        ValueError: it does.
+    """
+    if numbers > max(stored, MANY):
+        raise ValueError(f"a tensor of {numbers} numbers repeats {stored}")
+
+
+def _load(reader: pickle.Unpickler) -> Any:
+    """Unpickle what holds names and sizes, or a few megabytes; no such thing needs more memory than there is.
+
+    Raises:
+        ValueError: it says that it does.
+    """
+    try:
+        return reader.load()
+    except MemoryError:
+        raise ValueError("it says that it is larger than the memory") from None
 
 
 def read_arrays(path: Path) -> Any:
@@ -173,6 +205,6 @@ def read_arrays(path: Path) -> Any:
 
     with reading(path), path.open("rb") as file:
         try:
-            return Reader(file).load()
+            return _load(Reader(file))
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} holds something else than arrays of numbers: {error}") from None

@@ -20,7 +20,7 @@ from daps_kit.errors import UserError
 from daps_kit.reading import reading, require_zip
 
 from .averages import RAW_KEYS, TRAINING, raw_and_averaged
-from .pickles import StoredTensor, read_restricted
+from .pickles import StoredTensor, read_restricted, require_stored
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +49,8 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
     Raises:
         UserError: no such file; truncated, damaged or of another kind; no tensors in it; no moving average in it.
     """
+    import torch
+
     from daps_kit.tensor_file import read_plain
 
     path = Path(path)
@@ -69,6 +71,9 @@ def read_tensors(path: Path, *, weights: Weights = "auto") -> dict[str, Tensor]:
         )
     chosen = raw if weights == "raw" or not ema else {**raw, **ema}
     with reading(path):
+        for tensor in chosen.values():
+            if not isinstance(tensor, StoredTensor) and tensor.layout == torch.strided:
+                require_stored(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
         return {
             name: tensor.make() if isinstance(tensor, StoredTensor) else tensor
             for name, tensor in chosen.items()

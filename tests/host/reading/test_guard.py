@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 import threading
@@ -205,3 +206,25 @@ def test_headers_of_many_tensors(tmp_path):
     assert "its header has" in line(tmp_path / "many.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 2**62))
     assert "does not fit into the file" in line(tmp_path / "cut.safetensors")
+
+
+def test_what_libraries_log_stays_with_them(tmp_path, caplog):
+    path = tmp_path / "mine.npy"
+    path.touch()
+    with reading(path):
+        logging.getLogger("library").critical("magic string \x1b[2J")
+    logging.getLogger("library").critical("after")
+    assert caplog.messages == ["after"]
+    with pytest.raises(UserError), reading(path):
+        raise ValueError
+    logging.getLogger("library").critical("and after that")
+    assert caplog.messages == ["after", "and after that"]
+
+
+def test_one_limit_for_pictures_and_no_other(tmp_path, monkeypatch):
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "wide.png")  # more than Pillow itself would open
+    assert "set DAPS_KIT_UNPACK_MIB if it is meant" in line(tmp_path / "wide.png")
+    Image.new("L", (300, 300)).save(tmp_path / "small.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_array(tmp_path / "small.png").shape == (1, 300, 300)
+    assert Image.MAX_IMAGE_PIXELS == 100

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from daps_kit.arrays import read_array, read_map
+from daps_kit.arrays import read_array, read_map, read_numbers
 from daps_kit.errors import UserError
 from daps_kit.images import load_image
 
@@ -138,3 +141,34 @@ def test_only_pictures_are_taken_for_pictures(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
     with pytest.raises(UserError, match=r"x.jpg: it is no picture of a known kind"):
         read_array(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize("packing", ["zlib", "lzma"])
+def test_a_tiff_whose_strips_unpack_to_more_than_it_says(tmp_path, packing):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "bomb.tif"
+    values = np.arange(192, dtype=np.uint16).reshape(8, 8, 3)
+    tifffile.imwrite(path, values, photometric="rgb", compression=packing)
+    np.testing.assert_array_equal(read_numbers(path).values, values.transpose(2, 0, 1))
+    with tifffile.TiffFile(path) as file:
+        counts, offsets = (file.pages.first.tags[name] for name in ("StripByteCounts", "StripOffsets"))
+        at = (counts.valueoffset, offsets.valueoffset)
+    data, packed = (
+        bytearray(path.read_bytes()),
+        (zlib if packing == "zlib" else lzma).compress(bytes(1 << 24)),
+    )
+    for place, number in zip(at, (len(packed), len(data)), strict=True):
+        data[place : place + 4] = number.to_bytes(4, "little")
+    path.write_bytes(data + packed)
+    with pytest.raises(UserError, match=r"bomb\.tif: it is damaged: it unpacks to more than its header says"):
+        read_numbers(path)
+
+
+def test_dicom_that_is_packed_as_a_whole(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    path = dicom(tmp_path / "x.dcm", np.arange(16, dtype=np.uint16).reshape(4, 4))
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    with pytest.raises(UserError, match=r"x\.dcm: DICOM that is packed as a whole \(deflated\) is not read"):
+        read_numbers(path)

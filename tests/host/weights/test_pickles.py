@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from daps_kit.errors import UserError
+from daps_kit.weights.pickles import read_arrays
 from daps_kit.weights.tensors import read_tensors
 from tests.host.weights.evil import Evil
 from tests.host.weights.states import same
@@ -85,3 +86,20 @@ def test_malice_in_the_old_format_or_in_the_place_of_weights_is_refused(tmp_path
         with pytest.raises(UserError, match=name):
             read_tensors(tmp_path / f"{name}.pt")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("extra", [{}, {"arguments": types.SimpleNamespace(a=1)}], ids=["torch", "ours"])
+def test_a_tensor_that_repeats_its_numbers(tmp_path, extra):
+    path = tmp_path / "wide.pt"
+    torch.save({"model": {"a": torch.zeros(1).expand(2000, 3)}, **extra}, path)
+    assert read_tensors(path)["a"].shape == (2000, 3)
+    torch.save({"model": {"a": torch.zeros(1).expand(10**6, 10**6)}, **extra}, path)
+    with pytest.raises(UserError, match=r"a tensor of 1000000000000 numbers repeats 1\)"):
+        read_tensors(path)
+
+
+def test_a_pickle_that_says_that_it_is_larger_than_the_memory(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x04\x8e" + (1 << 46).to_bytes(8, "little") + b"...")
+    with pytest.raises(UserError, match=r"weights\.pkl: it is damaged \(it says that it is larger than"):
+        read_arrays(path)
