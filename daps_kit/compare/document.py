@@ -25,14 +25,14 @@ from daps_kit.paths import RecipeText
 from daps_kit.recipe.document import Node
 from daps_kit.recipe.installed import find_recipe, shown
 from daps_kit.recipe.layers import apply_changes, compose
-from daps_kit.recipe.load import Recipe, read_document, read_recipe
+from daps_kit.recipe.load import Recipe, complete, read_document, read_recipe
 from daps_kit.recipe.wording import as_written
 from daps_kit.registry import Registry, default_registry
 
 __all__ = ["Cell", "Comparison", "load_comparison"]
 
 _LISTS = {"priors": "prior", "operators": "operator", "samplers": "sampler"}
-_COMMON = ("runs", "seed", "device", "batch_size", "check_prior", "metrics", "plugins")
+_COMMON = ("runs", "seed", "device", "batch_size", "execution", "check_prior", "metrics", "plugins")
 _KEYS = ("format", "name", "images", *_LISTS, "budgets", "seeds", *_COMMON, "output")
 
 
@@ -219,4 +219,5 @@ class _Reader:
             "data": sections["images"],
             "output": Node(RecipeText(str(folder), Path.cwd())),
         }
-        return read_recipe(Node({**own, **parts, **given}), self.file, self.registry, self.problems)
+        whole = complete(Node({**own, **parts, **given}), self.file.stem, None)
+        return read_recipe(whole, self.file, self.registry, self.problems)

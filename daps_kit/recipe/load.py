@@ -27,7 +27,7 @@ from .layers import apply_changes, compose, merge, parse_overrides
 from .plugins import ABOUT, PluginFiles, WithPlugins, opened, with_used
 from .sections import SectionReader
 
-__all__ = ["Recipe", "load_recipe", "read_document", "read_recipe"]
+__all__ = ["Recipe", "complete", "load_recipe", "read_document", "read_recipe"]
 
 
 Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
@@ -163,7 +163,7 @@ def _expand(
     base = replace(root, value=sections)
     changes = [change for change in changes if change[0][0] != "tasks"]
     if tasks is None:
-        return [_complete(apply_changes(base, changes, problems), stem, None)]
+        return [complete(apply_changes(base, changes, problems), stem, None)]
     if not isinstance(tasks.value, dict) or not tasks.value:
         problems.append(Problem("expected a section with at least one named task", "tasks", tasks.place))
         return []
@@ -174,7 +174,7 @@ def _expand(
             continue
         node = merge(base, replace(overlay, value=overlay.value or {}, location=overlay.place))
         expanded.append(
-            _complete(apply_changes(replace(node, key=overlay.key), changes, problems), stem, task)
+            complete(apply_changes(replace(node, key=overlay.key), changes, problems), stem, task)
         )
     return expanded
 
@@ -190,8 +190,8 @@ def _wrong_task(task: str, overlay: Node) -> str:
     return ""
 
 
-def _complete(node: Node, stem: str, task: str | None) -> Node:
-    """Fill in the name, the output folder (each task has its own), the sampler and the executor."""
+def complete(node: Node, stem: str, task: str | None) -> Node:
+    """Return a document with name, output folder (each task has its own), sampler and executor filled in."""
     sections = dict(node.value)
     end = f"/{task}" if task else ""
     given = {key: sections.get(key) or Node(None) for key in ("name", "output")}

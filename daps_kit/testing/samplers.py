@@ -240,6 +240,8 @@ def within_sigma_range(case: SamplerCase) -> None:
     low, high = 0.2, 5.0
     prior = DensePrior(case.prior.mean, case.prior.matrix, SHAPE, (low, high))
     case.steps(1, prior=prior)
+    if not prior.asked:
+        raise NotApplicable("it does not ask the denoiser")
     least, most = min(prior.asked), max(prior.asked)
     inside = low * (1 - 1e-6) <= least and most <= high * (1 + 1e-6)
     expect(inside, f"the prior knows sigma from {low} to {high}, was asked from {least:.3g} to {most:.3g}")

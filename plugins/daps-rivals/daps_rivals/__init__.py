@@ -23,6 +23,7 @@ __all__ = [
     "DDRM",
     "DPS",
     "MMPS",
+    "TDS",
     "TMPD",
     "DiffPIR",
     "PiGDM",
@@ -30,6 +31,7 @@ __all__ = [
     "PnPHQS",
     "RedDiff",
     "Sitcom",
+    "TotalVariation",
     "Wiener",
 ]
 
@@ -232,6 +234,27 @@ class Sitcom(SamplerSettings):
         return SITCOM(steps, calls - 1, self.lr, self.weight, self.delta)
 
 
+class TDS(SamplerSettings):
+    """Twisted diffusion sampling with particles (TDS, arXiv 2306.17775), for any operator and Gaussian noise."""
+
+    name = "tds"
+    budget: int | None = _BUDGET
+    steps: int = Field(100, ge=1, description="steps of the diffusion")
+    particles: int = Field(
+        8, ge=1, description="particles, of which one is the sample: a network call a step each"
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .tds import TDS
+
+        particles, steps = self.particles, self.steps
+        if self.budget is not None:
+            particles = min(particles, max(1, round(self.budget**0.5)))
+            steps = self.budget // particles
+        return TDS(steps, particles)
+
+
 class PnPHQS(_Steps):
     """Half-quadratic splitting with the prior's denoiser (PnP-HQS, arXiv 2008.13751): one estimate."""
 
@@ -260,6 +283,23 @@ class Wiener(SamplerSettings):
         return Wiener()
 
 
+class TotalVariation(SamplerSettings):
+    """Least total variation (TV) by the primal-dual method, without the prior: one estimate."""
+
+    name = "tv"
+    budget: int | None = Field(None, ge=1, description="network calls of a sample; none is used")
+    steps: int = Field(300, ge=1, description="steps of the method")
+    weight: float = Field(
+        5.0, gt=0, description="lambda: how much variation costs, against a misfit in units of the noise"
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .tv import TotalVariation
+
+        return TotalVariation(self.steps, self.weight)
+
+
 def _split(budget: int | None, outer: int, inner: int, least: int = 1) -> tuple[int, int]:
     """Return outer and inner steps whose product is within a budget, about equal where that is less than usual."""
     if budget is None:
@@ -271,4 +311,19 @@ def _split(budget: int | None, outer: int, inner: int, least: int = 1) -> tuple[
 @hookimpl
 def daps_samplers() -> Iterable[type[SamplerSettings]]:
     """Return the settings of the samplers of this package."""
-    return [DPS, PiGDM, DDRM, DDNM, DiffPIR, RedDiff, MMPS, TMPD, PnPDM, Sitcom, PnPHQS, Wiener]
+    return [
+        DPS,
+        PiGDM,
+        DDRM,
+        DDNM,
+        DiffPIR,
+        RedDiff,
+        MMPS,
+        TMPD,
+        PnPDM,
+        Sitcom,
+        TDS,
+        PnPHQS,
+        Wiener,
+        TotalVariation,
+    ]

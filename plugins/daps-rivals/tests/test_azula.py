@@ -11,12 +11,15 @@ from azula.guidance.diffpir import DiffPIRDenoiser
 from azula.guidance.dps import DPSSampler
 from azula.guidance.mmps import MMPSDenoiser
 from azula.guidance.pgdm import PGDMSampler
+from azula.guidance.tds import TDSSampler
 from azula.guidance.tmpd import TMPDenoiser
 from azula.sample import DDIMSampler
 from daps_rivals import vp
 from problem import Gaussian, assert_close
 
 from daps_kit import build
+from daps_kit.contracts import RandomStreams
+from daps_kit.testing.problems import SHAPE
 
 SEEDS = (3, 4)
 
@@ -54,9 +57,9 @@ def run(problem, sampler, times, seed, fed, start=None):
     return x
 
 
-def schedule(section):
+def schedule(section, steps=None):
     spacing = getattr(section, "spacing", "uniform")
-    return [*vp.times(section.calls, (0.0, 1e9), spacing), vp.CLEAN]
+    return [*vp.times(steps or section.calls, (0.0, 1e9), spacing), vp.CLEAN]
 
 
 def settings(**section):
@@ -152,3 +155,34 @@ def test_tmpd(fed):
     problem.covariance = 0.3 * torch.eye(16, dtype=torch.float64) + 0.01
     problem = problem.with_parts(mask)
     compare({"use": "tmpd", "steps": 30, "eta": 1.0}, make, fed, problem)
+
+
+def test_tds(monkeypatch):
+    """Its resampling draws the places of ours; both have the same weights, so that the same particles go on."""
+    problem, chosen, particles = Gaussian(), settings(use="tds", steps=12, particles=5), 5
+    times = schedule(chosen, 12)
+    for seed in SEEDS:
+        streams = RandomStreams([seed])
+        x = streams.normal((particles, *SHAPE), torch.float64)[0].flatten(1)
+
+        def multinomial(w, count, replacement):
+            u = streams.uniform((), torch.float64)  # noqa: B023
+            return torch.bucketize((torch.arange(count) + u) / count, w.cumsum(0), right=True).clamp_max(
+                count - 1
+            )
+
+        def normal(mean, std):
+            return mean + std * streams.normal((particles, *SHAPE), torch.float64)[0].flatten(1)  # noqa: B023
+
+        monkeypatch.setattr(torch, "multinomial", multinomial)
+        monkeypatch.setattr(torch, "normal", normal)
+
+        def twist(x_hat, sigma):
+            variance = problem.sigma_y**2 + sigma**2 / (1 + sigma**2)
+            return -(problem.y - x_hat @ problem.a.T).square() / (2 * variance)
+
+        sampler, carry = TDSSampler(Known(problem, times), twist, silent=True), {}
+        for t, s in pairwise(range(len(times))):
+            x = sampler.step(x, torch.tensor(t), torch.tensor(s), carry)
+        monkeypatch.undo()
+        assert_close(problem.sample(build("sampler", chosen), seed)[0], x[0])

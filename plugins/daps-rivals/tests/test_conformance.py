@@ -13,7 +13,9 @@ SECTIONS = [
     {"use": "tmpd", "steps": 50},
     {"use": "pnp_dm", "iterations": 20, "prior_steps": 5},
     {"use": "sitcom", "steps": 10, "inner": 10, "lr": 0.05},
+    {"use": "tds", "steps": 20, "particles": 4},
     {"use": "pnp_hqs"},
+    {"use": "tv", "weight": 0.5},
     {"use": "wiener"},
 ]
 

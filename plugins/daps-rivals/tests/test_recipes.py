@@ -60,11 +60,11 @@ def test_a_budget_is_the_calls_of_a_sample(name):
     drawn = draw(
         build("sampler", {"use": name, "budget": 21}), prior, operator, torch.zeros(2, 1, 1, 8), [1, 2]
     )
-    assert (1 if name == "wiener" else 0.5 * 21) <= drawn.cost.calls <= 21
+    assert {"wiener": 1, "tv": 0}.get(name, 0.5 * 21) <= drawn.cost.calls <= 21
 
 
 @pytest.mark.parametrize(
-    "name", ["pigdm", "ddrm", "ddnm", "diffpir", "mmps", "tmpd", "pnp_dm", "pnp_hqs", "wiener"]
+    "name", ["pigdm", "ddrm", "ddnm", "diffpir", "mmps", "tmpd", "pnp_dm", "pnp_hqs", "wiener", "tv"]
 )
 def test_what_is_not_linear_is_refused(name):
     prior = build("prior", {"use": "gaussian"})
