@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from daps_kit.declare import prior as prior
     from daps_kit.errors import UserError as UserError
     from daps_kit.hooks import hookimpl as hookimpl
+    from daps_kit.runs.posterior import Posterior as Posterior
+    from daps_kit.runs.result import open as open
     from daps_kit.runs.runner import run as run
 
 __version__ = "0.1.0"
@@ -24,6 +26,8 @@ _HOME = {
     "build": "daps_kit.api",
     "sample": "daps_kit.api",
     "run": "daps_kit.runs.runner",
+    "open": "daps_kit.runs.result",
+    "Posterior": "daps_kit.runs.posterior",
     "UserError": "daps_kit.errors",
     "hookimpl": "daps_kit.hooks",
     "operator": "daps_kit.declare",
@@ -31,7 +35,18 @@ _HOME = {
     "noise": "daps_kit.declare",
 }
 
-__all__ = ["UserError", "__version__", "build", "hookimpl", "noise", "operator", "prior", "run", "sample"]
+__all__ = [
+    "Posterior",
+    "UserError",
+    "__version__",
+    "build",
+    "hookimpl",
+    "noise",
+    "operator",
+    "prior",
+    "run",
+    "sample",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,4 +56,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOME})

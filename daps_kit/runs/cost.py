@@ -11,15 +11,15 @@ for later, they keep for the next batch, too.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from daps_kit.contracts import Operator, Prior
 
-__all__ = ["COSTS", "Cost", "Meter"]
+__all__ = ["COSTS", "Cost", "Meter", "mean_cost"]
 
 COSTS = {"network_calls": "calls", "jacobian_products": "jacobians", "operator_products": "products"}
 """What files call the fields of `Cost`."""
@@ -45,6 +45,14 @@ class Cost:
     def equivalent(self) -> float:
         """Network calls, a Jacobian product counted as two."""
         return self.calls + 2 * self.jacobians
+
+
+def mean_cost(parts: Sequence[tuple[Cost, int]]) -> Cost:
+    """Return the mean over batches of some samples each."""
+    count = sum(samples for _, samples in parts)
+    return Cost(
+        *(sum(getattr(cost, f.name) * samples for cost, samples in parts) / count for f in fields(Cost))
+    )
 
 
 class Meter:

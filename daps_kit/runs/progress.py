@@ -7,9 +7,12 @@ fifty of the time.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
+from importlib.util import find_spec
+from types import SimpleNamespace, TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,10 +21,33 @@ from rich.progress import Progress as Bar
 
 from daps_kit.errors import printable
 
-__all__ = ["RunDisplay"]
+__all__ = ["RunDisplay", "in_notebook"]
 
 _SHARE = 0.02
 """The part of the time that residuals may take."""
+
+
+def in_notebook() -> bool:
+    """Return whether the program runs in a notebook, as a kernel of Jupyter."""
+    found = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(found, "kernel")
+
+
+class _NotebookBar:
+    """A bar of tqdm, used like rich's."""
+
+    def __init__(self, name: str, total: int, done: int) -> None:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+        self._bar = tqdm(total=total, initial=done, desc=name, bar_format="{l_bar}{bar} {postfix}")
+        self.tasks = [SimpleNamespace(id=0)]
+
+    def update(self, task: int, *, completed: float, text: str) -> None:
+        self._bar.n = completed
+        self._bar.set_postfix_str(text)
+
+    def stop(self) -> None:
+        self._bar.close()
 
 
 class RunDisplay:
@@ -46,7 +72,7 @@ class RunDisplay:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
         self.quiet, self.clock = quiet, clock
         self.later = 0.0
-        self._bar: Bar | None = None
+        self._bar: Any = None
         self._task = None
         self._said: set[str] = set()
         self.plan("", 0, 0)
@@ -68,15 +94,20 @@ class RunDisplay:
         self._worked = self._batch = 0
         self._began = self._shown = self.clock()
         self._interval, self._residual, self._spent, self._first = 0.0, math.nan, 0.0, True
-        if not self.quiet and self.console.is_terminal and total > done:
+        if self.quiet or total <= done:
+            return
+        if in_notebook() and find_spec("tqdm"):
+            self._bar = _NotebookBar(name, total, done)
+        elif self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[text]}"),
             )
-            self._bar = Bar(*columns, console=self.console, transient=True)
-            self._bar.add_task(escape(name), total=total, completed=done, text="starting")
-            self._bar.start()
+            bar = Bar(*columns, console=self.console, transient=True)
+            bar.add_task(escape(name), total=total, completed=done, text="starting")
+            bar.start()
+            self._bar = bar
 
     def begin(self, batch: int) -> None:
         """Begin a batch of so many samples; one that was begun and not finished counts as given up."""

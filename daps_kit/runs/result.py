@@ -1,21 +1,30 @@
-"""What `daps_kit.run` returns: a finished run, to be looked at from Python."""
+"""What `daps_kit.run` and `daps_kit.open` return: a finished run, to be looked at from Python."""
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
-from daps_kit.errors import UserError
+from daps_kit.errors import UserError, did_you_mean
+from daps_kit.images import load_image
 
+from .claim import RECIPE
+from .cost import mean_cost
 from .folder import RunFolder
+from .posterior import SAVED, Posterior
+from .summary import outcome
 
-__all__ = ["RunResult"]
+__all__ = ["RunResult", "open"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,68 @@ class RunResult:
             UserError: the items have images of different sizes (use `sample`), or the result is that of tasks.
         """
         return self._stack([torch.stack(self._images(name)) for name in self.names])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Posterior]:
+        return (self[name] for name in self.names)
+
+    def __getitem__(self, item: str | int) -> Posterior:
+        """Return the samples of an item, by its name or number, read from the folder.
+
+        Raises:
+            UserError: there is no such item, or a file is gone.
+        """
+        if self.tasks:
+            raise UserError("this recipe has tasks: look at the result of each, such as result.tasks[0]")
+        if isinstance(item, str) and item not in self.names:
+            hint = did_you_mean(item, self.names)
+            raise UserError(f"no image '{item}'; there are {', '.join(self.names[:10])}{hint}")
+        name = item if isinstance(item, str) else self.names[item]
+        kept = self._folder.samples(name, self.runs)
+        y, truth = self._folder.measured(name)
+        costs = [(sample.cost, 1) for sample in kept if sample.cost is not None]
+        return Posterior(
+            torch.stack([sample.x0 for sample in kept])[None],
+            y[None],
+            residuals=lambda: self._residuals(name)[None],
+            pictures=lambda: load_image(self._folder.measurement(name).with_suffix(".png"))[None],
+            failures={(0, run): sample.failure for run, sample in enumerate(kept) if sample.failure},
+            truth=None if truth is None else truth[None],
+            names=[name],
+            cost=mean_cost(costs) if costs else None,
+            single=True,
+        )
+
+    def _residuals(self, name: str) -> Tensor:
+        """Return the residuals of the samples of an item as they were written, [runs]; NaN where one was lost."""
+        found = torch.full((self.runs,), torch.nan)
+        if (self.path / SAVED).is_file():
+            rows = json.loads((self.path / SAVED).read_text(encoding="utf-8"))["residuals"]
+            row = rows[self.names.index(name)]
+            return torch.tensor([torch.nan if value is None else value for value in row])
+        for record in self.metrics["images"][name]["samples"]:
+            found[record["run"]] = record["residual"]
+        return found
+
+    def __repr__(self) -> str:
+        if self.tasks:
+            return f"<RunResult of {len(self.tasks)} tasks in {self.path}>"
+        return f"<RunResult of {len(self.names)} images, {self.runs} samples each, in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """Return the picture of the run and its numbers, for a notebook."""
+        data = base64.b64encode(self.grid.read_bytes()).decode()
+        lines = [f"{task.path.name}: {outcome(task.metrics)}" for task in self.tasks]
+        if not self.tasks and (self.path / "metrics.json").is_file():
+            lines = [outcome(self.metrics)]
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+        return (
+            f"<div><p>{html.escape(repr(self)[1:-1])}</p>{said}"
+            f'<img style="max-width:100%" alt="measurements, samples, means and standard deviations" '
+            f'src="data:image/png;base64,{data}"></div>'
+        )
 
     def sample(self, name: str, run: int | None = None) -> Tensor:
         """Return a sample of an item, [C, H, W]: the reported one, or that of a run."""
@@ -91,3 +162,40 @@ class RunResult:
                 f"the items have different shapes ({', '.join(map(str, shapes))}); take them one by one"
             )
         return torch.stack(tensors)
+
+
+def open(folder: str | Path) -> RunResult:
+    """Return a finished run, or what `Posterior.save` wrote, from its folder.
+
+    Args:
+        folder: of the results of a recipe; of one with tasks, the folder that holds those of each.
+
+    Raises:
+        UserError: there is no such folder, it holds no results, or the run is not finished.
+    """
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise UserError(f"no such folder of results: {folder}")
+    if (path / SAVED).is_file():
+        saved = _read(path / SAVED)
+        return RunResult(path, tuple(saved["names"]), saved["runs"])
+    if not (path / RECIPE).is_file():
+        tasks = [open(below.parent) for below in sorted(path.glob(f"*/{RECIPE}"))]
+        if not tasks:
+            raise UserError(f"{folder} holds no results: no {RECIPE} in it or below")
+        return RunResult(path, tasks=tuple(tasks))
+    if not (path / "metrics.json").is_file():
+        raise UserError(f"{folder}: the run is not finished (no metrics.json); run its recipe again")
+    metrics, recipe = _read(path / "metrics.json"), _read(path / RECIPE)
+    try:
+        return RunResult(path, tuple(metrics["images"]), int(recipe["runs"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: is not what daps-kit run writes ({error!r})") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
