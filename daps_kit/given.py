@@ -135,6 +135,8 @@ def as_noise(noise: Any, build: Callable[..., Any]) -> Noise:
         noise = torch.as_tensor(noise, dtype=torch.float32)
         if noise.ndim == 0:
             noise = float(noise)
+    if isinstance(noise, np.generic):
+        noise = noise.item()
     if isinstance(noise, int | float) and not isinstance(noise, bool):
         if not (math.isfinite(noise) and noise > 0):
             raise UserError(f"noise: a standard deviation is positive, not {noise:g}")

@@ -252,3 +252,15 @@ def test_the_component_in_a_file_works_as_shown(tmp_path, monkeypatch):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, result.output
     assert (tmp_path / "results/vignette/grid.png").is_file()
+
+
+def test_the_posterior_of_a_measurement_is_as_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    (code, *rest) = [m["code"] for m in BLOCK.finditer(page) if m["language"] == "python" and not m["file"]]
+    assert not rest
+    exec(compile(code, "python.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "<Posterior of an image [3, 64, 64], 4 samples" in printed
+    assert "torch.Size([4, 3, 64, 64])" in printed
+    assert float(re.search(r"([0-9.]+) dB", printed)[1]) > 20

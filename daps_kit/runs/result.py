@@ -17,12 +17,12 @@ from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.images import load_image
+from daps_kit.report.summary import outcome
 
 from .claim import RECIPE
 from .cost import mean_cost
 from .folder import RunFolder
 from .posterior import SAVED, Posterior
-from .summary import outcome
 
 __all__ = ["RunResult", "open"]
 

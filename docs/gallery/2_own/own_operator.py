@@ -42,8 +42,8 @@ for outcome in check_operator(operator):
 # %%
 # And sample. The sampler needs no settings: the operator is linear, so that the draws at each level are exact.
 
-samples = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0]
-mean = samples.mean(0)
+posterior = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0]
+samples, mean = posterior.samples, posterior.mean
 
 figure, axes = plt.subplots(1, 5, figsize=(10, 2.4), layout="constrained")
 pictures = {
@@ -63,4 +63,4 @@ plt.show()
 # The samples explain the measurement as the truth does, up to the noise: the residual, in standard deviations of it,
 # is about 1.
 
-print(f"residual of the samples {operator.residual(samples, y.expand(8, -1, -1, -1)).mean():.2f}")
+print(f"residual of the samples {posterior.residuals.mean():.2f}")

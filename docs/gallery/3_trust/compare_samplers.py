@@ -49,7 +49,7 @@ samplers = {
     "budget: balanced": {"use": "daps", "budget": "balanced"},
 }
 samples = {
-    name: daps_kit.sample(prior, operator, y, sampler=section, runs=4, seed=1)
+    name: daps_kit.sample(prior, operator, y, sampler=section, runs=4, seed=1).samples
     for name, section in samplers.items()
 }
 

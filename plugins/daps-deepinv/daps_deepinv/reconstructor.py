@@ -90,12 +90,16 @@ class DAPSReconstructor(Reconstructor):
         measured = operator.from_physics(y)
         given: dict[str, Any] = {"sampler": self.sampler, "batch_size": self.batch_size}
         if operator.count == 1:
-            drawn = sample(self.prior, operator, measured, runs=self.runs, seed=self.seed, **given)
+            drawn = sample(self.prior, operator, measured, runs=self.runs, seed=self.seed, **given).samples
         else:  # the parameters for each image of the batch want the whole batch, in its order
             given["batch_size"] = None
             seeds = [stream_seed(self.seed, "run", run) for run in range(self.runs)]
             drawn = torch.cat(
-                [sample(self.prior, operator, measured, seed=seed, **given) for seed in seeds], 1
+                [
+                    sample(self.prior, operator, measured, runs=1, seed=seed, **given).samples
+                    for seed in seeds
+                ],
+                1,
             )
         return (drawn + 1) / 2
 

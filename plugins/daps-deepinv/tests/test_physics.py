@@ -158,7 +158,8 @@ def test_a_posterior_in_closed_form():
     u = torch.full((1, 1, 8, 8), 0.7)
     operator = operator_of(deepinv.physics.Denoising(GaussianNoise(sigma)), (1, 8, 8))
     prior = daps_kit.build("prior", {"use": "gaussian", "mean": m, "std": s}, shape=(1, 8, 8))
-    samples = daps_kit.sample(prior, operator, operator.from_physics(u), sampler=EXACT, runs=64).double()
+    drawn = daps_kit.sample(prior, operator, operator.from_physics(u), sampler=EXACT, runs=64)
+    samples = drawn.samples.double()
     precision = 1 / (s / 2) ** 2 + 1 / sigma**2
     mean = ((m + 1) / 2 / (s / 2) ** 2 + 0.7 / sigma**2) / precision
     count = samples.numel()

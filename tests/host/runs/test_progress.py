@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from daps_kit.runs import progress
-from daps_kit.runs.progress import RunDisplay
+from daps_kit.runs.progress import RunDisplay, _NotebookBar, in_notebook
 
 
 class Clock:
@@ -138,3 +140,42 @@ def test_the_time_left_is_also_that_of_what_follows():
     progress.level(0, 10, 3.0, lambda: 1.0)
     # 9 levels of 2 s, and what takes one and a half times all 10.
     assert out.getvalue().endswith("48 s left in all\n")
+
+
+def test_a_notebook_gets_a_bar_of_its_own(monkeypatch):
+    pytest.importorskip("tqdm")
+    made = []
+
+    class Bar:
+        def __init__(self, name, total, done):
+            made.append((name, total, done))
+            self.tasks = [SimpleNamespace(id=0)]
+
+        def update(self, task, *, completed, text):
+            made.append((completed, text))
+
+        def stop(self):
+            made.append("stopped")
+
+    assert not in_notebook()
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert in_notebook()
+    monkeypatch.setattr("daps_kit.runs.progress._NotebookBar", Bar)
+    ticks = iter(range(100))
+    with RunDisplay(clock=lambda: float(next(ticks))) as display:
+        display.plan("r", 4, 1)
+        display.begin(3)
+        display.level(0, 2, 1.0, lambda: 1.0)
+    assert made[0] == ("r", 4, 1)
+    assert made[1][0] == 2.5
+    assert "level 1/2" in made[1][1]
+    assert made[2] == "stopped"
+
+
+def test_the_bar_of_a_notebook_is_tqdms(capsys):
+    pytest.importorskip("tqdm")
+    bar = _NotebookBar("r", 4, 0)
+    bar.update(bar.tasks[0].id, completed=2.0, text="level 1/2")
+    bar.stop()
+    assert "level 1/2" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.runs.folder import RunFolder, Sample
 from daps_kit.runs.result import RunResult
@@ -18,3 +19,49 @@ def test_results_of_different_shapes_are_not_stacked(tmp_path):
         _ = RunResult(tmp_path, ("a", "b"), 1).samples
     with pytest.raises(UserError, match="has tasks"):
         _ = RunResult(tmp_path, tasks=(RunResult(tmp_path, ("a",), 1),)).samples
+
+
+def test_a_finished_folder_is_opened(toy, tmp_path):
+    made = daps_kit.run(toy(), ["runs=2", f"output={tmp_path / 'out'}"], quiet=True)
+    found = daps_kit.open(tmp_path / "out")
+    assert (found.path, found.names, found.runs) == (made.path, made.names, made.runs)
+    one = found[found.names[0]]
+    assert torch.equal(one.samples, made.samples[0])
+    records = found.metrics["images"][found.names[0]]["samples"]
+    assert one.residuals.tolist() == pytest.approx([record["residual"] for record in records])
+    assert one.metrics()["psnr"] == pytest.approx(
+        found.metrics["images"][found.names[0]]["posterior_mean"]["psnr"], abs=1e-3
+    )
+    assert one.names == [found.names[0]]
+    assert "data:image/png;base64," in found._repr_html_()
+    assert "data:image/png;base64," in one._repr_html_()
+    assert f"{len(found)} images, 2 samples each" in repr(found)
+    with pytest.raises(UserError, match="no image 'nobody'; there are"):
+        found["nobody"]
+
+
+def test_what_is_no_finished_run_is_told(tmp_path):
+    for folder, message in ((tmp_path / "gone", "no such folder"), (tmp_path, "holds no results")):
+        with pytest.raises(UserError, match=message):
+            daps_kit.open(folder)
+    (tmp_path / "recipe.yaml").write_text("runs: 1\n")
+    with pytest.raises(UserError, match="the run is not finished"):
+        daps_kit.open(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        daps_kit.open(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="is not what daps-kit run writes"):
+        daps_kit.open(tmp_path)
+
+
+def test_tasks_are_opened_together(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("runs: 1\n")
+        (tmp_path / name / "metrics.json").write_text('{"images": {"x": {}}}')
+    found = daps_kit.open(tmp_path)
+    assert [task.path.name for task in found.tasks] == ["a", "b"]
+    assert "2 tasks" in repr(found)
+    with pytest.raises(UserError, match="has tasks"):
+        found[0]
