@@ -113,6 +113,8 @@ def test_every_recipe_of_a_page_is_valid(folder, monkeypatch):
     seen = 0
     for page in PAGES:
         for block in blocks(page):
+            if block.file is not None and Path(block.file).name == block.file:
+                (folder / block.file).write_text(block.code)
             if not re.search("^format: 1", block.code, re.M) or block.language not in ("", "yaml"):
                 continue
             if re.search(r"use: (deepinv|demosaic|dps)", block.code):  # plugins that need not be installed
