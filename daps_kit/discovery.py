@@ -34,6 +34,7 @@ from daps_kit.intact import intact
 from daps_kit.plugin_file import line_of, load_module, named_files, version_of
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 from daps_kit.sources import Source
+from daps_kit.trackers import OfferedTracker, Tracker
 
 __all__ = [
     "BUILTIN",
@@ -60,13 +61,16 @@ HOOKS: dict[Kind, str] = {kind: f"daps_{kind}s" for kind in KINDS}
 CHECKPOINTS = "daps_checkpoints"
 """The hook that brings no components, but sources of checkpoints."""
 
+TRACKERS = "daps_trackers"
+"""The hook that brings trackers."""
+
 MOST = 1000
 """Components and sources of one plugin."""
 
 LONGEST = 500
 """Letters of an error that are shown."""
 
-KNOWN = (*HOOKS.values(), CHECKPOINTS)
+KNOWN = (*HOOKS.values(), CHECKPOINTS, TRACKERS)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Plugin:
         error, remedy: what is wrong and what helps; empty where nothing is.
         provides: its components.
         sources: the checkpoints that it knows where to fetch.
+        trackers: who can be told how a run goes.
         seconds: how long its import took.
         output: what it printed while it was imported.
         file: the file of Python that it is, where it is no distribution.
@@ -115,6 +120,7 @@ class Plugin:
     remedy: str = ""
     provides: tuple[Component, ...] = field(default=(), repr=False)
     sources: tuple[Source, ...] = field(default=(), repr=False)
+    trackers: tuple[OfferedTracker, ...] = field(default=(), repr=False)
     seconds: float = 0.0
     output: str = ""
     file: Path | None = None
@@ -293,6 +299,7 @@ def _load(
     stranger = normal(plugin.distribution) != BUILTIN
     components: list[Component] = []
     sources: list[Source] = []
+    trackers: list[OfferedTracker] = []
     error = remedy = ""
     start = imported = time.perf_counter()
     pressed: list[int] = []
@@ -311,10 +318,13 @@ def _load(
             manager.register(module, plugin.id)
             manager.check_pending()
             for hook, item in _offered(manager, plugin.id):
-                if len(components) + len(sources) >= MOST:
+                if len(components) + len(sources) + len(trackers) >= MOST:
                     raise InvalidPluginError(f"{hook} returned more than {MOST} things")
                 if hook == CHECKPOINTS:
                     sources.append(replace(_check_source(item), distribution=plugin.distribution))
+                elif hook == TRACKERS:
+                    tracker = _check_tracker(item)
+                    trackers.append(OfferedTracker(tracker.name, plugin.distribution, tracker))
                 else:
                     kind: Kind = next(kind for kind in KINDS if HOOKS[kind] == hook)
                     name = check_settings(kind, item).name
@@ -324,13 +334,14 @@ def _load(
             raise InvalidPluginError(_changes(changed))
         refuse_repeats(components, [c for other in before for c in other.provides])
         refuse_repeats(sources, [source for other in before for source in other.sources])
+        refuse_repeats(trackers, [tracker for other in before for tracker in other.trackers])
     except BaseException as caught:
         error, remedy = _explain(caught), _remedy(caught, plugin)
         if plugin.file is not None and (line := line_of(caught, plugin.file)):
             error = f"line {line}: {error}"
         if changed and not isinstance(caught, InvalidPluginError):
             error += f"; {_changes(changed)}"
-        components, sources = [], []
+        components, sources, trackers = [], [], []
         with contextlib.suppress(Exception):
             manager.unregister(name=plugin.id)
         if isinstance(caught, KeyboardInterrupt) and not stranger:
@@ -346,6 +357,7 @@ def _load(
         remedy=remedy,
         provides=tuple(components),
         sources=tuple(sources),
+        trackers=tuple(trackers),
         seconds=(imported if imported > start else time.perf_counter()) - start,
         output=printed.getvalue().strip(),
     )
@@ -413,7 +425,7 @@ def _offered(manager: pluggy.PluginManager, plugin_id: str) -> Iterator[tuple[st
             if implementation.plugin_name == plugin_id:
                 offered: Any = implementation.function()
                 if not isinstance(offered, Iterable):
-                    what = "sources" if hook == CHECKPOINTS else "settings classes"
+                    what = {CHECKPOINTS: "sources", TRACKERS: "trackers"}.get(hook, "settings classes")
                     raise InvalidPluginError(f"{hook} returned {offered!r}, not a list of {what}")
                 for item in offered:
                     if not (isinstance(item, Declared) and item in declared):
@@ -432,15 +444,31 @@ def _check_source(source: Any) -> Source:
     return source
 
 
-def refuse_repeats(found: Sequence[Component | Source], before: Sequence[Component | Source]) -> None:
+def _check_tracker(tracker: Any) -> type[Tracker]:
+    if not (isinstance(tracker, type) and issubclass(tracker, Tracker)):
+        raise InvalidPluginError(f"{TRACKERS} returned {tracker!r}, which is no class of trackers")
+    name = getattr(tracker, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise InvalidPluginError(
+            f"the name of the tracker {tracker.__qualname__} has letters, digits, '_', '-' and '.', unlike {name!r}"
+        )
+    return tracker
+
+
+def refuse_repeats(
+    found: Sequence[Component | Source | OfferedTracker],
+    before: Sequence[Component | Source | OfferedTracker],
+) -> None:
     """Refuse a name that a distribution offers twice: not even `distribution/name` would tell them apart.
 
     Raises:
         InvalidPluginError: the name.
     """
 
-    def kind(item: Component | Source) -> str:
-        return item.kind if isinstance(item, Component) else "checkpoint"
+    def kind(item: Component | Source | OfferedTracker) -> str:
+        if isinstance(item, Component):
+            return item.kind
+        return "checkpoint" if isinstance(item, Source) else "tracker"
 
     taken = {(kind(item), item.qualified) for item in before}
     for item in found:

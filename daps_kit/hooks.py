@@ -1,4 +1,4 @@
-"""The hooks of a plugin: each returns the settings classes of the components it brings, or sources of checkpoints.
+"""The hooks of a plugin: each returns settings classes of components, sources of checkpoints, or trackers.
 
 A plugin is a module named by an entry point of the group `daps_kit`, with functions of these names marked `@hookimpl`.
 """
@@ -19,6 +19,7 @@ from daps_kit.settings import (
     TrainerSettings,
 )
 from daps_kit.sources import Source
+from daps_kit.trackers import Tracker
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -67,3 +68,8 @@ def daps_executors() -> Iterable[type[ExecutorSettings]]:  # type: ignore[empty-
 @hookspec
 def daps_checkpoints() -> Iterable[Source]:  # type: ignore[empty-body]
     """Return the published checkpoints that `daps-kit checkpoints fetch` can bring."""
+
+
+@hookspec
+def daps_trackers() -> Iterable[type[Tracker]]:  # type: ignore[empty-body]
+    """Return classes of trackers, which are told how a run goes."""

@@ -23,10 +23,11 @@ from daps_kit.discovery import (
 from daps_kit.errors import ComponentError, UserError, did_you_mean
 from daps_kit.settings import KINDS, ComponentSettings, Kind
 from daps_kit.sources import Source
+from daps_kit.trackers import OfferedTracker, Tracker
 
 __all__ = ["Registry", "default_registry"]
 
-Offered = TypeVar("Offered", Component, Source)
+Offered = TypeVar("Offered", Component, Source, OfferedTracker)
 
 
 class Registry:
@@ -35,6 +36,7 @@ class Registry:
     def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
         self.plugins = list(plugins)
         self.sources = [source for plugin in plugins for source in plugin.sources]
+        self.trackers = [tracker for plugin in plugins for tracker in plugin.trackers]
         self._components = [component for plugin in plugins for component in plugin.provides]
 
     @classmethod
@@ -69,6 +71,7 @@ class Registry:
                 raise ComponentError(f"{file}: {plugin.error} ({plugin.remedy})")
             self.plugins.append(plugin)
             self.sources += plugin.sources
+            self.trackers += plugin.trackers
             self._components += plugin.provides
 
     def with_files(self, files: Iterable[Path]) -> Registry:
@@ -82,6 +85,7 @@ class Registry:
             return self
         other = copy.copy(self)
         other.plugins, other.sources = list(self.plugins), list(self.sources)
+        other.trackers = list(self.trackers)
         other._components = list(self._components)
         other.add_files(files)
         return other
@@ -91,13 +95,13 @@ class Registry:
         self, *classes: type[ComponentSettings], distribution: str = "local", files: Iterable[Path] = ()
     ) -> Iterator[Registry]:
         """Register settings classes, or files of Python, for the time of a `with` block."""
-        before = (list(self.plugins), list(self.sources), list(self._components))
+        before = (list(self.plugins), list(self.sources), list(self.trackers), list(self._components))
         try:
             self.add(*classes, distribution=distribution)
             self.add_files(files)
             yield self
         finally:
-            self.plugins, self.sources, self._components = before
+            self.plugins, self.sources, self.trackers, self._components = before
 
     def components(self, kind: Kind | None = None) -> list[Component]:
         """Return the components of a kind (of every kind), sorted by name."""
@@ -163,6 +167,23 @@ class Registry:
         known = [source.name for source in self.sources]
         raise UserError(f"no checkpoint '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
 
+    def tracker(self, name: str) -> type[Tracker]:
+        """Return the tracker called `name`, or `distribution/name`.
+
+        Raises:
+            ComponentError: there is none, or two plugins offer the name.
+        """
+        found = _called(name, self.trackers)
+        if found is not None:
+            return found.tracker
+        known = sorted({tracker.name for tracker in self.trackers})
+        there = (
+            f"there are {', '.join(known)}"
+            if known
+            else "none is installed (daps-trackers is a plugin with some)"
+        )
+        raise ComponentError(f"unknown tracker '{name}'; {there}{did_you_mean(name, known)}")
+
 
 def _called(name: str, offered: Sequence[Offered]) -> Offered | None:
     """Return the one that is called `name`, or `distribution/name`.
@@ -187,7 +208,7 @@ def _called(name: str, offered: Sequence[Offered]) -> Offered | None:
     return found[0] if found else None
 
 
-def _owner(offered: Component | Source) -> str:
+def _owner(offered: Component | Source | OfferedTracker) -> str:
     version = offered.version if isinstance(offered, Component) else ""
     return f"{offered.distribution} {version}".strip()
 

@@ -107,7 +107,7 @@ def describe_class(cls: type, page: set[type]) -> list[str]:
 
 def contracts() -> str:
     """Return contracts.md: what components, their settings and plugins must do."""
-    from daps_kit import contracts, executor, hooks, random, settings, sources, trainer
+    from daps_kit import contracts, executor, hooks, random, settings, sources, trackers, trainer
 
     parts: dict[str, list[type]] = {
         "Operators": [contracts.Operator, contracts.LinearOperator],
@@ -131,6 +131,7 @@ def contracts() -> str:
             executor.Said,
         ],
         "Checkpoints": [sources.Source],
+        "Trackers": [trackers.Tracker],
         "Random numbers": [random.RandomStreams],
         "Settings": [
             settings.ComponentSettings,

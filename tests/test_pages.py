@@ -69,15 +69,16 @@ def commands(block: Block) -> list[list[str]]:
     return [line[1:] for line in words if block.language in ("", "sh")]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture
+def folder(tmp_path):
     """A folder with small files of the names that pages use."""
-    here = tmp_path_factory.mktemp("pages")
+    here = tmp_path
     rng = np.random.default_rng(0)
     with as_file(files("daps_recipes") / "images" / "cat.png") as path:
         cat = Image.open(path).convert("RGB").resize((40, 40))
     noisy = (np.asarray(cat) + 20 * rng.standard_normal((40, 40, 3))).clip(0, 255).astype(np.uint8)
-    for name in ("photo.jpg", "album/a.png", "photos/a.png"):
+    photos = ["photo.jpg", "scratched.jpg", "blurred.jpg", "moved.jpg", "small.jpg"]
+    for name in (*photos, "album/a.png", "photos/a.png", "photos/b.png"):
         (here / name).parent.mkdir(exist_ok=True)
         Image.fromarray(noisy).save(here / name)
     mask = np.zeros((40, 40), np.uint8)
@@ -88,7 +89,8 @@ def folder(tmp_path_factory):
     Image.fromarray(star).save(here / "star.png")
     np.save(here / "y.npy", rng.uniform(-1, 1, (1, 256, 256)).astype(np.float32))
     np.save(here / "psf.npy", np.ones((5, 5), np.float32))
-    recipe = "format: 1\nextends: embedded/inpainting_box\nruns: 2\noutput: results/mine\n"
+    data = f"data: {{path: {here}/photos/*.png}}"
+    recipe = f"format: 1\nextends: embedded/inpainting_box\n{data}\nruns: 2\noutput: results/mine\n"
     (here / "parts").mkdir()
     for name in ("my.yaml", "recipe.yaml", "parts/mine.yaml"):
         (here / name).write_text(recipe)

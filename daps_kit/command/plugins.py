@@ -53,11 +53,13 @@ def command(name: str | None, shape: tuple[int, int, int] | None, as_json: bool)
 def _as_data(plugin: Plugin) -> dict[str, Any]:
     components = [f"{component.kind}/{component.name}" for component in plugin.provides]
     checkpoints = [source.name for source in plugin.sources]
-    return {**vars(plugin), "provides": components, "sources": checkpoints}
+    trackers = [offered.name for offered in plugin.trackers]
+    return {**vars(plugin), "provides": components, "sources": checkpoints, "trackers": trackers}
 
 
 def _row(plugin: Plugin) -> tuple[str, ...]:
-    kinds = [*(component.kind for component in plugin.provides), *("checkpoint" for _ in plugin.sources)]
+    kinds: list[str] = [component.kind for component in plugin.provides]
+    kinds += ["checkpoint"] * len(plugin.sources) + ["tracker"] * len(plugin.trackers)
     counts = [f"{kinds.count(kind)} {kind}{'s' * (kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)]
     return plugin.id, plugin.version, plugin.status, f"{plugin.seconds:.2f} s", ", ".join(counts)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
 
-from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
+from daps_kit.errors import ComponentError, Location, Problem, RecipeError, did_you_mean
 from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import (
@@ -75,6 +75,11 @@ class Recipe(WithPlugins):
         gt=0,
         description="factor by which the intervals of pixels (5 to 95 %) are widened about the mean; `daps-kit "
         "coverage` finds it",
+    )
+    trackers: Annotated[tuple[str, ...], Strict(False)] = Field(
+        (),
+        description="who is told how the run goes, such as mlflow, tensorboard or wandb, which the plugin "
+        "daps-trackers brings",
     )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
     output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
@@ -233,6 +238,11 @@ def read_recipe(node: Node, file: Path, registry: Registry, problems: list[Probl
     problems += reader.problems
     if not isinstance(recipe, Recipe):
         return None
+    for name in recipe.trackers:
+        try:
+            registry.tracker(name)
+        except ComponentError as error:
+            problems.append(Problem(str(error), "trackers", node.value["trackers"].place))
     recipe = recipe.model_copy(update={"plugins": with_used(recipe.plugins, recipe, registry)})
     recipe._source, recipe._registry = file, registry
     return recipe

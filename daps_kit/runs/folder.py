@@ -40,7 +40,17 @@ from .environment import environment
 
 __all__ = ["RunFolder", "Sample", "read_if_whole"]
 
-_FREE_KEYS = ("name", "batch_size", "device", "execution", "check_prior", "metrics", "widen", "output")
+_FREE_KEYS = (
+    "name",
+    "batch_size",
+    "device",
+    "execution",
+    "check_prior",
+    "metrics",
+    "widen",
+    "trackers",
+    "output",
+)
 """Settings that do not change what is sampled."""
 
 TRAJECTORY = ("x_t", "x0hat", "x0y")

@@ -44,6 +44,7 @@ from .measurement import Bench
 from .perceptual import load_perceptual
 from .progress import RunDisplay
 from .result import RunResult
+from .tracking import Tracking
 from .worker import BEGIN, Batch, Task, Trial, Worker, setup_of
 
 __all__ = ["RunResult", "run"]
@@ -98,20 +99,23 @@ def run(
         )
         parts = []
         for job in jobs:
-            job.sample()
-            chosen = perceptual.only(job.recipe.metrics)
-            metrics, rows = finish(
-                job.folder,
-                job.recipe.name,
-                job.bench,
-                job.recipe.runs,
-                chosen,
-                as_stated=job.sampler.as_stated,
-                widen=job.recipe.widen,
-            )
-            for line in unexplained(metrics):
-                progress.warn(f"{job.recipe.name}: {line}")
-            _report(job.folder, progress)
+            with job.tracking as tracking:
+                tracking.begin(job.recipe.name, job.folder.path, job.resolved)
+                job.sample()
+                chosen = perceptual.only(job.recipe.metrics)
+                metrics, rows = finish(
+                    job.folder,
+                    job.recipe.name,
+                    job.bench,
+                    job.recipe.runs,
+                    chosen,
+                    as_stated=job.sampler.as_stated,
+                    widen=job.recipe.widen,
+                )
+                for line in unexplained(metrics):
+                    progress.warn(f"{job.recipe.name}: {line}")
+                _report(job.folder, progress)
+                tracking.finished(metrics, job.folder.grid)
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
             progress.say(f"{job.recipe.name}: {outcome(metrics)}")
         results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]
@@ -175,6 +179,7 @@ class _Job:
         self.executor = recipe.execution.build()
         self.bench = Bench(recipe, prior, self.device)
         self.stages = [recipe.runs]
+        self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
 
     # --- measurements
 
@@ -315,6 +320,7 @@ class _Job:
             return float(operator.residual(self.prior.decode(step.x0y), y).nanmean())
 
         self.progress.level(step.level, step.levels, step.sigma, residual)
+        self.tracking.level(step.sigma, residual)
 
     def _pairs(self) -> list[Pair]:
         """Return all pairs in the order in which they are drawn: runs that were asked for later come later."""
@@ -420,6 +426,7 @@ class _Sampling(Work[_Piece]):
                 ]
                 self.folder.write_trajectory(name, run, levels)
             self.folder.write_sample(name, run, batch.samples[place])
+            self.job.tracking.sample(name, run, batch.samples[place].failure is not None)
         self.folder.add_seconds(batch.seconds, len(piece.pairs))
         self.progress.finish(len(piece.fresh), len(piece.pairs))
 
@@ -430,6 +437,7 @@ class _Sampling(Work[_Piece]):
             index, run = piece.pairs[place]
             x0 = torch.full(self.bench.shapes[index], torch.nan)
             self.folder.write_sample(self.bench.names[index], run, Sample(x0, failure))
+            self.job.tracking.sample(self.bench.names[index], run, True)
         names = [f"{self.bench.names[index]}, run {run}" for index, run in piece.pairs]
         for line in told([replace(failure, sample=place) for place in piece.fresh], names):
             self.progress.warn(line)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import daps_kit
-from daps_kit.discovery import CHECKPOINTS, HOOKS, check_settings
+from daps_kit.discovery import CHECKPOINTS, HOOKS, TRACKERS, check_settings
 from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookspec  # noqa: F401 (the module must load without a plugin)
 from daps_kit.registry import Registry, default_registry
@@ -98,7 +98,7 @@ def test_every_kind_has_its_hook_and_every_hook_its_kind() -> None:
     from daps_kit import hooks
 
     specs = {name for name in vars(hooks) if hasattr(getattr(hooks, name), "daps_kit_spec")}
-    assert specs == {*HOOKS.values(), CHECKPOINTS}
+    assert specs == {*HOOKS.values(), CHECKPOINTS, TRACKERS}
     assert set(HOOKS.values()) == {f"daps_{kind}s" for kind in KINDS}
     assert all(base.kind == kind for kind, base in KINDS.items())
 

@@ -29,14 +29,15 @@ result = daps_kit.run("embedded/inpainting_box", ["runs=6", "output=results/box"
 truth, y, samples = result.truth[0], result.measurement[0], result.samples[0]
 
 # %%
-# Every sample agrees with the pixels that were seen. Behind the box they differ: in the eyes, the nose, the mouth.
+# Every sample agrees with the pixels that were seen. Behind the box they differ: in the eyes, the nose, the
+# mouth.
 
 names = {f"sample_{run}": sample for run, sample in enumerate(samples, 1)}
 show(4, truth=truth, measurement=y.nan_to_num(-1), **names)
 
 # %%
-# The mean of the samples is the answer with the least error, and smooth where they disagree. Their standard deviation
-# draws the box: outside of it there is little left to know.
+# The mean of the samples is the answer with the least error, and smooth where they disagree. Their standard
+# deviation draws the box: outside of it there is little left to know.
 
 mean, deviation = samples.mean(0), samples.std(0).mean(0)
 figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), layout="constrained")

@@ -2,8 +2,9 @@
 An operator of your own, in five lines
 ======================================
 
-A picture is measured through stripes: of each pair of columns only the sum is known. There is no component for that,
-and none is needed: a class with ``forward`` is an operator. Since it is linear, the adjoint comes by itself.
+A picture is measured through stripes: of each pair of columns only the sum is known. There is no component for
+that, and none is needed: a class with ``forward`` is an operator. Since it is linear, the adjoint comes by
+itself.
 """
 
 import matplotlib.pyplot as plt
@@ -60,7 +61,7 @@ for axis, (title, image) in zip(axes, pictures.items(), strict=True):
 plt.show()
 
 # %%
-# The samples explain the measurement as the truth does, up to the noise: the residual, in standard deviations of it,
-# is about 1.
+# The samples explain the measurement as the truth does, up to the noise: the residual, in standard deviations of
+# it, is about 1.
 
 print(f"residual of the samples {posterior.residuals.mean():.2f}")

@@ -3,7 +3,8 @@ Two samplers, side by side
 ==========================
 
 The published settings of DAPS make a hundred network calls a sample or more, with a step size for each task. This
-package's own budget makes 21 and has none. Which is nearer to the truth, and which says better how uncertain it is?
+package's own budget makes 21 and has none. Which is nearer to the truth, and which says better how uncertain it
+is?
 """
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,8 @@ import daps_kit
 from daps_kit.contracts import RandomStreams
 
 # %%
-# Three faces that are draws of the prior, a fair test of samplers, blurred by the same operator with the same noise.
+# Three faces that are draws of the prior, a fair test of samplers, blurred by the same operator with the same
+# noise.
 
 shape = (3, 64, 64)
 prior = daps_kit.build("prior", {"use": "embedded"})
@@ -54,8 +56,8 @@ samples = {
 }
 
 # %%
-# Three numbers: the error of the mean, the error of a single sample, and the share of pixels whose truth lies between
-# the smallest and the largest of four samples, which for the right posterior is 3 / 5.
+# Three numbers: the error of the mean, the error of a single sample, and the share of pixels whose truth lies
+# between the smallest and the largest of four samples, which for the right posterior is 3 / 5.
 
 errors = {}
 print(f"{'':22} PSNR of mean   of a sample   covered (due {3 / 5:.2f})")
@@ -67,8 +69,8 @@ for name, drawn in samples.items():
     print(f"{name:22} {of_mean:8.2f} dB {of_sample:10.2f} dB {covered:10.2f}")
 
 # %%
-# The faces are the same for all, so that differences are paired, with a standard error far smaller than that of either
-# mean.
+# The faces are the same for all, so that differences are paired, with a standard error far smaller than that of
+# either mean.
 
 gain = 10 * torch.log10(errors["published, 100 calls"] / errors["budget: balanced"])
 print(

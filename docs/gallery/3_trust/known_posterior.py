@@ -2,8 +2,8 @@
 A posterior that is known
 =========================
 
-Whether a sampler is right can be seen where the answer is known. Here images have two pixels, the prior is a mixture of
-Gaussians on a ring, whose denoiser is exact, and the posterior is computed on a grid.
+Whether a sampler is right can be seen where the answer is known. Here images have two pixels, the prior is a
+mixture of Gaussians on a ring, whose denoiser is exact, and the posterior is computed on a grid.
 """
 
 from pathlib import Path
@@ -65,7 +65,8 @@ plt.show()
 
 # %%
 # Do the draws of the last level have the posterior's distribution? Along the line x_1 - x_2 it has two modes; the
-# histogram of the draws lies on the curve, but for a few draws in between that the last levels have not yet moved.
+# histogram of the draws lies on the curve, but for a few draws in between that the last levels have not yet
+# moved.
 
 difference = steps[-1].x0y.flatten(1) @ torch.tensor([1.0, -1.0])
 edges = torch.linspace(-2, 2, 41)

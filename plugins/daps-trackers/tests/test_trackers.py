@@ -1,0 +1,111 @@
+"""What the trackers were told is read again by their own readers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import daps_trackers
+import pytest
+
+import daps_kit
+from daps_kit.discovery import Plugin
+from daps_kit.registry import default_registry
+from daps_kit.trackers import OfferedTracker
+
+RECIPE = """
+format: 1
+data: {use: prior, count: 1, image_shape: [3, 8, 8]}
+prior: {use: gaussian}
+operator: {use: identity}
+sampler: {use: daps, budget: 9}
+check_prior: false
+runs: 2
+"""
+
+
+@contextlib.contextmanager
+def offered():
+    """The trackers, whether the plugin is installed or not."""
+    registry = default_registry()
+    before = list(registry.trackers)
+    if not before:
+        registry.trackers += [
+            OfferedTracker(t.name, "daps-trackers", t) for t in daps_trackers.daps_trackers()
+        ]
+    yield
+    registry.trackers = before
+
+
+def run(tracker, tmp_path, monkeypatch, recipe=RECIPE):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(recipe)
+    with offered():
+        return daps_kit.run("mine.yaml", [f"trackers=[{tracker}]", "output=out"], quiet=True)
+
+
+def test_mlflow(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    result = run("mlflow", tmp_path, monkeypatch)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("daps-kit")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.run_name, found.info.status) == ("mine", "FINISHED")
+    assert found.data.metrics["samples"] == 2
+    assert found.data.metrics["lost"] == 0
+    expected = result.metrics["summary"]["posterior_mean"]["psnr"]["mean"]
+    assert found.data.metrics["posterior_mean/psnr"] == pytest.approx(expected)
+    sigmas = [m.value for m in client.get_metric_history(found.info.run_id, "sigma")]
+    assert len(sigmas) > 3
+    assert sorted(sigmas, reverse=True) == sigmas
+    kept = {artifact.path for artifact in client.list_artifacts(found.info.run_id)}
+    assert kept == {"recipe.yaml", "grid.png"}
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    result = run("tensorboard", tmp_path, monkeypatch)
+    events = reader.EventAccumulator(str(result.path / "tensorboard")).Reload()
+    expected = result.metrics["summary"]["posterior_mean"]["psnr"]["mean"]
+    (value,) = events.Scalars("posterior_mean/psnr")
+    assert value.value == pytest.approx(expected, rel=1e-5)
+    sigmas = [event.value for event in events.Scalars("sigma")]
+    assert len(sigmas) > 3
+    assert sorted(sigmas, reverse=True) == sigmas
+    assert events.Tags()["images"] == ["grid"]
+    assert [event.value for event in events.Scalars("lost")] == [0, 0]
+
+
+def test_wandb_offline(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    result = run("wandb", tmp_path, monkeypatch)
+    (file,) = (result.path / "wandb").glob("offline-run-*/*.wandb")
+    content = file.read_bytes()
+    expected = result.metrics["summary"]["posterior_mean"]["psnr"]["mean"]
+    assert b"posterior_mean/psnr" in content
+    assert json.dumps(expected).encode() in content
+    for word in (b"sigma", b"residual", b"samples", b"grid", b"image-file"):
+        assert word in content
+    assert wandb.run is None
+
+
+def test_a_library_that_is_missing_is_one_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(RECIPE)
+    with offered():
+        result = daps_kit.run("mine.yaml", ["trackers=[mlflow]", "output=out"])
+    assert len(result.samples[0]) == 2
+    said = capsys.readouterr().err
+    assert said.count("tracker mlflow failed and is told no more") == 1
+
+
+def test_the_plugin_offers_them_by_its_hook():
+    assert [t.name for t in daps_trackers.daps_trackers()] == ["mlflow", "tensorboard", "wandb", "trackio"]
+    assert Plugin("a:b", "a", "1", "m", "ok").trackers == ()
