@@ -15,6 +15,8 @@ from pydantic import Field
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import SamplerSettings
 
+from .papers import PAPERS
+
 if TYPE_CHECKING:
     from daps_kit.contracts import Sampler
 
@@ -57,6 +59,7 @@ class DPS(_Steps):
     """Diffusion posterior sampling (DPS, arXiv 2209.14687), for any operator and noise."""
 
     name = "dps"
+    papers = (PAPERS["dps"],)
     steps: int = Field(
         1000, ge=1, description="steps of the diffusion: a network call and a Jacobian product each"
     )
@@ -78,6 +81,7 @@ class PiGDM(_Steps):
     """Pseudoinverse-guided diffusion (PiGDM, ICLR 2023), for linear operators and Gaussian noise."""
 
     name = "pigdm"
+    papers = (PAPERS["pigdm"],)
     steps: int = Field(
         100, ge=1, description="steps of the diffusion: a network call and a Jacobian product each"
     )
@@ -94,6 +98,7 @@ class DDRM(_Steps):
     """Denoising diffusion restoration (DDRM, arXiv 2201.11793), for linear operators with known singular values."""
 
     name = "ddrm"
+    papers = (PAPERS["ddrm"],)
     steps: int = Field(20, ge=1, description="steps of the diffusion: a network call each")
     eta: float = Field(0.85, ge=0, le=1, description="share of fresh noise where y says less than x_t")
     eta_b: float = Field(1.0, ge=0, le=1, description="how far y is followed where it says more than x_t")
@@ -109,6 +114,7 @@ class DDNM(_Steps):
     """Denoising diffusion null-space model (DDNM+, arXiv 2212.00490), for linear operators and Gaussian noise."""
 
     name = "ddnm"
+    papers = (PAPERS["ddnm"],)
     steps: int = Field(100, ge=1, description="steps of the diffusion: a network call each")
     eta: float = Field(0.85, gt=0, le=1, description="share of fresh noise in DDIM's step; 1 is ancestral")
 
@@ -123,6 +129,7 @@ class DiffPIR(_Steps):
     """Half-quadratic splitting inside a diffusion (DiffPIR, arXiv 2305.08995), for linear operators."""
 
     name = "diffpir"
+    papers = (PAPERS["diffpir"],)
     steps: int = Field(100, ge=1, description="steps of the diffusion: a network call each")
     weight: float = Field(1.0, gt=0, description="lambda, the weight of the prior's guess")
     zeta: float = Field(
@@ -146,6 +153,7 @@ class RedDiff(_Steps):
     """Regularisation by denoising diffusion (RED-diff, arXiv 2305.04391), for any operator and noise."""
 
     name = "red_diff"
+    papers = (PAPERS["red_diff"],)
     steps: int = Field(1000, ge=1, description="steps of the optimisation: a network call each")
     weight: float = Field(0.25, gt=0, description="lambda, the weight of the prior")
     lr: float = Field(0.1, gt=0, description="step size of Adam")
@@ -161,6 +169,7 @@ class MMPS(_Steps):
     """Moment matching posterior sampling (MMPS, arXiv 2405.13712), for linear operators and Gaussian noise."""
 
     name = "mmps"
+    papers = (PAPERS["mmps"],)
     steps: int = Field(
         256, ge=1, description="steps of the diffusion: a network call each, and Jacobian products"
     )
@@ -180,6 +189,7 @@ class TMPD(_Steps):
     """Tweedie moment projected diffusion (TMPD, arXiv 2310.06721), for linear operators and Gaussian noise."""
 
     name = "tmpd"
+    papers = (PAPERS["tmpd"],)
     steps: int = Field(
         1000, ge=1, description="steps of the diffusion: a network call and two Jacobian products each"
     )
@@ -196,6 +206,7 @@ class PnPDM(SamplerSettings):
     """Gibbs sampling between an image and a noisy copy (PnP-DM, arXiv 2405.18782), for linear operators."""
 
     name = "pnp_dm"
+    papers = (PAPERS["pnp_dm"],)
     budget: int | None = _BUDGET
     iterations: int = Field(100, ge=1, description="iterations of the Gibbs sampler")
     prior_steps: int = Field(50, ge=1, description="network calls of each prior step")
@@ -215,6 +226,7 @@ class Sitcom(SamplerSettings):
     """Step-wise triple-consistent sampling (SITCOM, arXiv 2410.04479), for any operator and noise."""
 
     name = "sitcom"
+    papers = (PAPERS["sitcom"],)
     budget: int | None = _BUDGET
     steps: int = Field(20, ge=1, description="steps of the diffusion")
     inner: int = Field(
@@ -238,6 +250,7 @@ class TDS(SamplerSettings):
     """Twisted diffusion sampling with particles (TDS, arXiv 2306.17775), for any operator and Gaussian noise."""
 
     name = "tds"
+    papers = (PAPERS["tds"],)
     budget: int | None = _BUDGET
     steps: int = Field(100, ge=1, description="steps of the diffusion")
     particles: int = Field(
@@ -259,6 +272,7 @@ class PnPHQS(_Steps):
     """Half-quadratic splitting with the prior's denoiser (PnP-HQS, arXiv 2008.13751): one estimate."""
 
     name = "pnp_hqs"
+    papers = (PAPERS["pnp_hqs"],)
     steps: int = Field(8, ge=1, description="steps: a network call each")
     sigma_max: float = Field(0.384, gt=0, description="the first noise level (49 of 255, images in [-1, 1])")
     weight: float = Field(0.23, gt=0, description="lambda, the weight of the denoised image")
@@ -274,6 +288,7 @@ class Wiener(SamplerSettings):
     """Wiener's filter with mean and covariance of the prior: the best linear estimate, for one network call."""
 
     name = "wiener"
+    papers = (PAPERS["wiener"],)
     budget: int | None = Field(None, ge=1, description="network calls of a sample; one is all that is used")
 
     def build(self) -> Sampler:
@@ -287,6 +302,7 @@ class TotalVariation(SamplerSettings):
     """Least total variation (TV) by the primal-dual method, without the prior: one estimate."""
 
     name = "tv"
+    papers = (PAPERS["tv"],)
     budget: int | None = Field(None, ge=1, description="network calls of a sample; none is used")
     steps: int = Field(300, ge=1, description="steps of the method")
     weight: float = Field(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from daps_kit import UserError, build, sample
 from daps_kit.compare.document import load_comparison
+from daps_kit.papers import bibtex
 from daps_kit.recipe import load_recipe
 
 HERE = Path(__file__).parents[1]
@@ -33,6 +34,13 @@ def test_a_recipe_is_valid_and_named_after_what_it_does(path):
 
 def test_the_page_lists_every_sampler():
     assert sorted(re.findall(r"^\| `(\w+)`", PAGE, re.M)) == sorted(SAMPLERS)
+
+
+def test_every_sampler_has_its_citation_and_the_page_links_its_paper():
+    for name, settings in SAMPLERS.items():
+        (paper,) = settings.papers
+        assert paper.arxiv in PAGE
+        assert f"@{paper.kind}{{{paper.key}," in bibtex(settings.papers), name
 
 
 def test_the_comparisons_of_the_page_and_of_the_benchmarks_are_valid(tmp_path, monkeypatch):
