@@ -73,7 +73,7 @@ class Paper:
         return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
 
     def __str__(self) -> str:
-        names = [author.partition(",")[0] for author in self.authors]
+        names = [author.partition(",")[0].strip("{}") for author in self.authors]
         who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
         where = self.journal or self.booktitle or self.publisher
         found = f"doi {self.doi}" if self.doi else f"arXiv {self.arxiv}" if self.arxiv else self.url

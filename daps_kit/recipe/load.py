@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
 from daps_kit.errors import ComponentError, Location, Problem, RecipeError, did_you_mean
 from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path
@@ -26,6 +26,9 @@ from .installed import find_recipe, shown
 from .layers import apply_changes, compose, merge, parse_overrides
 from .plugins import ABOUT, PluginFiles, WithPlugins, opened, with_used
 from .sections import SectionReader
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Recipe", "complete", "load_recipe", "read_document", "read_recipe"]
 
@@ -82,11 +85,22 @@ class Recipe(WithPlugins):
         "daps-trackers brings",
     )
     trajectory: int = Field(0, ge=0, description="how many annealing levels to show in pictures; 0 for none")
+    video: Literal["mp4", "webp", "gif"] | None = Field(
+        None,
+        description="an animation of these levels for each image, the mean and samples as they emerge; mp4 needs the "
+        "extra `video`",
+    )
     output: Annotated[Path, BeforeValidator(resolve_path)] = Field(
         description="folder of the results, relative to the working folder; results/<name> if not given"
     )
 
     _source: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _video_of_something(self) -> Self:
+        if self.video and self.trajectory < 2:
+            raise ValueError("video shows the levels of the trajectory: give trajectory, 2 or more")
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.__dict__ == other.__dict__

@@ -45,31 +45,35 @@ PART = 48
 """Images in a part of the list."""
 
 
-def write_report(folder: Path, *, write: Write = write_atomic) -> Path:
+def write_report(folder: Path, *, write: Write = write_atomic, inline: bool = True) -> Path:
     """Write the page of a finished run into its folder, and return where.
 
     Args:
         folder: of the run.
         write: writes a file.
+        inline: whether the page holds its pictures itself, where they are few and small.
 
     Raises:
         UserError: the folder holds no finished run, or cannot be written.
     """
     result = read_result(folder)
-    inline = _write_data(result, write, inline=True)
-    write(folder / "report" / "environment.js", _script("environment", result.environment))
+    held = _write_data(result, write, inline=inline)
     page = folder / "report.html"
-    write(page, _html([result], ["report/"], [inline], result.name))
+    write(page, _html([result], ["report/"], [held], result.name))
     return page
 
 
-def write_side_by_side(folders: Sequence[Path], page: Path, *, write: Write = write_atomic) -> Path:
+def write_side_by_side(
+    folders: Sequence[Path], page: Path, *, write: Write = write_atomic, title: str = "", fresh: bool = False
+) -> Path:
     """Write a page that shows several finished runs side by side, and return where; it reads files in their folders.
 
     Args:
         folders: of the runs; the first is what the others are compared with.
         page: the file.
         write: writes a file.
+        title: of the page; how many runs there are if not given.
+        fresh: whether what the page reads was just written by `write_report`, not `inline`.
 
     Raises:
         UserError: a folder holds no finished run, or something cannot be written.
@@ -77,11 +81,11 @@ def write_side_by_side(folders: Sequence[Path], page: Path, *, write: Write = wr
     results = [read_result(folder) for folder in folders]
     bases = []
     for result in results:
-        _write_data(result, write, inline=False)
-        write(result.folder / "report" / "environment.js", _script("environment", result.environment))
+        if not fresh:
+            _write_data(result, write, inline=False)
         bases.append(_base(result.folder / "report", page))
-    title = results[0].name if len(results) == 1 else f"{len(results)} runs side by side"
-    write(page, _html(results, bases, [None] * len(results), title))
+    titles = [title, results[0].name if len(results) == 1 else f"{len(results)} runs side by side"]
+    write(page, _html(results, bases, [None] * len(results), next(filter(None, titles))))
     return page
 
 
@@ -99,6 +103,7 @@ def _base(folder: Path, page: Path) -> str:
 
 def _write_data(result: Result, write: Write, *, inline: bool) -> list[bytes] | None:
     """Write the files of a run; return what they would hold where that is little enough for the page itself."""
+    write(result.folder / "report" / "environment.js", _script("environment", result.environment))
     held: list[tuple[str, bytes]] | None = [] if inline else None
     for name, data in _files(result):
         if held is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "read_result"]
 
-_OF_THE_MACHINE = ("batch_size", "device", "check_prior", "output")
+_OF_THE_MACHINE = ("batch_size", "device", "execution", "check_prior", "trackers", "output")
 """Settings that change no result, and so are not in the recipe that is shown."""
 
 

@@ -49,6 +49,7 @@ _FREE_KEYS = (
     "metrics",
     "widen",
     "trackers",
+    "video",
     "output",
 )
 """Settings that do not change what is sampled."""

@@ -14,7 +14,7 @@ import os
 import warnings
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,9 @@ from daps_kit.memory import require_memory
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
-from daps_kit.report.page import write_report
+from daps_kit.report.animation import Format, animate, require
+from daps_kit.report.page import write_report, write_side_by_side
+from daps_kit.report.reading import read_result
 from daps_kit.report.summary import outcome, unexplained
 from daps_kit.settings import Shape
 
@@ -94,6 +96,9 @@ def run(
             job.measure()
             job.check_prior()
         # What cannot be had is said before the hours of sampling, and once for all tasks.
+        for each in recipes:
+            if each.video:
+                require(each.video)
         perceptual = load_perceptual(
             [name for each in recipes for name in each.metrics], jobs[0].device, progress.warn
         )
@@ -114,14 +119,18 @@ def run(
                 )
                 for line in unexplained(metrics):
                     progress.warn(f"{job.recipe.name}: {line}")
-                _report(job.folder, progress)
+                _report(job.folder, progress, job.recipe.video, inline=len(jobs) == 1)
                 tracking.finished(metrics, job.folder.grid)
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))
             progress.say(f"{job.recipe.name}: {outcome(metrics)}")
         results = [RunResult(job.folder.path, tuple(job.bench.names), job.recipe.runs) for job in jobs]
         if len(jobs) > 1:
             path = Path(os.path.commonpath([job.folder.path.parent for job in jobs]))
-            join(RunFolder(path), jobs[0].recipe.name.partition("/")[0], parts)
+            name, whole = jobs[0].recipe.name.partition("/")[0], RunFolder(path)
+            join(whole, name, parts)
+            with _not_lost(whole, progress, "report.html"):
+                tasks = [job.folder.path for job in jobs]
+                write_side_by_side(tasks, path / "report.html", title=name, fresh=True)
             results = [RunResult(path, tasks=tuple(results))]
     scores = [item for _, metrics, _ in parts for item in metrics["images"].values()]
     if not any(item["reported"] for item in scores):
@@ -131,13 +140,26 @@ def run(
     return results[0]
 
 
-def _report(folder: RunFolder, progress: RunDisplay) -> None:
-    """Write the page of a run; a run is not lost where that fails."""
+def _report(folder: RunFolder, progress: RunDisplay, video: Format | None, *, inline: bool) -> None:
+    """Write the page of a run, and its animations where they are asked for."""
+    with _not_lost(folder, progress, "report.html"):
+        write_report(folder.path, write=folder.write, inline=inline)
+    if video:
+        with _not_lost(folder, progress, f"trajectory.{video}"):
+            result = read_result(folder.path)
+            for name in result.images:
+                if content := animate(result, name, video):
+                    folder.write(folder.beside(name, f"trajectory.{video}"), content)
+
+
+@contextlib.contextmanager
+def _not_lost(folder: RunFolder, progress: RunDisplay, file: str) -> Iterator[None]:
+    """Say what goes wrong with something that is made from the results: samples and metrics are there."""
     try:
-        write_report(folder.path, write=folder.write)
-    except Exception as error:  # noqa: BLE001 (whatever it is, samples and metrics are there)
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever it is)
         folder.require()
-        progress.warn(f"{folder.path / 'report.html'} was not written: {error}")
+        progress.warn(f"{folder.path}: {file} was not written: {error}")
 
 
 def _prior(recipe: Recipe, jobs: Sequence[_Job], progress: RunDisplay) -> Prior:

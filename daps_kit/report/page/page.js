@@ -597,8 +597,8 @@ const daps = (() => {
     const option = way.options[Number($("way-run").value)];
     const last = option.sigma.length - 1;
     $("level").max = last;
-    $("strip").replaceChildren(...option.sigma.map((sigma, i) => make("button", { type: "button", onclick: () => setLevel(i), "aria-label": `Level ${i + 1}, sigma ${plain(sigma)}` },
-      make("img", { src: option.pictures.x0y[i], alt: "", width: 64 }), make("span", { text: `σ ${plain(sigma)}` }))));
+    $("strip").replaceChildren(...option.sigma.map((sigma, i) => make("button", { type: "button", onclick: () => setLevel(i) },
+      make("img", { src: option.pictures.x0y[i], alt: `Level ${i + 1}`, width: 64 }), make("span", { text: `σ ${plain(sigma)}` }))));
     setLevel(last);
   };
   const setLevel = (level) => {
@@ -636,11 +636,11 @@ const daps = (() => {
     const single = entries.every((entry) => entry.samples.length < 2);
     const of = (choice, key) => (entry) => entry[choice]?.[key] ?? null;
     const all = [];
-    const add = (head, value, count, choice) => { if (entries.some((entry) => known(value(entry)))) all.push({ head, value, digits: count, choice }); };
+    const add = (head, value, count, about = "") => { if (entries.some((entry) => known(value(entry)))) all.push({ head, value, digits: count, about }); };
     for (const [key, head] of Object.entries(page.headings)) {
-      if (!single) add(`${head} of the mean`, of("posterior_mean", key), digits(key));
+      if (!single) add(head, of("posterior_mean", key), digits(key), "mean");
     }
-    for (const key of ["psnr", "residual"]) add(`${page.headings[key]}${single ? "" : " of a sample"}`, of("sample_mean", key), digits(key));
+    for (const key of ["psnr", "residual"]) add(page.headings[key], of("sample_mean", key), digits(key), single ? "" : "a sample");
     if (single) for (const key of Object.keys(page.headings)) if (!["psnr", "residual"].includes(key)) add(page.headings[key], of("sample_mean", key), digits(key));
     for (const key of ["crps", "coverage", "coverage_due", "spread_error"]) add(page.headings[key], of("ensemble", key), digits(key));
     add("noise found / stated", (entry) => entry.noise?.ratio ?? null, 3);
@@ -664,11 +664,11 @@ const daps = (() => {
     table.page = 0;
     table.rows.sort(compareBy(table.columns[index].value, table.sign));
     drawTable(index);
-    say(`Sorted by ${table.columns[index].head}, ${table.sign > 0 ? "rising" : "falling"}.`);
+    say(`Sorted by ${table.columns[index].head} ${table.columns[index].about ?? ""}, ${table.sign > 0 ? "rising" : "falling"}.`);
   };
   const drawTable = (focus = null) => {
     const head = make("tr", {}, ...table.columns.map((column, i) => make("th", { scope: "col", "aria-sort": table.sort === i ? (table.sign > 0 ? "ascending" : "descending") : null },
-      make("button", { type: "button", text: column.head, onclick: () => sortTable(i) }))));
+      make("button", { type: "button", onclick: () => sortTable(i) }, make("b", { text: column.head }), column.about ? make("small", { text: column.about }) : null))));
     const rows = table.rows.slice(table.page * ROWS, (table.page + 1) * ROWS).map((row) => make("tr", { "data-name": row.item.name }, ...table.columns.map((column, i) => {
       const value = column.value(row);
       if (i === 0) return make("th", { scope: "row" }, make("button", { type: "button", text: value, title: "Show this image", onclick: () => show(row.item, { focus: true }) }));

@@ -204,7 +204,7 @@ def test_a_run_is_not_lost_with_its_page(toy, monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("daps_kit.report.page._html", broken)
     run = daps_kit.run(toy())
-    assert "report.html was not written: no template" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "out: report.html was not written: no template" in re.sub(r"\s+", " ", capsys.readouterr().err)
     assert run.samples.shape == (3, 2, 3, 16, 16)
     assert not (run.path / "report.html").exists()
 
