@@ -48,10 +48,7 @@ _FREE_KEYS = (
     "check_prior",
     "metrics",
     "widen",
-<<<<<<< HEAD
     "trackers",
-=======
->>>>>>> 8b32765 (Write the schema anew)
     "video",
     "output",
 )
