@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
@@ -111,24 +112,21 @@ def encode(pictures: Sequence[Image.Image], kind: Format) -> bytes:
 
 
 def _mp4(pictures: Sequence[Image.Image]) -> bytes:
-    ffmpeg = import_module("imageio_ffmpeg")
+    program = import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    times = [LEVEL] * (len(pictures) - 1) + [LAST]
+    raw = b"".join(
+        picture.tobytes() * math.ceil(time * FPS / 1000)
+        for picture, time in zip(pictures, times, strict=True)
+    )
+    size = f"{pictures[0].width}x{pictures[0].height}"
+    coming = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(FPS), "-i", "-"]
+    going = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    # One thread and no date: the same pictures give the same file.
+    exact = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "way.mp4"
-        # One thread and no date: the same pictures give the same file.
-        exact = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
-        writer = ffmpeg.write_frames(
-            str(path),
-            pictures[0].size,
-            fps=FPS,
-            codec="libx264",
-            quality=8,
-            macro_block_size=2,
-            output_params=exact,
-        )
-        writer.send(None)
-        for place, picture in enumerate(pictures):
-            time = LAST if place == len(pictures) - 1 else LEVEL
-            for _ in range(math.ceil(time * FPS / 1000)):
-                writer.send(picture.tobytes())
-        writer.close()
+        command = [program, "-y", "-loglevel", "error", *coming, *going, *exact, str(path)]
+        done = subprocess.run(command, input=raw, capture_output=True, check=False)
+        if done.returncode:
+            raise UserError(f"video: ffmpeg failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
         return path.read_bytes()
