@@ -27,6 +27,7 @@ COMMANDS = (
     "compare",
     "coverage",
     "list",
+    "merge",
     "new",
     "plugins",
     "recipes",

@@ -20,10 +20,20 @@ from .options import plugin_files, quiet, recipe_arguments
     metavar="N|auto",
     help="Compute in N processes, or as many as are best (execution: {use: processes, workers: N}).",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Draw the I-th of N parts alone, into a folder of its own; `daps-kit merge` joins them.",
+)
 @quiet
 @plugin_files
 def command(
-    recipe: str, overrides: tuple[str, ...], output: Path | None, workers: str | None, quiet: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    workers: str | None,
+    shard: str | None,
+    quiet: bool,
 ) -> None:
     """Run a RECIPE: a file or the name of an installed one.
 
@@ -36,4 +46,4 @@ def command(
         overrides = (*overrides, f"output={json.dumps(str(output))}")
     from daps_kit.runs.runner import run  # which imports torch
 
-    run(recipe, overrides, quiet=quiet)
+    run(recipe, overrides, quiet=quiet, shard=shard)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import glob
+import random
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from daps_kit.errors import UserError
 from daps_kit.files import files_of
 from daps_kit.paths import existing_file, readable_file, resolve_path
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
 from daps_kit.settings import Settings
 
-__all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "image_files"]
+__all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "chosen", "image_files"]
 
 
 def image_files(patterns: tuple[Path, ...]) -> list[Path]:
@@ -55,6 +58,32 @@ Patterns = Annotated[
 Side = Annotated[int, Field(ge=1)]
 
 
+T = TypeVar("T")
+
+
+SHUFFLE = Field(
+    None,
+    ge=0,
+    description="seed of the order in which the items are taken; that of their names where not given",
+)
+OFFSET = Field(0, ge=0, description="how many items to leave out before the first")
+LIMIT = Field(None, ge=1, description="how many items to take at most")
+
+
+def chosen(data: ImagesData | MeasurementData, items: Iterable[T]) -> list[T]:
+    """Return the items of the run, in its order, out of all that there are.
+
+    Raises:
+        UserError: none is left.
+    """
+    found = list(items)
+    if data.shuffle is not None:
+        random.Random(data.shuffle).shuffle(found)
+    if data.offset and data.offset >= len(found):
+        raise UserError(f"data.offset: {data.offset} leaves nothing of {len(found)} items")
+    return found[data.offset :][: data.limit]
+
+
 class ImagesData(Settings):
     """Images from files, which are measured by the operator."""
 
@@ -67,7 +96,9 @@ class ImagesData(Settings):
         None,
         description="one number or [height, width] to resize and crop to; the prior's size where not given",
     )
-    limit: int | None = Field(None, ge=1, description="how many images to take at most")
+    shuffle: int | None = SHUFFLE
+    offset: int = OFFSET
+    limit: int | None = LIMIT
     white_level: float | None = Field(
         None,
         gt=0,
@@ -78,7 +109,7 @@ class ImagesData(Settings):
     @property
     def files(self) -> list[Path]:
         """The image files, in the order of the run."""
-        return image_files(self.path)[: self.limit]
+        return chosen(self, image_files(self.path))
 
     @property
     def notes(self) -> list[str]:
@@ -91,6 +122,7 @@ class PriorData(Settings):
 
     use: Literal["prior"] = "prior"
     count: int = Field(ge=1, le=1_000_000, description="how many images to draw")
+    offset: int = Field(0, ge=0, description="the number of the first; draws of another number are others")
     image_shape: tuple[Side, Side, Side] | None = Field(
         None, description="[channels, height, width] of the images; the prior's where not given"
     )
@@ -143,6 +175,9 @@ class MeasurementData(Settings):
         description="the true image, to compare with, where it is known; of a folder of measurements a folder, "
         "in which those with the same names belong together",
     )
+    shuffle: int | None = SHUFFLE
+    offset: int = OFFSET
+    limit: int | None = LIMIT
 
     @property
     def files(self) -> list[Path]:

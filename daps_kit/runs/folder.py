@@ -104,11 +104,15 @@ class RunFolder:
             if fresh:
                 self.write(self._claim.recipe, resolved.encode())
             else:
-                self._compare(resolved)
+                self.require_same(resolved)
             yield
 
-    def _compare(self, here: str) -> None:
-        """Refuse a recipe that would give other results than those already there; more runs are no others."""
+    def require_same(self, here: str) -> None:
+        """Refuse a recipe that would give other results than those already there; more runs are no others.
+
+        Raises:
+            UserError: what differs, one in a line.
+        """
         try:
             there = self._claim.recipe.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

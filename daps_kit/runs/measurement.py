@@ -27,7 +27,7 @@ from daps_kit.memory import require_memory
 from daps_kit.random import stream_seed
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES, naming
 from daps_kit.recipe import Recipe
-from daps_kit.recipe.data import ImagesData, MeasurementData, PriorData
+from daps_kit.recipe.data import ImagesData, MeasurementData, PriorData, chosen
 from daps_kit.settings import OperatorSettings, Shape
 
 from .noise_check import NoiseCheck, check_noise
@@ -128,7 +128,7 @@ class _Images(Items):
 
 class _Draws(Items):
     def __init__(self, data: PriorData, prior: Prior, seed: int, device: torch.device) -> None:
-        self.names = [f"draw-{index:03d}" for index in range(data.count)]
+        self.names = [f"draw-{index:03d}" for index in range(data.offset, data.offset + data.count)]
         self.prior, self.seed, self.device = prior, seed, device
         self.state_shape = prior.state_shape(_image_shape(data, prior))
 
@@ -158,6 +158,10 @@ class _Given(Items):
         if data.truth is not None:
             truths = _read_items(data.truth, shape, "the images of this run have", notes)
             self.truths = _pair(self.items, truths, data, notes)
+        taken = chosen(data, range(len(self.items)))
+        self.names = [self.names[index] for index in taken]
+        self.items = [self.items[index] for index in taken]
+        self.truths = [self.truths[index] for index in taken]
         self.notes = notes
 
     def truth(self, index: int) -> Tensor | None:

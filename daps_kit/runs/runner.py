@@ -46,6 +46,7 @@ from .measurement import Bench
 from .perceptual import load_perceptual
 from .progress import RunDisplay
 from .result import RunResult
+from .shard import Shard
 from .tracking import Tracking
 from .worker import BEGIN, Batch, Task, Trial, Worker, setup_of
 
@@ -61,6 +62,8 @@ def run(
     *,
     quiet: bool = False,
     progress: RunDisplay | None = None,
+    shard: str | None = None,
+    draw: bool = True,
 ) -> RunResult:
     """Run a recipe and return its result; what is finished in its output folder already is kept.
 
@@ -69,6 +72,8 @@ def run(
         overrides: settings as `a.b.c=value`, which win over the file.
         quiet: show no progress and no warnings.
         progress: what shows them, of a program that runs several recipes.
+        shard: a part such as `3/16`, which alone is drawn, into a folder of its own; nothing is made of the samples.
+        draw: whether samples that are missing are drawn; else they are an error.
 
     Raises:
         RecipeError: the recipe is wrong.
@@ -80,6 +85,9 @@ def run(
         raise UserError("overrides change the text of a recipe; give its file, not a recipe that was read")
     else:
         recipes = (recipe,)
+    part = Shard.read(shard) if shard is not None else None
+    if part is not None:
+        recipes = tuple(each.model_copy(update={"output": part.folder(each.output)}) for each in recipes)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress or RunDisplay(quiet=quiet))
         folders, texts = (
@@ -90,7 +98,7 @@ def run(
             stack.enter_context(folder.claim(text))
         jobs: list[_Job] = []
         for each, folder, text in zip(recipes, folders, texts, strict=True):
-            jobs.append(_Job(each, folder, text, progress, _prior(each, jobs, progress)))
+            jobs.append(_Job(each, folder, text, progress, _prior(each, jobs, progress), part))
         # Everything is measured before anything is sampled, so that what is wrong shows at once.
         for job in jobs:
             job.measure()
@@ -102,8 +110,16 @@ def run(
         perceptual = load_perceptual(
             [name for each in recipes for name in each.metrics], jobs[0].device, progress.warn
         )
+        if part is not None:
+            for job in jobs:
+                job.sample()
+                progress.say(f"{job.recipe.name}: part {part.number} of {part.parts} is in {job.folder.path}")
+            done = [RunResult(job.folder.path, tuple(job.mine_names()), job.recipe.runs) for job in jobs]
+            return done[0] if len(done) == 1 else RunResult(recipes[0].output.parent, tasks=tuple(done))
         parts = []
         for job in jobs:
+            if not draw:
+                job.require_whole()
             with job.tracking as tracking:
                 tracking.begin(job.recipe.name, job.folder.path, job.resolved)
                 job.sample()
@@ -192,9 +208,15 @@ class _Job:
     """One recipe, in its folder."""
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, resolved: str, progress: RunDisplay, prior: Prior
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        resolved: str,
+        progress: RunDisplay,
+        prior: Prior,
+        shard: Shard | None,
     ) -> None:
-        self.recipe, self.folder, self.resolved = recipe, folder, resolved
+        self.recipe, self.folder, self.resolved, self.shard = recipe, folder, resolved, shard
         self.progress, self.prior = progress, prior
         self.device = device_of(recipe.device)
         self.sampler = recipe.sampler.build()
@@ -202,6 +224,7 @@ class _Job:
         self.bench = Bench(recipe, prior, self.device)
         self.stages = [recipe.runs]
         self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
+        self.stages = sorted({*folder.stages, recipe.runs})
 
     # --- measurements
 
@@ -222,7 +245,8 @@ class _Job:
                 "stay, and count in no table"
             )
         doubted: dict[str, list[str]] = {}
-        for index, name in enumerate(self.bench.names):
+        for index in self._mine():
+            name = self.bench.names[index]
             stored = self.folder.read_measurement(name)
             measured = self.bench.measure(index, stored)
             if not index:  # before anything is written
@@ -267,8 +291,8 @@ class _Job:
         Raises:
             UserError: it is wrong; the text says in what.
         """
-        if self.recipe.check_prior and self._missing():
-            truth = self.folder.measured(self.bench.names[0])[1]
+        if self.recipe.check_prior and (missing := self._missing()):
+            truth = self.folder.measured(self.bench.names[min(missing)[0]])[1]
             for doubt in require_sound(self.prior, truth, self.device):
                 self.progress.warn(f"prior: {doubt}")
 
@@ -300,7 +324,6 @@ class _Job:
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
         self.folder.extend(self.resolved)
-        self.stages = sorted({*self.folder.stages, self.recipe.runs})
         pairs, missing = self._pairs(), self._missing()
         if (
             missing
@@ -347,7 +370,34 @@ class _Job:
     def _pairs(self) -> list[Pair]:
         """Return all pairs in the order in which they are drawn: runs that were asked for later come later."""
         items, runs = range(len(self.bench.names)), range(self.recipe.runs)
-        return sorted(((index, run) for index in items for run in runs), key=lambda pair: self.stage(pair[1]))
+        pairs = sorted(
+            ((index, run) for index in items for run in runs), key=lambda pair: self.stage(pair[1])
+        )
+        if self.shard is None:
+            return pairs
+        size = self.recipe.batch_size
+        return list(self.shard.of(pairs, 1 if size == "auto" else size))
+
+    def _mine(self) -> list[int]:
+        """Return the items of the pairs, in their order."""
+        return sorted({index for index, _ in self._pairs()})
+
+    def mine_names(self) -> list[str]:
+        """Return the names of the items of which samples are drawn."""
+        return [self.bench.names[index] for index in self._mine()]
+
+    def require_whole(self) -> None:
+        """See that every sample is there.
+
+        Raises:
+            UserError: some are missing; the text names the first.
+        """
+        if missing := sorted(self._missing()):
+            index, run = missing[0]
+            raise UserError(
+                f"{len(missing)} of {len(self._pairs())} samples are missing, the first is {self.bench.names[index]}, "
+                f"run {run}; the others are there: `daps-kit run {self.folder.path / 'recipe.yaml'}` draws what is not"
+            )
 
     def stage(self, run: int) -> int:
         """Return at which of the growing numbers of runs that were asked for a run came in."""

@@ -19,7 +19,8 @@ class _Runner:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def run(self, recipe: str, overrides: tuple[str, ...], *, quiet: bool) -> None:
+    def run(self, recipe: str, overrides: tuple[str, ...], *, quiet: bool, shard: str | None) -> None:
+        self.shard = shard
         self.calls.append((recipe, overrides, quiet))
         if recipe == "wrong":
             raise UserError("the disk is full")
@@ -58,3 +59,10 @@ def test_workers_are_an_executor(runner: _Runner) -> None:
     ok("run", "good.yaml", "--workers", "0")
     with pytest.raises(RecipeError, match=r"execution.workers: .*0"):
         load_recipe("good.yaml", runner.calls[-1][1])
+
+
+def test_a_shard_is_handed_on(runner: _Runner) -> None:
+    ok("run", "good.yaml", "--shard", "3/16")
+    assert runner.shard == "3/16"
+    ok("run", "good.yaml")
+    assert runner.shard is None

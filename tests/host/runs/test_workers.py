@@ -20,7 +20,8 @@ COMMAND = "from daps_kit.command.main import main; main()"
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return everything that must not depend on who computed it."""
-    ignored = ("environment.json", "recipe.yaml", ".lock")
+    # The page shows the recipe, which says who computes.
+    ignored = ("environment.json", "environment.js", "recipe.yaml", "report.html", ".lock")
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in ignored)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

@@ -1,0 +1,117 @@
+"""Folders of parts of a run, joined into one, which is then finished as if it had been one run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from daps_kit.errors import UserError
+from daps_kit.recipe import load_recipe, resolved_yaml
+
+from .folder import RunFolder, read_if_whole
+from .progress import RunDisplay
+from .result import RunResult
+from .runner import run
+
+__all__ = ["merge"]
+
+BOUND = 1e-3
+"""How far samples that were drawn twice may be apart: on other machines, or in other batches."""
+
+WANTED = ("measurement/*.safetensors", "operator/*.safetensors", "samples/*/run-*.safetensors")
+
+
+def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunResult:
+    """Bring what folders of the same run hold into one, and finish it where nothing is missing.
+
+    Args:
+        folders: of parts of a run, made by one recipe.
+        into: a new folder, or one of this run.
+        quiet: show no progress and no warnings.
+
+    Raises:
+        UserError: a folder is of another run or at work, two contradict each other (then nothing is brought), or
+            samples are missing (then the others are there).
+    """
+    for folder in folders:
+        if not (folder / "recipe.yaml").is_file():
+            raise UserError(f"{folder} holds no run: there is no recipe.yaml in it")
+    changes = [f"output={_quoted(into)}"]
+    (recipe,) = load_recipe(folders[0] / "recipe.yaml", changes)
+    with contextlib.ExitStack() as stack:
+        target = RunFolder(recipe.output)
+        stack.enter_context(target.claim(resolved_yaml(recipe)))
+        sources = []
+        for path in folders:
+            if path.resolve() == recipe.output.resolve():
+                continue
+            source = RunFolder(path)
+            (own,) = load_recipe(path / "recipe.yaml", [f"output={_quoted(path)}"])
+            stack.enter_context(source.claim(resolved_yaml(own)))
+            target.require_same(resolved_yaml(own))
+            sources.append(source)
+        # Nothing is written before everything was compared.
+        wanted = list(_wanted(sources, target))
+        for source, file in wanted:
+            target.write(target.path / file, (source.path / file).read_bytes())
+        _join_environments([source for source in sources if source in {each for each, _ in wanted}], target)
+    return run(
+        target.path / "recipe.yaml", changes, quiet=quiet, progress=RunDisplay(quiet=quiet), draw=False
+    )
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path.absolute()))
+
+
+def _wanted(sources: Sequence[RunFolder], target: RunFolder) -> Iterator[tuple[RunFolder, Path]]:
+    """Yield what is to be brought: of each file the first that is whole, unless it is there.
+
+    Raises:
+        UserError: two are not the same.
+    """
+    first: dict[Path, RunFolder] = {}
+    for folder in (target, *sources):
+        for pattern in WANTED:
+            for path in sorted(folder.path.glob(pattern)):
+                file = path.relative_to(folder.path)
+                if read_if_whole(path) is None or _given_up(folder, file):
+                    continue
+                if file in first:
+                    _require_same(first[file].path / file, path)
+                else:
+                    first[file] = folder
+    return ((folder, file) for file, folder in first.items() if folder is not target)
+
+
+def _given_up(folder: RunFolder, file: Path) -> bool:
+    """Whether a sample has none, because those who computed it failed."""
+    if file.parts[0] != "samples" or file.stem.endswith("-trajectory"):
+        return False
+    sample = folder.read_sample(file.parts[1], int(file.stem.partition("-")[2]))
+    return sample is None or (sample.failure is not None and sample.failure.cause == "worker")
+
+
+def _require_same(one: Path, other: Path) -> None:
+    if one.read_bytes() == other.read_bytes():
+        return
+    (here, _), (there, _) = read_if_whole(one) or ({}, {}), read_if_whole(other) or ({}, {})
+    same = here.keys() == there.keys() and all(
+        here[key].shape == there[key].shape
+        and torch.allclose(here[key], there[key], rtol=0, atol=BOUND, equal_nan=True)
+        for key in here
+    )
+    if not same:
+        raise UserError(f"{one} and {other} contradict each other; one of them is of another run")
+
+
+def _join_environments(sources: Sequence[RunFolder], target: RunFolder) -> None:
+    """Write with what the parts that something was brought from were computed, and how long all took together."""
+    found = [each for folder in (target, *sources) if (each := folder.read_environment())]
+    total = {key: sum(each.get(key, 0) for each in found) for key in ("seconds", "drawn")}
+    if found:
+        target.write_json("environment.json", found[0] | total)
