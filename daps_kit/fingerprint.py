@@ -22,10 +22,18 @@ LARGE = 16 << 20
 
 
 def cache_root() -> Path:
-    """Return the cache folder: `$DAPS_KIT_CACHE`, `$XDG_CACHE_HOME/daps-kit` or `~/.cache/daps-kit`."""
-    if chosen := os.environ.get("DAPS_KIT_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "daps-kit"
+    """Return the cache folder: `$DAPS_KIT_CACHE`, `$XDG_CACHE_HOME/daps-kit` or `~/.cache/daps-kit`.
+
+    Raises:
+        UserError: there is no such home folder.
+    """
+    chosen = os.environ.get("DAPS_KIT_CACHE")
+    place = Path(chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        root = place.expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"the cache folder {place} cannot be used: {error}; set DAPS_KIT_CACHE") from None
+    return root if chosen else root / "daps-kit"
 
 
 def fingerprint(path: Path) -> str:
@@ -57,7 +65,7 @@ def fingerprint(path: Path) -> str:
 def _remembered() -> dict[str, object]:
     try:
         content = json.loads((cache_root() / "hashes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -157,7 +157,15 @@ def plain_yaml(text: str, file: Path | str) -> Any:
     node = read_yaml(text, file, Path(), problems)
     if problems:
         raise RecipeError(problems)
-    return None if node is None else node.plain()
+    return None if node is None else _without_folders(node.plain())
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return str(value) if isinstance(value, str) else value
 
 
 class _Reader:

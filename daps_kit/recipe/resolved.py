@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -104,4 +105,8 @@ def hash_lines(hashes: Mapping[str, str]) -> str:
 def file_hashes(text: str) -> dict[str, str]:
     """Return the hashes of the files that a resolved recipe names, by their paths."""
     found = re.findall(r'^# file (".*"): sha256 ([0-9a-f]{64})$', text, re.MULTILINE)
-    return {json.loads(path): digest for path, digest in found}
+    hashes: dict[str, str] = {}
+    for path, digest in found:
+        with contextlib.suppress(ValueError):  # a comment that somebody wrote
+            hashes[json.loads(path)] = digest
+    return hashes

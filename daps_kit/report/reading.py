@@ -9,10 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from daps_kit.errors import UserError
-from daps_kit.recipe import to_yaml
+from daps_kit.recipe import plain_yaml, to_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,12 +110,12 @@ def read_result(folder: Path) -> Result:
     try:
         text = (folder / "recipe.yaml").read_text(encoding="utf-8")
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        recipe = yaml.safe_load(text)
+        recipe = plain_yaml(text, folder / "recipe.yaml")
         if not {"summary", "lost", "images"} <= metrics.keys() or not isinstance(recipe["runs"], int):
             raise ValueError("keys are missing")
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, UserError, RecursionError, AttributeError, KeyError, TypeError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder}: recipe.yaml or metrics.json is damaged: {first}") from error
     kinds = "prior|operator|noise|sampler|kernel"

@@ -21,7 +21,7 @@ from daps_kit.report.summary import CHOICES
 
 from .published import published
 
-__all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result"]
+__all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result", "read_values"]
 
 OTHER_SETTINGS = "(other settings)"
 """Follows the name of a task whose operator or noise is not the published one."""
@@ -90,7 +90,7 @@ def read_result(folder: Path) -> FinishedRun:
     Raises:
         UserError: its recipe or its metrics cannot be read, or are damaged.
     """
-    recipe, metrics = _read(folder / "recipe.yaml"), _read(folder / "metrics.json")
+    recipe, metrics = read_values(folder / "recipe.yaml"), read_values(folder / "metrics.json")
     try:
         prior, operator, sampler = (dict(recipe[key]) for key in ("prior", "operator", "sampler"))
         model, (task, exact) = published().model(prior), published().task(operator)
@@ -112,7 +112,12 @@ def read_result(folder: Path) -> FinishedRun:
         ) from error
 
 
-def _read(path: Path) -> Any:
+def read_values(path: Path) -> Any:
+    """Return what a .json or .yaml file of a results folder holds.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
     with reading(path):
         text = path.read_text(encoding="utf-8")
         try:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.images import load_image
+from daps_kit.reading import reading
 from daps_kit.report.summary import outcome
 
 from .claim import RECIPE
 from .cost import mean_cost
+from .finished import read_values
 from .folder import RunFolder
 from .posterior import SAVED, Posterior
 
@@ -143,8 +144,9 @@ class RunResult:
         """What metrics.json holds; for tasks, that of each by its folder's name."""
         if self.tasks:
             return {task.path.name: task.metrics for task in self.tasks}
-        content: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        return content
+        with reading(path := self.path / "metrics.json"):
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return content
 
     @property
     def _folder(self) -> RunFolder:
@@ -177,7 +179,7 @@ def open(folder: str | Path) -> RunResult:
     if not path.is_dir():
         raise UserError(f"no such folder of results: {folder}")
     if (path / SAVED).is_file():
-        saved = _read(path / SAVED)
+        saved = read_values(path / SAVED)
         return RunResult(path, tuple(saved["names"]), saved["runs"])
     if not (path / RECIPE).is_file():
         tasks = [open(below.parent) for below in sorted(path.glob(f"*/{RECIPE}"))]
@@ -186,16 +188,8 @@ def open(folder: str | Path) -> RunResult:
         return RunResult(path, tasks=tuple(tasks))
     if not (path / "metrics.json").is_file():
         raise UserError(f"{folder}: the run is not finished (no metrics.json); run its recipe again")
-    metrics, recipe = _read(path / "metrics.json"), _read(path / RECIPE)
+    metrics, recipe = read_values(path / "metrics.json"), read_values(path / RECIPE)
     try:
         return RunResult(path, tuple(metrics["images"]), int(recipe["runs"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: is not what daps-kit run writes ({error!r})") from error
-
-
-def _read(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error

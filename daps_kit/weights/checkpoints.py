@@ -127,16 +127,17 @@ def _compare(source: Source, *, everything: bool) -> str | None:
     """Return how files differ from their record, or nothing; hash all, or those whose size or date has changed."""
     again = f"delete it and run `daps-kit checkpoints fetch {source.name}`"
     try:
-        files = json.loads(record_of(source).read_text(encoding="utf-8"))["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError):
+        recorded = json.loads(record_of(source).read_text(encoding="utf-8"))["files"].items()
+        files = [(name, facts["size"], facts["mtime_ns"], facts["sha256"]) for name, facts in recorded]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return f"the record {record_of(source)} is damaged; delete it to trust the checkpoint as it is now"
-    for name, facts in files:
+    for name, size, changed, digest in files:
         path = cache_folder() / name
         if not path.is_file():
             return f"{path} is missing; {again}"
         found = path.stat()
-        if found.st_size != facts["size"]:
-            return f"{path} has changed: {found.st_size} bytes in place of {facts['size']}; {again}"
-        if (everything or found.st_mtime_ns != facts["mtime_ns"]) and sha256(path) != facts["sha256"]:
-            return f"{path} has changed: its SHA-256 is not {facts['sha256']}; {again}"
+        if found.st_size != size:
+            return f"{path} has changed: {found.st_size} bytes in place of {size}; {again}"
+        if (everything or found.st_mtime_ns != changed) and sha256(path) != digest:
+            return f"{path} has changed: its SHA-256 is not {digest}; {again}"
     return None

@@ -56,7 +56,7 @@ def test_a_large_file_is_read_once_and_again_when_it_changed(tmp_path, monkeypat
     assert list(kept) == [str(path.resolve())]
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[]", '{"x": 1}'])
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"x": 1}', "[" * 100_000])
 def test_a_damaged_cache_is_none(tmp_path, monkeypatch, content):
     monkeypatch.setattr(module, "LARGE", 8)
     cache_root().mkdir()
@@ -64,3 +64,11 @@ def test_a_damaged_cache_is_none(tmp_path, monkeypatch, content):
     path = tmp_path / "weights.bin"
     path.write_bytes(b"0123456789")
     assert fingerprint(path) == fingerprint(path) == hashlib.sha256(b"0123456789").hexdigest()
+
+
+def test_a_cache_folder_that_cannot_be(monkeypatch):
+    for variable in ("DAPS_KIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv("DAPS_KIT_CACHE", raising=False)
+        monkeypatch.setenv(variable, "~nobody-at-all/cache")
+        with pytest.raises(UserError, match="the cache folder ~nobody-at-all/cache cannot be used"):
+            cache_root()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daps_kit.errors import RecipeError
-from daps_kit.recipe import load_recipe, to_yaml
+from daps_kit.recipe import load_recipe, plain_yaml, to_yaml
 from daps_kit.registry import Registry
 from tests.recipe_text import MINIMAL, load, problems
 
@@ -122,3 +122,12 @@ def test_thousands_of_problems_are_counted() -> None:
     with pytest.raises(RecipeError, match="expected a path, got a section"):
         load(body)
     assert time.process_time() - begun < 20
+
+
+def test_plain_values() -> None:
+    text = "a: {b: [x, 1, 5e-5, ~]}\n"
+    assert plain_yaml(text, "r.yaml") == {"a": {"b": ["x", 1, 5e-5, None]}}
+    assert type(plain_yaml(text, "r.yaml")["a"]["b"][0]) is str
+    assert plain_yaml("", "r.yaml") is None
+    with pytest.raises(RecipeError, match=r"^r.yaml:1:5: the key 'a' is written twice"):
+        plain_yaml("{a, a}", "r.yaml")

@@ -36,3 +36,9 @@ def test_the_resolved_recipe_says_everything(folder: Path) -> None:
     Path("elsewhere").mkdir()
     os.chdir("elsewhere")
     assert load_recipe(write("copy.yaml", text)) == (recipe,)
+
+
+def test_a_comment_that_is_no_hash() -> None:
+    digest = "0" * 64
+    text = f'# file "a": sha256 {digest}\n# file "b\\x": sha256 {digest}\n# file "c": sha256 12\n'
+    assert file_hashes(text) == {"a": digest}

@@ -61,6 +61,15 @@ def test_a_lost_sample_is_none(toy) -> None:
         ("metrics.json", "[]", "is damaged"),
         ("metrics.json", "{}", "is damaged: keys are missing"),
         ("recipe.yaml", "a: [", "is damaged"),
+        (
+            "recipe.yaml",
+            "a: &a [x, x]\n"
+            + "".join(
+                f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmno", "bcdefghijklmnop", strict=True)
+            ),
+            "more than 20000 values",
+        ),
+        ("metrics.json", "[" * 100_000, "is damaged"),
         ("recipe.yaml", "", "is damaged"),
     ],
 )

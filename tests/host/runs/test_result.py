@@ -65,3 +65,11 @@ def test_tasks_are_opened_together(tmp_path):
     assert "2 tasks" in repr(found)
     with pytest.raises(UserError, match="has tasks"):
         found[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, None])
+def test_metrics_that_cannot_be_read(tmp_path, text):
+    if text is not None:
+        (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(UserError, match=r"cannot read .*metrics\.json"):
+        _ = RunResult(tmp_path, ("a",), 1).metrics

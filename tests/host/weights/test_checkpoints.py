@@ -54,9 +54,10 @@ def test_a_file_that_changed_is_refused(source, cache):
     assert "its SHA-256 is not" in store.verify("small")
     path.write_bytes(DATA)
     assert store.where("small") == path
-    (cache / "small.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="record .* is damaged"):
-        store.where("small")
+    for text in ("{", "[]", '{"files": {"a": 1}}', '{"files": {"a": {}}}', "[" * 100_000):
+        (cache / "small.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="record .* is damaged"):
+            store.where("small")
 
 
 def test_a_file_put_there_by_hand_is_recorded(source, cache):

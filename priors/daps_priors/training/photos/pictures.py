@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from daps_kit.errors import UserError
+from daps_kit.reading import reading
 from daps_kit.training_images import picture_files, split
 
 from ..dataset import load_pixels
@@ -122,12 +123,9 @@ class PictureSet:
         return [files[i] for i in train], [files[i] for i in held_out], []
 
     def _listed(self) -> tuple[list[Path], list[Path], list[str]]:
-        try:
-            with self.source.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.source} cannot be read as a list of pictures: {error}") from error
-        if not rows or not {"file", "split"} <= set(rows[0]):
+        with reading(self.source), self.source.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"file", "split"} <= set(rows[0]) or not all(row["file"] for row in rows):
             raise UserError(f"{self.source} must have the columns `file` and `split`")
         of = {kind: [r for r in rows if r["split"] == kind] for kind in ("train", "validation")}
         for kind, some in of.items():
