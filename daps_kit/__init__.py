@@ -5,10 +5,10 @@ The names below are loaded when they are first used, so that `import daps_kit` d
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which takes its time to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from daps_kit.api import build as build
     from daps_kit.api import sample as sample
     from daps_kit.declare import noise as noise
@@ -52,6 +52,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'daps_kit' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOME[name]), name)
 
 

@@ -1,5 +1,5 @@
 """`python -m daps_kit` is `daps-kit`."""
 
-from daps_kit.command.main import main
+from daps_kit.start import main
 
-main(prog_name="daps-kit")
+main()

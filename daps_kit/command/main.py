@@ -15,6 +15,7 @@ import daps_kit
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.memory import out_of_memory
 
+from .interrupt import interruptible
 from .terminal import say
 
 __all__ = ["main"]
@@ -57,6 +58,18 @@ class _Group(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
+        with interruptible() as pressed:
+            try:
+                return self._invoke(ctx)
+            except KeyboardInterrupt as interrupt:
+                say(str(interrupt) or "stopped", err=True)
+            except Exception:
+                if not pressed:
+                    raise
+                say("stopped", err=True)  # what was at work made something else of it
+            raise click.exceptions.Exit(130)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -67,10 +80,6 @@ class _Group(click.Group):
                 raise
             say("error: there is not enough memory for this; try smaller images, or fewer at once", err=True)
             raise click.exceptions.Exit(2) from None
-        except KeyboardInterrupt as interrupt:
-            if interrupt.args:
-                say(f"error: {interrupt}", err=True)
-            raise click.exceptions.Exit(130) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

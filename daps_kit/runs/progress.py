@@ -84,8 +84,8 @@ class RunDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_bar()
-        if kind is KeyboardInterrupt:
-            self.say("stopped; the same command goes on from here")
+        if isinstance(error, KeyboardInterrupt) and not error.args:
+            error.args = ("stopped; the same command goes on from here",)
 
     def plan(self, name: str, total: int, done: int) -> None:
         """Begin a part of the work: `total` samples, of which `done` are finished already."""

@@ -32,7 +32,7 @@ def train_recipe(
         RecipeError: the recipe is wrong.
         UserError: something the user can put right, such as a folder that holds something else or in which another
             program is at work; the last checkpoint is intact.
-        KeyboardInterrupt: broken off by the user, who has been told how to go on.
+        KeyboardInterrupt: broken off by the user; its text says how to go on.
     """
     if not isinstance(recipe, TrainingRecipe):
         recipe = load_training(recipe, overrides)
@@ -57,10 +57,9 @@ def train_recipe(
             raise
         except KeyboardInterrupt:
             report.stop()
-            report.say(
+            raise KeyboardInterrupt(
                 f"stopped at {report.images:,} images; the same command goes on from the last checkpoint in {folder}"
-            )
-            raise
+            ) from None
     report.say(f"weights: {weights}")
     return weights
 

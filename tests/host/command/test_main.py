@@ -53,7 +53,7 @@ def test_control_c_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("daps_kit.command.check.load_recipe", interrupt)
     result = call("check", "good.yaml")
-    assert (result.exit_code, result.output) == (130, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "stopped\n")
 
 
 def test_a_working_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,41 @@
+"""Ctrl-C while a command is at work: the first is a `KeyboardInterrupt`, the second leaves at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from daps_kit.start import leave
+
+__all__ = ["interruptible"]
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Let Ctrl-C raise `KeyboardInterrupt`, once; the list says whether it was pressed, whatever became of that.
+
+    Where Ctrl-C is ignored, as in the background, it stays so.
+    """
+    pressed: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        if pressed:
+            leave()
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before not in (leave, signal.default_int_handler):
+        yield pressed
+        return
+    try:
+        signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not the main thread
+        yield pressed
+        return
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,76 @@
+"""Ctrl-C at any moment of any command is a line and exit code 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MOMENTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.0)
+COMMANDS = {
+    "run": ("run", "quickstart", "runs=500"),
+    "run -q": ("run", "-q", "quickstart", "runs=500"),
+    "check": ("check", "quickstart"),
+    "train": ("train", "train/portraits64"),
+    "train -q": ("train", "-q", "train/portraits64"),
+    "restore": ("restore", "photo.png", "--denoise", "0.1"),
+}
+STARTED = "from daps_kit.start import main; import os; os.write(1, b'x'); main()"
+"""Python takes its time before any code of ours runs."""
+
+
+def interrupted(folder: Path, arguments: tuple[str, ...], moment: float) -> tuple[int, str]:
+    """Return how a command ended that was interrupted so many seconds after it began, and what it said."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", STARTED, *arguments]
+    program = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert program.stdout is not None
+    program.stdout.read(1)
+    time.sleep(moment)
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate(timeout=100)
+    return program.returncode, said.decode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    Image.linear_gradient("L").resize((64, 64)).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def check(folder: Path, name: str, moment: float) -> None:
+    code, said = interrupted(folder, COMMANDS[name], moment)
+    if code in (0, 2) and not said.count(
+        "stopped"
+    ):  # it was done before, or the images of a training are not here
+        return
+    assert code == 130, (name, moment, code, said)
+    assert "Traceback" not in said, (name, moment, said)
+    assert said.splitlines()[-1].startswith("stopped"), (name, moment, said)
+
+
+@pytest.mark.parametrize("moment", [0.02, 0.3])
+@pytest.mark.parametrize("name", ["run -q"])
+def test_a_run_that_is_interrupted_early(folder, name, moment):
+    check(folder, name, moment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_interrupted_at_any_moment(folder, name, moment):
+    check(folder, name, moment)
