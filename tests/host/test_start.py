@@ -20,8 +20,11 @@ COMMANDS = {
     "train -q": ("train", "-q", "train/portraits64"),
     "restore": ("restore", "photo.png", "--denoise", "0.1"),
 }
-STARTED = "from daps_kit.start import main; import os; os.write(1, b'x'); main()"
-"""Python takes its time before any code of ours runs."""
+STARTED = (
+    "import os, signal; from daps_kit.start import leave, main; signal.signal(signal.SIGINT, leave); "
+    "os.write(1, b'x'); main()"
+)
+"""Python takes its time before any code of ours runs; the test waits for the first of it."""
 
 
 def interrupted(folder: Path, arguments: tuple[str, ...], moment: float) -> tuple[int, str]:
