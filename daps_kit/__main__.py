@@ -1,5 +1,5 @@
 """`python -m daps_kit` is `daps-kit`."""
 
-from daps_kit.start import main
+from daps_kit.command.start import main
 
 main()

@@ -58,7 +58,7 @@ def test_every_wing_says_what_it_is_for(package: str) -> None:
 
 
 def test_a_command_is_a_file_of_its_name() -> None:
-    helpers = {"__init__", "main", "options", "terminal"}
+    helpers = {"__init__", "interrupt", "main", "options", "start", "terminal"}
     files = {file.stem for file in (HOST / "command").glob("*.py")} - helpers
     names = main.list_commands(Context(main))
     assert {name.replace("-", "_") for name in names} == files

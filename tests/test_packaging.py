@@ -80,7 +80,7 @@ def test_the_metadata(wheel: zipfile.ZipFile) -> None:
     assert dict(points["daps_kit"]) == {
         "operators": "daps_operators", "priors": "daps_priors", "samplers": "daps_samplers",
     }  # fmt: skip
-    assert dict(points["console_scripts"]) == {"daps-kit": "daps_kit.start:main"}
+    assert dict(points["console_scripts"]) == {"daps-kit": "daps_kit.command.start:main"}
 
 
 def test_setup_names_every_package(source: Path) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "restore": ("restore", "photo.png", "--denoise", "0.1"),
 }
 STARTED = (
-    "import os, signal; from daps_kit.start import leave, main; signal.signal(signal.SIGINT, leave); "
+    "import os, signal; from daps_kit.command.interrupt import leave; from daps_kit.command.start import main; signal.signal(signal.SIGINT, leave); "
     "os.write(1, b'x'); main()"
 )
 """Python takes its time before any code of ours runs; the test waits for the first of it."""

@@ -1,27 +1,22 @@
 """The door of the command line: from the first moment on, also amid imports, Ctrl-C is a line and exit code 130.
 
 Until a command begins there is nothing to clean up, so the program leaves at once: an exception would be turned into
-another one, or swallowed, by whatever is being imported. What a command does about Ctrl-C is in `command.interrupt`.
+another one, or swallowed, by whatever is being imported. What a command does about Ctrl-C is in `interrupt`.
 
 As little as can be is imported before the handler is there.
 """
 
-import os
 import signal
 
-__all__ = ["leave", "main"]
+from .interrupt import leave
 
-
-def leave(*_: object) -> None:
-    """End the program with a line."""
-    os.write(2, b"stopped\n")
-    os._exit(130)
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
-    from daps_kit.command.main import main as command
+    from .main import main as command
 
     command(prog_name="daps-kit")
