@@ -24,7 +24,7 @@ prior = daps_kit.build("prior", {"use": "photos"})
 figure, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
 axes[0, 0].imshow((truth[0].movedim(0, -1) + 1) / 2)
 axes[0, 0].set_title("truth")
-for column, sigma in zip(axes.T[1:], (0.01, 0.05, 0.2), strict=True):
+for column, sigma in zip(axes.T[1:], (0.03, 0.1, 0.3), strict=True):
     section = {"use": "gaussian_blur", "kernel_size": 15, "intensity": 2.0, "boundary": "periodic"}
     section["noise"] = {"use": "gaussian", "sigma": sigma}
     operator = daps_kit.build("operator", section, shape=truth.shape[1:])

@@ -27,9 +27,9 @@ for axis in axes:
 plt.show()
 
 # %%
-# Where the measurement is clipped the samples are spread, and elsewhere they are as sure as the noise allows.
+# The samples are spread most where the measurement is clipped, bright or dark, and least where it is not.
 
-clipped = (y > 0.99).any(0)
+clipped = (y.abs() > 0.9).all(0)
 spread = samples.std(0).mean(0)
-print(f"clipped: {clipped.float().mean():.0%} of the pixels")
+print(f"clipped in all colours: {clipped.float().mean():.0%} of the pixels")
 print(f"standard deviation there {spread[clipped].mean():.3f}, elsewhere {spread[~clipped].mean():.3f}")

@@ -46,11 +46,11 @@ trainer:
   frame: 16
   validation: 32
   network: {components: 32, channels: [16, 32], blocks: [1, 1], embedding: 64, attention: 1}
-  images_seen: 16000
+  images_seen: 80000
   batch_size: 40
-  learning_rate: 0.004
+  learning_rate: 0.003
   warm_up: 1000
-  epoch: 4000
+  epoch: 20000
   card: {title: discs, licence: CC0-1.0, data: discs on a ground}
 """)
 trained = subprocess.run(

@@ -29,14 +29,12 @@ scratched = Image.composite(Image.new("RGB", photo.size, "white"), photo, mask)
 scratched.save("results/scratched.png")
 
 # %%
-command = (
-    "daps-kit restore scratched.png --mask scratches.png --samples 3 --budget fast --output repaired.png"
-)
+command = "daps-kit restore scratched.png --mask scratches.png --samples 3 --budget fast --output repaired"
 subprocess.run(command.split(), cwd="results", check=True, capture_output=True)
 
-repaired = Image.open("results/repaired.png")
+repaired = Image.open("results/repaired/scratched.png")
 figure, axes = plt.subplots(1, 4, figsize=(10.5, 2.8), layout="constrained")
-uncertainty = Image.open(next(Path("results").glob("repaired/uncertainty.png")))
+uncertainty = Image.open("results/repaired/scratched/uncertainty.png")
 pictures = {"before": scratched, "after": repaired, "never scratched": photo, "uncertainty": uncertainty}
 for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
     axis.imshow(picture)
