@@ -41,6 +41,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "daps-kit"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_sidebars = dict.fromkeys(("index", "start", "how-it-works", "faq", "search"), [])
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
