@@ -30,7 +30,8 @@ truth = prior.sample(shape, RandomStreams([11]))
 y = operator.measure(truth, RandomStreams([0]))
 
 # %%
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=6, seed=0)[0]
+fast = {"use": "daps", "budget": "fast"}
+samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0].samples
 
 figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
 axes[0].imshow(stroke, cmap="gray")
@@ -51,6 +52,6 @@ plt.show()
 
 section["kernel_is"] = "correlation"
 mirrored = daps_kit.build("operator", section, shape=shape)
-wrong = daps_kit.sample(prior, mirrored, y, sampler={"use": "daps", "budget": "fast"}, runs=1, seed=0)[0]
+wrong = daps_kit.sample(prior, mirrored, y, sampler=fast, runs=1, seed=0)[0].samples
 print(f"residual with the stroke {operator.residual(samples[:1], y).item():.2f}", end=", ")
 print(f"with its mirror image {mirrored.residual(wrong, y).item():.2f}")

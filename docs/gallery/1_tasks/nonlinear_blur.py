@@ -21,7 +21,8 @@ y = operator.measure(truth, RandomStreams([0]))
 # For an operator that is not linear draws are made by *randomise-then-optimise*: the minimiser of a randomly
 # perturbed misfit is a sample.
 
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=3, seed=0)[0]
+fast = {"use": "daps", "budget": "fast"}
+samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
 
 figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
 pictures = {

@@ -20,7 +20,8 @@ y = operator.measure(truth, RandomStreams([0]))
 # %%
 # The sampler starts each sample four times, and goes on from the start that explains the measurement best.
 
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=4, seed=0)[0]
+fast = {"use": "daps", "budget": "fast"}
+samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=4, seed=0)[0].samples
 residuals = operator.residual(samples, y.expand(4, -1, -1, -1))
 
 figure, axes = plt.subplots(1, 6, figsize=(11.5, 2.4), layout="constrained")

@@ -26,7 +26,8 @@ y = operator.measure(truth, RandomStreams([0]))
 # %%
 # The prior of photographs takes pictures of any size.
 
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=6, seed=0)[0]
+fast = {"use": "daps", "budget": "fast"}
+samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0].samples
 
 figure, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 pictures = {"truth": truth[0], "measurement": y[0], "mean of 6": samples.mean(0)}

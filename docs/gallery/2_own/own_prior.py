@@ -78,7 +78,7 @@ truth = torch.from_numpy(discs(1)[0] / 127.5 - 1).float().movedim(-1, 0)[None]
 section = {"use": "inpainting", "mask": "random", "mask_prob_range": [0.9, 0.91]}
 operator = daps_kit.build("operator", section, shape=shape, seed=0)
 y = operator.measure(truth, RandomStreams([0]))
-samples = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0]
+samples = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0].samples
 
 figure, axes = plt.subplots(1, 6, figsize=(10, 2), layout="constrained")
 pictures = {

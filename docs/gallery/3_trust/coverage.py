@@ -23,7 +23,8 @@ section = {"use": "inpainting", "mask": "random", "mask_prob_range": [0.9, 0.91]
 operator = daps_kit.build("operator", section, shape=shape, seed=0)
 truth = prior.sample(shape, RandomStreams(range(20, 20 + count)))
 y = operator.measure(truth, RandomStreams(range(count)))
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=runs, seed=0)
+fast = {"use": "daps", "budget": "fast"}
+samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=runs, seed=0).samples
 
 # %%
 # The ranks, 0 to 9, and the share of truths between the smallest and the largest of the samples, which is due to

@@ -35,9 +35,8 @@ if installed:
     }
     operator = daps_kit.build("operator", section, shape=shape)
     y = operator.measure(truth, RandomStreams([0]))
-    samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=3, seed=0)[
-        0
-    ]
+    fast = {"use": "daps", "budget": "fast"}
+    samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
 
     figure, axes = plt.subplots(1, 5, figsize=(10.5, 2.4), layout="constrained")
     pictures = {

@@ -39,7 +39,8 @@ figure, axes = plt.subplots(1, 5, figsize=(12, 2.8), layout="constrained")
 pictures = [("truth", wall[0]), ("measurement", operator.to_image(y)[0])]
 for name, settings in priors.items():
     prior = daps_kit.build("prior", settings, shape=wall.shape[1:])
-    drawn = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=1, seed=0)[0]
+    fast = {"use": "daps", "budget": "fast"}
+    drawn = daps_kit.sample(prior, operator, y, sampler=fast, runs=1, seed=0)[0].samples
     error = (drawn[0] - wall[0]).square().mean().sqrt()
     pictures.append((f"{name}: {error:.3f}", drawn[0]))
 for axis, (title, image) in zip(axes, pictures, strict=True):

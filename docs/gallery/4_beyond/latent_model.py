@@ -62,7 +62,7 @@ truth = prior.decode(torch.randn(1, 12, 1, 1, generator=torch.Generator().manual
 section = {"use": "inpainting", "mask": "random", "mask_prob_range": [0.9, 0.91]}
 operator = daps_kit.build("operator", section, shape=prior.shape, seed=1)
 y = operator.measure(truth, RandomStreams([0]))
-samples = daps_kit.sample(prior, operator, y, runs=16, seed=0)[0]
+samples = daps_kit.sample(prior, operator, y, runs=16, seed=0)[0].samples
 
 figure, axes = plt.subplots(1, 6, figsize=(10.5, 2.1), layout="constrained")
 pictures = {
