@@ -62,7 +62,9 @@ def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool
             say(f"not looked at: {'; '.join(unseen)}", err=True)
         for name, output, _ in found:
             if name not in {finding.recipe for finding in wrong}:
-                say(f"{name}: valid; results go to {output}")
+                say(
+                    f"{name}: valid{'; `daps-kit train` trains it' if training else ''}; results go to {output}"
+                )
     if wrong:
         raise click.exceptions.Exit(2)
 

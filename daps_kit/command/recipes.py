@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from daps_kit.recipe import installed_recipes
+from daps_kit.recipe import installed_recipes, is_training
 from daps_kit.recipe.copy import copy_recipe, headline
 
 from .options import as_json
@@ -33,4 +33,4 @@ def command(context: click.Context, as_json: bool) -> None:
 def copy(name: str, file: Path) -> None:
     """Copy the installed recipe NAME to FILE, complete and with its comments, to be edited."""
     written = copy_recipe(name, file)
-    say(f"{written}: edit it, then `daps-kit run {written}`")
+    say(f"{written}: edit it, then `daps-kit {'train' if is_training(written) else 'run'} {written}`")

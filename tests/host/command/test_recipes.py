@@ -16,3 +16,8 @@ def test_recipes() -> None:
     lines = ok("recipes").splitlines()
     assert len(lines) == 1 + len(told)
     assert not [line for line in lines if "parts/" in line]
+
+
+def test_a_copied_recipe_is_told_with_the_command_that_runs_it() -> None:
+    assert ok("recipes", "copy", "quickstart", "a.yaml").endswith("then `daps-kit run a.yaml`\n")
+    assert ok("recipes", "copy", "train/portraits64", "b.yaml").endswith("then `daps-kit train b.yaml`\n")

@@ -47,7 +47,10 @@ def test_quiet_tells_nothing() -> None:
 
 def test_check_knows_trainings() -> None:
     result = call("check", "recipes/sums.yaml")
-    assert result.stdout == f"sums: valid; results go to {Path.cwd() / 'training/sums'}\n"
+    assert (
+        result.stdout
+        == f"sums: valid; `daps-kit train` trains it; results go to {Path.cwd() / 'training/sums'}\n"
+    )
     resolved = call("check", "recipes/sums.yaml", "--resolved").stdout
     Path("resolved.yaml").write_text(resolved)
     assert load_training("resolved.yaml") == load_training("recipes/sums.yaml")
