@@ -219,7 +219,8 @@ def complete(node: Node, stem: str, task: str | None) -> Node:
         for key, node in given.items()
     }
     name = Node(stem + end) if given["name"].value is None else given["name"]
-    output = Node(f"results/{name.value}") if given["output"].value is None else given["output"]
+    place = name.location or node.place
+    output = Node(f"results/{name.value}", place) if given["output"].value is None else given["output"]
     if isinstance(output.value, str):
         # Not from the recipe's folder, as other paths: results belong where the user works.
         output = replace(output, value=RecipeText(output.value, Path.cwd()))

@@ -223,7 +223,7 @@ def _judged(result: Any, *, located: bool = False) -> str:
         raise Fault("it was refused without a word")
     if lines[0].startswith(("error: ", "warning: ")):  # found when it was built
         return "found at build"
-    places = r"(r|base)\.yaml:\d+:\d+: " + ("" if located else "|override '")
+    places = r"(?:r\.yaml|base\.yaml|y\.npy|photos/a\.png):\d+:\d+: " + ("" if located else "|override '")
     for line in lines:
         if not re.match(places, line) and ".yaml:" not in line.split(" ")[0]:
             raise Fault(f"an error without its place: {line[:200]!r}")
@@ -251,7 +251,7 @@ def _named(folder: Path, draw: Random) -> str:
             del recipe["output"]
         case 2:
             for each in (word, other):
-                name = f"{each.replace('/', '-')}.png".encode("utf-8", "surrogateescape")[:200]
+                name = f"{each.replace('/', '-')}.png".encode("utf-8", "surrogatepass")[:200]
                 if b"\0" not in name:
                     shutil.copy(home / "photos" / "a.png", bytes(home / "photos") + b"/" + name)
         case 3:

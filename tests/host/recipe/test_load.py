@@ -101,6 +101,8 @@ def test_tasks_and_names_stay_in_their_folder() -> None:
     for name in ("..", "../../x", "a/..", "/x"):
         (line,) = problems(MINIMAL + f"name: {name}\n")
         assert line.startswith(f"r.yaml:5:7: name: '{name}' cannot be the name of a folder")
+    found = problems(MINIMAL + f"name: {'n' * 300}\n")
+    assert [line.split(": ")[:2] for line in found] == [["r.yaml:5:7", "name"], ["r.yaml:5:7", "output"]]
 
 
 def test_an_override_of_a_task_that_is_not_there() -> None:
