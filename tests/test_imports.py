@@ -22,6 +22,7 @@ COMMANDS = {
     "plugins": ["plugins"],
     "recipes": ["recipes"],
     "schema": ["schema"],
+    "runs": ["runs", str(ROOT / "tests" / "golden")],
 }
 
 

@@ -35,6 +35,7 @@ COMMANDS = (
     "report",
     "restore",
     "run",
+    "runs",
     "schema",
     "show",
     "table",

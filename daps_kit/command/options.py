@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-__all__ = ["as_json", "plugin_files", "prior_argument", "quiet", "recipe_arguments"]
+__all__ = [
+    "as_json",
+    "complete_components",
+    "complete_recipes",
+    "plugin_files",
+    "prior_argument",
+    "quiet",
+    "recipe_arguments",
+]
 
 
 def _open_plugins(ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]) -> None:
@@ -16,6 +25,22 @@ def _open_plugins(ctx: click.Context, param: click.Parameter, files: tuple[Path,
         from daps_kit.registry import default_registry
 
         ctx.with_resource(default_registry().extended(files=[file.absolute() for file in files]))
+
+
+def complete_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the installed recipes that begin so; files are completed by the shell where there are none."""
+    from daps_kit.recipe import installed_recipes
+
+    found = [CompletionItem(name) for name in installed_recipes() if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def complete_components(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the components that begin so, as KIND/NAME."""
+    from daps_kit.registry import default_registry
+
+    names = [f"{c.kind}/{c.name}" for c in default_registry().components()]
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 plugin_files = click.option(
@@ -39,4 +64,4 @@ prior_argument = click.argument(
 def recipe_arguments(command: Any) -> Any:
     """Give a command the arguments RECIPE and KEY=VALUE, `recipe` and `overrides`."""
     overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-    return click.argument("recipe")(overrides(command))
+    return click.argument("recipe", shell_complete=complete_recipes)(overrides(command))

@@ -9,7 +9,7 @@ import click
 from daps_kit.recipe import installed_recipes, is_training
 from daps_kit.recipe.copy import copy_recipe, headline
 
-from .options import as_json
+from .options import as_json, complete_recipes
 from .terminal import print_json, print_table, say
 
 
@@ -28,9 +28,12 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 @command.command("copy")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_recipes)
 @click.argument("file", type=click.Path(path_type=Path))
 def copy(name: str, file: Path) -> None:
-    """Copy the installed recipe NAME to FILE, complete and with its comments, to be edited."""
-    written = copy_recipe(name, file)
+    """Copy the installed recipe NAME to FILE, complete and with its comments, to be edited.
+
+    Its results go to results/<name of FILE>.
+    """
+    written = copy_recipe(name, file, own_output=True)
     say(f"{written}: edit it, then `daps-kit {'train' if is_training(written) else 'run'} {written}`")

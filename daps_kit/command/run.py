@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from pathlib import Path
 
 import click
+
+from daps_kit.recipe import load_recipe
 
 from .options import plugin_files, quiet, recipe_arguments
 
@@ -25,6 +29,12 @@ from .options import plugin_files, quiet, recipe_arguments
     metavar="I/N",
     help="Draw the I-th of N parts alone, into a folder of its own; `daps-kit merge` joins them.",
 )
+@click.option(
+    "--name", help="Name of the run (the setting `name`), and of its folder where that is not given."
+)
+@click.option("--fresh", is_flag=True, help="Begin a new folder, numbered, beside one that is there.")
+@click.option("--open", "show", is_flag=True, help="Show the page of the run, or its picture, in a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print what happens as JSON, an event a line.")
 @quiet
 @plugin_files
 def command(
@@ -33,6 +43,10 @@ def command(
     output: Path | None,
     workers: str | None,
     shard: str | None,
+    name: str | None,
+    fresh: bool,
+    show: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Run a RECIPE: a file or the name of an installed one.
@@ -42,8 +56,33 @@ def command(
     """
     if workers is not None:
         overrides = (*overrides, "execution.use=processes", f"execution.workers={workers}")
+    if name is not None:
+        overrides = (*overrides, f"name={json.dumps(name)}")
     if output is not None:
         overrides = (*overrides, f"output={json.dumps(str(output))}")
+    if fresh:
+        overrides = (*overrides, f"output={json.dumps(str(_numbered(recipe, overrides)))}")
     from daps_kit.runs.runner import run  # which imports torch
 
-    run(recipe, overrides, quiet=quiet, shard=shard)
+    if as_json:
+        from daps_kit.runs.events import EventDisplay
+
+        events = EventDisplay(click.echo)
+        with events:
+            result = run(recipe, overrides, progress=events, shard=shard)
+        events.end(result.path, result.grid)
+    else:
+        result = run(recipe, overrides, quiet=quiet, shard=shard)
+    if show:
+        import webbrowser
+
+        page = result.path / "report.html"
+        webbrowser.open((page if page.is_file() else result.grid).absolute().as_uri())
+
+
+def _numbered(recipe: str, overrides: tuple[str, ...]) -> Path:
+    """Return the folder of a recipe if it is not there yet, or the first of those numbered after it."""
+    folders = [each.output for each in load_recipe(recipe, overrides)]
+    base = folders[0] if len(folders) == 1 else Path(os.path.commonpath([each.parent for each in folders]))
+    choices = (base if count == 1 else base.with_name(f"{base.name}-{count}") for count in itertools.count(1))
+    return next(folder for folder in choices if not folder.exists())

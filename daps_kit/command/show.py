@@ -8,12 +8,12 @@ from daps_kit.recipe import describe
 from daps_kit.registry import default_registry
 
 from .list import as_data
-from .options import as_json, plugin_files
+from .options import as_json, complete_components, plugin_files
 from .terminal import print_json, print_table, print_yaml, say
 
 
 @click.command("show")
-@click.argument("component", metavar="KIND/NAME")
+@click.argument("component", metavar="KIND/NAME", shell_complete=complete_components)
 @as_json
 @plugin_files
 def command(component: str, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from daps_kit.errors import Problem, RecipeError, UserError
@@ -34,8 +35,13 @@ def _header(lines: list[str]) -> list[str]:
     return found
 
 
-def copy_recipe(name: str, target: Path) -> Path:
+def copy_recipe(name: str, target: Path, *, own_output: bool = False) -> Path:
     """Write a recipe and what it extends into one file, with comments and with paths that work; return the file.
+
+    Args:
+        name: of an installed recipe, or a file.
+        target: the file, or a folder for it.
+        own_output: whether the copy writes to results/<its name>, so that its results do not meet those of the recipe.
 
     Raises:
         UserError: there is no such recipe, it cannot be read, or the target exists.
@@ -53,6 +59,9 @@ def copy_recipe(name: str, target: Path) -> Path:
     root = compose(found, problems)
     if root is None or problems:
         raise RecipeError(problems)
+    if own_output and "trainer" not in root.value:
+        there = root.value.pop("output", Node(None))
+        root.value["output"] = replace(there, value=f"results/{target.stem}")
     header = _header(_lines(found))
     target.write_text("\n".join([*header, *_render(root, "")]) + "\n", encoding="utf-8")
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from daps_kit.recipe import installed_recipes
+from daps_kit.recipe import installed_recipes, load_recipe
 from tests.host.command_line import ok
 
 
@@ -21,3 +21,12 @@ def test_recipes() -> None:
 def test_a_copied_recipe_is_told_with_the_command_that_runs_it() -> None:
     assert ok("recipes", "copy", "quickstart", "a.yaml").endswith("then `daps-kit run a.yaml`\n")
     assert ok("recipes", "copy", "train/portraits64", "b.yaml").endswith("then `daps-kit train b.yaml`\n")
+
+
+def test_a_copy_has_an_output_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ok("recipes", "copy", "embedded/inpainting_box", "mine.yaml")
+    assert load_recipe("mine.yaml")[0].output == tmp_path / "results" / "mine"
+    assert Path("mine.yaml").read_text().count("output:") == 1
+    ok("recipes", "copy", "mine.yaml", "other.yaml")
+    assert load_recipe("other.yaml")[0].output == tmp_path / "results" / "other"

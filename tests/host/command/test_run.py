@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +22,22 @@ class _Runner:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def run(self, recipe: str, overrides: tuple[str, ...], *, quiet: bool, shard: str | None) -> None:
+    def run(
+        self,
+        recipe: str,
+        overrides: tuple[str, ...],
+        *,
+        shard: str | None,
+        quiet: bool = False,
+        progress: Any = None,
+    ) -> Any:
         self.shard = shard
         self.calls.append((recipe, overrides, quiet))
         if recipe == "wrong":
             raise UserError("the disk is full")
+        if progress is not None:
+            progress.note("a line")
+        return SimpleNamespace(path=Path("out"), grid=Path("out/grid.png"))
 
 
 @pytest.fixture
@@ -66,3 +80,30 @@ def test_a_shard_is_handed_on(runner: _Runner) -> None:
     assert runner.shard == "3/16"
     ok("run", "good.yaml")
     assert runner.shard is None
+
+
+def test_a_fresh_folder_is_numbered(runner: _Runner) -> None:
+    ok("run", "good.yaml", "--fresh", "--name", "mine")
+    (recipe,) = load_recipe("good.yaml", runner.calls[0][1])
+    assert (recipe.name, recipe.output) == ("mine", Path.cwd() / "results/mine")
+    for name in ("mine", "mine-2"):
+        Path("results", name).mkdir(parents=True)
+    ok("run", "good.yaml", "--fresh", "--name", "mine")
+    assert load_recipe("good.yaml", runner.calls[1][1])[0].output == Path.cwd() / "results/mine-3"
+
+
+def test_the_page_or_the_picture_is_shown(runner: _Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", shown.append)
+    ok("run", "good.yaml", "--open")
+    Path("out").mkdir()
+    Path("out/report.html").write_text("")
+    ok("run", "good.yaml", "--open")
+    assert shown == [(Path.cwd() / "out" / name).as_uri() for name in ("grid.png", "report.html")]
+
+
+def test_events_are_lines_of_json(runner: _Runner) -> None:
+    told = [json.loads(line) for line in ok("run", "good.yaml", "--json").splitlines()]
+    assert told == [
+        {"event": "note", "text": "a line"}, {"event": "end", "folder": "out", "picture": "out/grid.png"},
+    ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""What happens in a run, for programs: JSON, an event a line.
+
+{"event": "begin", "recipe": NAME, "samples": N, "done": N}
+{"event": "level", "recipe": NAME, "level": N, "levels": N, "sigma": X, "residual": X, "done": N, "samples": N}
+{"event": "samples", "recipe": NAME, "done": N, "samples": N}
+{"event": "note" | "warning" | "said", "text": TEXT}
+{"event": "end", "folder": PATH, "picture": PATH}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .progress import RunDisplay
+
+__all__ = ["EventDisplay"]
+
+
+class EventDisplay(RunDisplay):
+    """Tells how far a run is, to a function that takes lines."""
+
+    def __init__(self, tell: Callable[[str], Any]) -> None:
+        self.tell = tell
+        super().__init__(quiet=True)
+
+    def _event(self, event: str, **what: Any) -> None:
+        self.tell(json.dumps({"event": event, **what}, ensure_ascii=False))
+
+    def plan(self, name: str, total: int, done: int) -> None:
+        """Begin a part of the work."""
+        super().plan(name, total, done)
+        if total:
+            self._event("begin", recipe=name, samples=total, done=done)
+
+    def level(self, level: int, levels: int, sigma: float, residual: Callable[[], float]) -> None:
+        """Tell that an annealing level is done."""
+        found = residual()
+        self._event(
+            "level", recipe=self.name, level=level + 1, levels=levels, sigma=sigma,
+            residual=found if math.isfinite(found) else None, done=self.done, samples=self.total,
+        )  # fmt: skip
+
+    def finish(self, fresh: int, drawn: int | None = None) -> None:
+        """Tell that a batch is written."""
+        super().finish(fresh, drawn)
+        self._event("samples", recipe=self.name, done=self.done, samples=self.total)
+
+    def say(self, text: str) -> None:
+        """Tell a line."""
+        self._event("said", text=text)
+
+    def note(self, text: str) -> None:
+        """Tell a line, each once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._event("note", text=text)
+
+    def warn(self, text: str) -> None:
+        """Tell a warning, each once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._event("warning", text=text)
+
+    def end(self, folder: Path, picture: Path) -> None:
+        """Tell that all is done."""
+        self._event("end", folder=str(folder), picture=str(picture))

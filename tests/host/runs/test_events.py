@@ -1,0 +1,36 @@
+"""Events of a run: one JSON object a line, and what they say."""
+
+from __future__ import annotations
+
+import json
+
+import daps_kit
+from daps_kit.runs.events import EventDisplay
+
+
+def test_events_of_a_run(toy, tmp_path, capfd):
+    lines: list[str] = []
+    with EventDisplay(lines.append) as events:
+        result = daps_kit.run(toy(), ["runs=2", f"output={tmp_path / 'out'}"], progress=events)
+        events.end(result.path, result.grid)
+    told = [json.loads(line) for line in lines]
+    assert capfd.readouterr().err == ""
+    assert told[0]["event"] in ("begin", "note", "warning")
+    (begin,) = [each for each in told if each["event"] == "begin"]
+    assert begin["done"] == 0
+    levels = [each for each in told if each["event"] == "level"]
+    assert levels[0]["level"] == 1
+    assert levels[-1]["level"] == levels[-1]["levels"]
+    assert [each for each in told if each["event"] == "samples"][-1]["done"] == begin["samples"]
+    assert told[-1] == {"event": "end", "folder": str(tmp_path / "out"), "picture": str(result.grid)}
+
+
+def test_lines_are_told_once():
+    lines: list[str] = []
+    events = EventDisplay(lines.append)
+    for _ in range(2):
+        events.note("a")
+        events.warn("b")
+        events.level(0, 2, 1.0, lambda: float("nan"))
+    assert [json.loads(line)["event"] for line in lines] == ["note", "warning", "level", "level"]
+    assert json.loads(lines[2])["residual"] is None
