@@ -124,7 +124,8 @@ def sample(
         sampler: its section as in a recipe, its settings, or a built sampler; `{"use": "daps"}` where not given.
         runs: independent samples for each measurement.
         seed: of all that is random; sample (b, run) depends on seed, b and run alone.
-        batch_size: samples computed at once, all where not given; the result does not depend on it.
+        batch_size: samples computed at once, all where not given; the result does not depend on it. Those of one
+            measurement stay in one batch where the sampler wants them together (`smc`).
         progress: whether to show how far it is; in a notebook where not given.
 
     Returns:
@@ -174,6 +175,8 @@ def sample(
         sampler = build("sampler", {"use": "daps"} if sampler is None else sampler)
     items = [(b, run) for b in range(count) for run in range(runs)]
     batch_size = batch_size or len(items)
+    if sampler.together:
+        batch_size = max(1, batch_size // runs) * runs
 
     def stacked(batch: Sequence[tuple[int, int]]) -> tuple[Operator, Tensor]:
         chosen = [operators[b] for b, _ in batch]

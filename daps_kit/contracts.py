@@ -582,11 +582,14 @@ class Sampler(ABC):
         approximate: why its samples are not those of p(x0 | y) even where the denoiser is exact, in a clause; empty
             where they are.
         deterministic: whether it returns one estimate, whatever the random streams.
+        together: whether the samples of one measurement depend on each other, as particles do: they are drawn in one
+            batch then, and only samples of other measurements leave them as they are.
     """
 
     as_stated: bool = False
     approximate: str = ""
     deterministic: bool = False
+    together: bool = False
 
     def refusal(self, prior: Prior, operator: Operator) -> str:
         """Return why it cannot sample with this prior and this operator, in a clause; empty, the default, if it can.

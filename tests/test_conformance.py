@@ -201,6 +201,9 @@ CASES: dict[str, dict[str, Entry]] = {
             expected={"posterior_mean": _TOO_WIDE, "posterior_covariance": _TOO_WIDE},
         ),
     },
+    "sampler/smc": {
+        "": Entry({"use": "smc", "levels": 6}),
+    },
 }
 
 BUILT_IN = [

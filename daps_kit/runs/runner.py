@@ -455,12 +455,13 @@ class _Sampling(Work[_Piece]):
         """Return the next pairs that hold any that is missing, all of one stage and with images of one shape."""
         while self.back:
             pairs = self.back.popleft()
-            if rest := pairs[self.size :]:
+            size = self._size(pairs[0])
+            if rest := pairs[size:]:
                 self.back.appendleft(rest)
-            if (piece := self._piece(pairs[: self.size])).fresh:
+            if (piece := self._piece(pairs[:size])).fresh:
                 return piece
         while self.start < len(self.pairs):
-            chunk = self.pairs[self.start : self.start + self.size]
+            chunk = self.pairs[self.start : self.start + self._size(self.pairs[self.start])]
             kinds = [(self.job.stage(run), self.bench.shapes[index]) for index, run in chunk]
             other = (i for i, kind in enumerate(kinds) if kind != kinds[0])
             pairs = list(chunk[: next(other, len(chunk))])
@@ -468,6 +469,17 @@ class _Sampling(Work[_Piece]):
             if (piece := self._piece(pairs)).fresh:
                 return piece
         return None
+
+    def _least(self, pair: Pair) -> int:
+        """Return how many samples have to be in one batch: the runs of an image of one stage, if they belong together."""
+        if not self.job.sampler.together:
+            return 1
+        stage = self.job.stage(pair[1])
+        return sum(self.job.stage(run) == stage for run in range(self.job.recipe.runs))
+
+    def _size(self, pair: Pair) -> int:
+        least = self._least(pair)
+        return max(1, self.size // least) * least
 
     def _piece(self, pairs: list[Pair]) -> _Piece:
         return _Piece(pairs, [place for place, pair in enumerate(pairs) if pair in self.missing])
@@ -519,14 +531,17 @@ class _Sampling(Work[_Piece]):
         """Halve the size of this batch and of those to come.
 
         Raises:
-            UserError: it is a single sample, and this process is the only worker.
+            UserError: it cannot be smaller, and this process is the only worker.
         """
-        tried = len(piece.pairs)
-        if tried == 1:
+        tried, least = len(piece.pairs), self._least(piece.pairs[0])
+        if tried <= least:
             if self.pool is not None and self.pool.apart:
                 return False
+            what = (
+                "a single sample" if least == 1 else f"the {least} runs of an image that are drawn together"
+            )
             raise UserError(
-                "not enough memory for a single sample; try smaller images, a smaller prior or another device"
+                f"not enough memory for {what}; try smaller images, a smaller prior or another device"
             )
         if tried // 2 < self.size:
             self._take_size(tried // 2)

@@ -338,6 +338,52 @@ class Daps(SamplerSettings):
         )
 
 
+class Smc(SamplerSettings):
+    """Sequential Monte Carlo: the samples of an image are particles that tell each other which modes are likely.
+
+    For a linear operator with Gaussian noise and few measured numbers (64 at most). The `runs` of an image are its
+    particles and are drawn in one batch, whatever `batch_size` says: 64 of them find the modes of a posterior and their
+    weights, which runs that know nothing of each other do not. They depend on each other; with other `runs` they are
+    others. Runs that are added to a folder later are particles of a system of their own.
+    """
+
+    name = "smc"
+    levels: int = Field(101, ge=2, description="noise levels, each of one network call a particle")
+    sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
+    sigma_min: float | None = Field(
+        None, gt=0, description="the last; 0.4 of the noise, 0.01 to 0.1, where not given"
+    )
+    forgetting: float = Field(
+        1.0,
+        ge=1,
+        description="as in `daps`; 1, the ancestral step, keeps the weights of particles most equal",
+    )
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if None not in (self.sigma_max, self.sigma_min) and self.sigma_max <= self.sigma_min:  # type: ignore[operator]
+            raise ValueError(f"sigma_max {self.sigma_max:g} must be above sigma_min {self.sigma_min:g}")
+        return self
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .annealing import Annealing
+        from .exact import Exact as ExactKernel
+        from .ode import ProbabilityFlow
+        from .schedules import VE
+        from .smc import SMC
+
+        ode = EDMOde()
+        return SMC(
+            Annealing(VE(), self.levels, self.sigma_max, self.sigma_min),
+            ProbabilityFlow(ode.schedule(), ode.steps, ode.sigma_min, ode.solver, ode.denoise),
+            ExactKernel(accuracy=1e-3),
+            restarts=1,
+            forgetting=self.forgetting,
+            final_denoise=False,
+        )
+
+
 @hookimpl
 def daps_kernels() -> Iterable[type[KernelSettings]]:
     """Return the settings of the kernels of this package."""
@@ -347,7 +393,7 @@ def daps_kernels() -> Iterable[type[KernelSettings]]:
 @hookimpl
 def daps_samplers() -> Iterable[type[SamplerSettings]]:
     """Return the settings of the samplers of this package."""
-    return [Daps]
+    return [Daps, Smc]
 
 
 @hookimpl

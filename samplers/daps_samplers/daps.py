@@ -248,6 +248,11 @@ class _Run:
         dtype = self.y.dtype if self.y.is_floating_point() else torch.float32
         return self.sigmas[level] * self.streams.normal(self.shape, dtype)
 
+    def step(self, level: int) -> tuple[float, float]:
+        """Return the share of x_t and the standard deviation of the fresh noise in the x_t that follows a level."""
+        c, following = self.correlations[level], self.sigmas[level + 1]
+        return c * following / self.sigmas[level], following * sqrt(1 - c * c)
+
     def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
         """Return the x_t that follows x0y and x_t of a level."""
         fresh, c = self.noise(level + 1), self.correlations[level]
