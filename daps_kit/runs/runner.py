@@ -471,7 +471,7 @@ class _Sampling(Work[_Piece]):
         return None
 
     def _least(self, pair: Pair) -> int:
-        """Return how many samples have to be in one batch: the runs of an image of one stage, if they belong together."""
+        """Return how many samples have to be in one batch: an image's runs of one stage, if they belong together."""
         if not self.job.sampler.together:
             return 1
         stage = self.job.stage(pair[1])

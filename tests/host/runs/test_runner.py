@@ -22,6 +22,7 @@ from daps_kit.recipe import load_recipe
 from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.exact.gaussian import GaussianPrior
+from daps_samplers.daps import DAPS
 
 
 def run(path: Path, *overrides: str) -> Any:
@@ -286,6 +287,22 @@ def test_too_little_memory_for_one_sample_is_said(toy, monkeypatch):
     starve(monkeypatch, 0, MemoryError())
     with pytest.raises(UserError, match="not enough memory for a single sample"):
         run(toy())
+
+
+def test_runs_that_belong_together_stay_in_one_batch(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(DAPS, "together", True)
+    asked = starve(monkeypatch, 6, MemoryError())
+    runs = load_recipe(toy())[0].runs
+    first = run(toy(), "batch_size=1")
+    assert set(asked) == {runs}
+    added = run(toy(), "batch_size=1", f"runs={runs + 3}")  # those that are added are together, too
+    assert set(asked) == {runs, 3}
+    torch.testing.assert_close(added.samples[:, :runs], first.samples)
+    starve(monkeypatch, runs - 1, MemoryError())
+    with pytest.raises(
+        UserError, match=f"not enough memory for the {runs} runs of an image that are drawn together"
+    ):
+        run(toy(), f"output={tmp_path / 'tight'}")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(toy, monkeypatch):
