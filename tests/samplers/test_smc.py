@@ -173,8 +173,11 @@ def test_systems_do_not_touch_each_other():
     alone = draws(y[:1].expand(3, -1), [1, 2, 3])
     mixed = draws(torch.stack([y[0], y[1], y[0], y[1], y[0]]), [1, 7, 2, 8, 3])
     torch.testing.assert_close(mixed[::2], alone, rtol=1e-5, atol=1e-6)
-    seen = daps_kit.sample(prior, operator, y, sampler=sampler, runs=3, seed=0, batch_size=1)
-    torch.testing.assert_close(daps_kit.sample(prior, operator, y, sampler=sampler, runs=3, seed=0), seen)
+    one, all_at_once = (
+        daps_kit.sample(prior, operator, y, sampler=sampler, runs=3, seed=0, batch_size=size).samples
+        for size in (1, 6)
+    )
+    torch.testing.assert_close(one, all_at_once)
 
 
 def test_what_it_refuses():
