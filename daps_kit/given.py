@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -98,7 +98,8 @@ def as_prior(
         raise UserError(
             f"prior: {type(prior).__name__} is no prior; allowed: a prior, its section or name, or denoiser(x, sigma)"
         )
-    return FunctionPrior(prior, label=called(prior, "denoiser"))
+    function: Any = prior
+    return FunctionPrior(function, label=called(prior, "denoiser"))
 
 
 def try_denoiser(prior: Prior, shape: Shape, device: torch.device) -> None:
@@ -194,9 +195,9 @@ def as_operator(
         )
     if noise is None:
         raise UserError("noise is missing: its standard deviation in the units of y, such as noise=0.05")
-    label = called(operator, "operator")
+    label, function = called(operator, "operator"), cast("Any", operator)
     return make_operator(
-        operator, shape, as_noise(noise, build), linear=linear, adjoint=adjoint, label=label, device=device
+        function, shape, as_noise(noise, build), linear=linear, adjoint=adjoint, label=label, device=device
     )
 
 
