@@ -75,7 +75,7 @@ def _of(recipe: Recipe, count: int, runs: int, images: bool, output: Path | None
             raise UserError(f"coverage needs two images or more, and the recipe has {len(data.files)}")
     else:
         shape = None if isinstance(recipe.data, ImagesData) else recipe.data.image_shape
-        data = PriorData(count=count, image_shape=shape)
+        data = PriorData(count=count, image_shape=shape, offset=0)
     task = recipe.output.name if output is not None and "/" in recipe.name else ""
     folder = recipe.output.with_name(f"{recipe.output.name}-coverage") if output is None else output / task
     return recipe.model_copy(

@@ -44,8 +44,9 @@ def installed_recipes(*, parts: bool = False) -> dict[str, Path]:
 
 def find_recipe(name: str | Path, folder: Path) -> Path | str:
     """Return the file of a recipe given by path (relative to `folder`) or installed name, or what is wrong."""
+    path = file = Path(name)
     try:
-        path = Path(name).expanduser()
+        path = path.expanduser()
         file = path if path.is_absolute() else folder / path
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

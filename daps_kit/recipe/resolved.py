@@ -79,17 +79,17 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
     Raises:
         UserError: one of these files cannot be read.
     """
-    registry = registry or getattr(recipe, "registry", None) or default_registry()
+    known: Registry = registry or getattr(recipe, "registry", None) or default_registry()
     lines = [f"# resolved by daps-kit {daps_kit.__version__}; run it again with: daps-kit {command} FILE"]
     for settings in components(recipe):
-        c = registry.component_of(settings)
+        c = known.component_of(settings)
         lines.append(f"# {c.kind} {c.name}: {c.distribution} {c.version}")
     executed: tuple[Path, ...] = getattr(recipe, "plugins", ())
     lines += [f"# {file} is executed: it is Python, not data" for file in executed]
     read = [*executed, *(file for c in components(recipe) if c.kind != "trainer" for file in c.files())]
     data = getattr(recipe, "data", None)
     head = "".join(f"{line}\n" for line in dict.fromkeys(lines)) + hash_lines(_hashes(read))
-    return head + to_yaml(plain(recipe, registry)) + hash_lines(_hashes(data.files if data else ()))
+    return head + to_yaml(plain(recipe, known)) + hash_lines(_hashes(data.files if data else ()))
 
 
 def _hashes(files: Iterable[Path]) -> dict[str, str]:

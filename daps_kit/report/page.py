@@ -167,7 +167,7 @@ def _rounded(value: Any) -> Any:
 def _environment() -> Environment:
     texts = {
         path.name: path.read_text(encoding="utf-8")
-        for path in resources(__package__).joinpath("page").iterdir()
+        for path in resources(__name__.rpartition(".")[0]).joinpath("page").iterdir()
     }
     made = Environment(
         loader=DictLoader(texts),
