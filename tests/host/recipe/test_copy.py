@@ -51,4 +51,5 @@ def test_a_copy_keeps_the_comments_and_makes_paths_work(
         "# A title.\n# And more.\nformat: 1\n# The picture.\n"
         f"data: {{use: images, path: {Path.cwd()}/base/photo.png}}  # a portrait\nprior: {{use: gaussian}}\n"
         "operator:\n  use: identity\n  noise:\n    use: gaussian\n    # Louder than usual.\n    sigma: 0.5\nseed: 3  # any\n"
+        "output: results/r2\n"
     )
