@@ -74,16 +74,21 @@ class Failure:
 def told(failures: Iterable[Failure], names: Sequence[str]) -> list[str]:
     """Return a line for each thing that went wrong: the samples it went wrong with, and the worst of them.
 
+    Samples are lost at a level; what is doubted at several is told once.
+
     Args:
         failures: of a batch.
         names: of the samples of the batch.
     """
     alike: dict[Failure, list[Failure]] = {}
     for failure in failures:
-        alike.setdefault(replace(failure, sample=0, size=0.0), []).append(failure)
+        kind = replace(failure, sample=0, size=0.0)
+        kind = kind if failure.lost else replace(kind, level=0, levels=0, sigma=0.0)
+        alike.setdefault(kind, []).append(failure)
     lines = []
     for group in alike.values():
-        more = f" and {len(group) - 4} more" if len(group) > 4 else ""
-        shown = "; ".join(names[failure.sample] for failure in group[:4])
+        samples = list(dict.fromkeys(names[failure.sample] for failure in group))
+        more = f" and {len(samples) - 4} more" if len(samples) > 4 else ""
+        shown = "; ".join(samples[:4])
         lines.append(f"{shown}{more}: {max(group, key=lambda failure: failure.size)}")
     return lines

@@ -138,6 +138,10 @@ class ComponentSettings(Settings):
         """
         return _paths(self)
 
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return the names of the published checkpoints that it takes from the cache, `distribution/name`."""
+        return ()
+
     @classmethod
     def conventions(cls) -> str:
         """Return the rest of the docstring in one line: what a component takes for granted, for messages."""

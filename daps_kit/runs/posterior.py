@@ -7,6 +7,7 @@ import html
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -363,12 +364,12 @@ class Posterior:
             UserError: matplotlib is not installed, or the truth has another shape.
         """
         try:
-            from matplotlib.figure import Figure
+            figures: Any = import_module("matplotlib.figure")
         except ImportError:
             raise UserError(f"plot needs matplotlib: {EXTRA}") from None
         rows = self._rows(self._truth_of(truth), SHOWN)
         columns = 1 + (rows[0].truth is not None) + len(rows[0].samples) + 2 * (rows[0].mean is not None)
-        figure = Figure(figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
+        figure = figures.Figure(figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for row, line in zip(rows, axes, strict=True):
             cells: list[tuple[str, Tensor | None]] = [("measurement", row.measurement)]

@@ -352,12 +352,12 @@ class _Job:
         setup = setup_of(self.recipe, self.prior, self.device)
         return Job(BEGIN, setup, devices_of(self.device), trial, worker)
 
-    def _watch(self, operator: Operator, y: Tensor, step: Step, called: Sequence[str]) -> None:
+    def _watch(self, operator: Operator, y: Tensor, step: Step) -> None:
         """Show a step of a batch that is drawn in this process."""
         self.folder.require()
         for note in step.notes:
             self.progress.note(note)
-        for line in (*step.warnings, *told((f for f in step.failures if not f.lost), called)):
+        for line in step.warnings:
             self.progress.warn(line)
 
         @torch.no_grad()

@@ -43,7 +43,7 @@ __all__ = ["BEGIN", "Batch", "Task", "Trial", "Worker", "begin", "setup_of"]
 BEGIN = "daps_kit.runs.worker:begin"
 """What begins a worker, by its name."""
 
-Watch = Callable[[Operator, Tensor, Step, Sequence[str]], None]
+Watch = Callable[[Operator, Tensor, Step], None]
 """Sees operator, measurements and step of a batch, and what a warning calls its samples."""
 
 
@@ -273,11 +273,11 @@ class Worker:
         def seen(step: Step) -> None:
             nonlocal share
             notes.extend(step.notes)
-            warnings.extend((*step.warnings, *told((f for f in step.failures if not f.lost), called)))
+            warnings.extend(step.warnings)
             share = (step.level + 1) / step.levels
             tell(share)
             if self.watch is not None:
-                self.watch(operator, y, step, called)
+                self.watch(operator, y, step)
             if step.level in shown_levels(self.trajectory, step.levels):
                 images = {key: self.decode(getattr(step, key)).cpu() for key in TRAJECTORY}
                 trajectory.append((step.sigma, images))
@@ -286,7 +286,7 @@ class Worker:
         seeds = [stream_seed(self.seed, "sampler", *pair) for pair in pairs]
         drawn = draw(self.sampler, self.prior, operator, y, seeds, seen, lambda: tell(share))
         seconds = time.perf_counter() - begun
-        warnings += told(drawn.lost.values(), called)
+        warnings += told((*drawn.lost.values(), *drawn.doubts), called)
         samples = [
             Sample(
                 x,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from daps_kit.discovery import BUILTIN
 from daps_kit.errors import did_you_mean
 from daps_kit.hooks import hookimpl
 from daps_kit.paths import existing_file, readable_file
@@ -342,6 +343,10 @@ class NonlinearBlur(DrawnOperatorSettings):
             [Path(__file__).parent / "weights" / "blur64.safetensors"] if self.weights == "embedded" else []
         )
         return shipped + super().files()
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return the published weights, where these are asked for."""
+        return (f"{BUILTIN}/{PUBLISHED.name}",) if self.weights == "published" else ()
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator with its network and its kernel code."""

@@ -39,6 +39,15 @@ def test_samples_that_share_a_fate_share_a_line() -> None:
     assert told([LOST, later], names) == [f"ash, run 0: {LOST}", f"ash, run 1: {later}"]
 
 
+def test_what_is_doubted_at_many_levels_is_told_once_with_the_worst() -> None:
+    doubts = [
+        replace(DOUBT, sample=level % 3, level=level, sigma=1.0 / (level + 1), size=1 + level / 10)
+        for level in range(20)
+    ]
+    names = ["ash, run 0", "ash, run 1", "birch, run 0"]
+    assert told(doubts, names) == [f"ash, run 0; ash, run 1; birch, run 0: {replace(DOUBT, size=2.9)}"]
+
+
 def test_a_line_names_four_samples_at_most() -> None:
     (line,) = told([replace(LOST, sample=b) for b in range(6)], [f"s{b}" for b in range(6)])
     assert line.startswith("s0; s1; s2; s3 and 2 more: lost at")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from daps_kit.discovery import BUILTIN
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape, resolve_path
 from daps_priors.papers import HO_2020, HO_2022, ROMBACH_2022
 
@@ -88,6 +89,10 @@ class LDM(PriorSettings):
         if self.model != "custom" and self.architecture != LatentArchitectureSettings():
             raise ValueError(f"architecture is for model: custom; that of {self.model} is known")
         return self
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return the one of the model, where none is given."""
+        return () if self.checkpoint else (f"{BUILTIN}/{self.model}ldm",)
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
@@ -214,6 +219,10 @@ class StableDiffusion(PriorSettings):
         description="decode large images in overlapping tiles, to save memory; not quite the same images",
     )
     calibration: Calibration = None
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return that of the version, where the model is no other pipeline."""
+        return (f"{BUILTIN}/stable-diffusion-{self.model}",) if self.model in ("v1.5", "v2.1") else ()
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
+from daps_kit.discovery import BUILTIN
 from daps_kit.settings import FilePath, PriorSettings, Settings, Shape
 from daps_priors.papers import DHARIWAL_2021, HO_2020
 
@@ -95,6 +96,10 @@ class DDPM(PriorSettings):
     def _own_checkpoint(self) -> Self:
         require_own_checkpoint(self.model, self.checkpoint)
         return self
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return the one of the model, where none is given."""
+        return () if self.checkpoint else (f"{BUILTIN}/{self.model}ddpm",)
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
