@@ -371,6 +371,7 @@ class RunFolder:
             UserError: it has not.
         """
         there = sum(file.stat().st_size for file in (self.path / "samples").glob("*/run-*.safetensors"))
+        self.require()
         free = shutil.disk_usage(self.path).free
         if size > there + free:
             raise UserError(

@@ -280,7 +280,7 @@ def test_control_c_while_a_plugin_hangs_ends_a_command_with_its_name(
     running.send_signal(signal.SIGINT)
     out, error = running.communicate(timeout=30)
     told = "stopped while the plugin slow-one:main was loaded; DAPS_KIT_DISABLE=slow-one switches it off"
-    assert (running.returncode, out, error) == (130, "", f"error: {told}\n")
+    assert (running.returncode, out, error) == (130, "", f"{told}\n")
 
 
 def test_what_a_plugin_prints_is_kept_from_the_output(

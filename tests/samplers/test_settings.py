@@ -141,7 +141,7 @@ def test_the_door_of_the_package():
         "underdamped",
         "metropolis",
     ]
-    assert [sampler.name for sampler in daps_samplers.daps_samplers()] == ["daps"]
+    assert [sampler.name for sampler in daps_samplers.daps_samplers()] == ["daps", "smc"]
 
 
 def test_settings_do_not_import_torch():
