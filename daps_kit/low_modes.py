@@ -84,6 +84,15 @@ class LowModes:
         rest[:, : self.rows, : self.columns] = low - above
         return above.flatten(1), rest
 
+    def mean_of_others(self, power: Tensor) -> Tensor:
+        """Return the mean variance of all other functions, one for each colour, [C].
+
+        Args:
+            power: [C, H, W].
+        """
+        low = power[:, : self.rows, : self.columns]
+        return (power.flatten(1).sum(1) - low.flatten(1).sum(1)) / (power[0].numel() - low[0].numel())
+
     def inverse(self, above: Tensor, gain: Tensor) -> Callable[[Tensor], Tensor]:
         """Return (E + U U^T)^{-1} as a function of measurements in the basis of E, [B, C, h, w].
 

@@ -6,13 +6,13 @@ refuses a task, a cell that breaks and samples that are lost are results like ot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from daps_kit.errors import RefusalError, UserError
 from daps_kit.runs.cost import COSTS
+from daps_kit.runs.finished import read_values
 from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.progress import RunDisplay
 from daps_kit.runs.runner import run
@@ -114,7 +114,7 @@ def _run(cell: Cell, progress: RunDisplay) -> Outcome:
 def read(cell: Cell) -> Outcome:
     """Return what the folder of a finished cell holds."""
     path = cell.recipe.output
-    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_values(path / "metrics.json")
     images = {name: _scores(item, cell.recipe.runs) for name, item in metrics["images"].items()}
     cost = {key: metrics[key] for key in COSTS if metrics[key] is not None}
     spent = RunFolder(path).read_environment()

@@ -31,7 +31,7 @@ from daps_kit.papers import bibtex, distinct
 from .citations import SOFTWARE, papers_of
 from .compare import comparison
 from .planes import image_data, level_data, thumb
-from .reading import Result, read_result
+from .reading import Result, result_in
 from .summary import CHOICES, HEADINGS, number, unexplained, with_error
 
 __all__ = ["INLINE", "write_report", "write_side_by_side"]
@@ -56,7 +56,7 @@ def write_report(folder: Path, *, write: Write = write_atomic, inline: bool = Tr
     Raises:
         UserError: the folder holds no finished run, or cannot be written.
     """
-    result = read_result(folder)
+    result = result_in(folder)
     held = _write_data(result, write, inline=inline)
     page = folder / "report.html"
     write(page, _html([result], ["report/"], [held], result.name))
@@ -78,7 +78,7 @@ def write_side_by_side(
     Raises:
         UserError: a folder holds no finished run, or something cannot be written.
     """
-    results = [read_result(folder) for folder in folders]
+    results = [result_in(folder) for folder in folders]
     bases = []
     for result in results:
         if not fresh:

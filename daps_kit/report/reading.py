@@ -15,7 +15,7 @@ from daps_kit.recipe import plain_yaml, to_yaml
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Result", "read_result"]
+__all__ = ["Result", "read_environment", "result_in"]
 
 _OF_THE_MACHINE = ("batch_size", "device", "execution", "check_prior", "trackers", "output")
 """Settings that change no result, and so are not in the recipe that is shown."""
@@ -62,11 +62,7 @@ class Result:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """What environment.json holds; empty where it cannot be read."""
-        try:
-            found = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_environment(self.folder)
 
     # --- tensors
 
@@ -99,7 +95,16 @@ class Result:
         return read_plain(path)[0] if path.exists() else {}
 
 
-def read_result(folder: Path) -> Result:
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Return what environment.json of a results folder holds; empty where there is nothing to be read."""
+    try:
+        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def result_in(folder: Path) -> Result:
     """Return a finished run.
 
     Raises:

@@ -33,6 +33,7 @@ from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
+from daps_kit.report.reading import read_environment
 
 from .claim import RECIPE, Claim
 from .cost import COSTS, Cost
@@ -167,11 +168,7 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Return what `write_environment` wrote; empty where there is nothing to be read."""
-        try:
-            content = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_environment(self.path)
 
     @property
     def batch_size(self) -> int | None:

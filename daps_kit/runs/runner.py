@@ -33,7 +33,7 @@ from daps_kit.prior_check.verdict import require_sound
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
 from daps_kit.report.animation import Format, animate, require
 from daps_kit.report.page import write_report, write_side_by_side
-from daps_kit.report.reading import read_result
+from daps_kit.report.reading import result_in
 from daps_kit.report.summary import outcome, unexplained
 from daps_kit.settings import Shape
 
@@ -162,7 +162,7 @@ def _report(folder: RunFolder, progress: RunDisplay, video: Format | None, *, in
         write_report(folder.path, write=folder.write, inline=inline)
     if video:
         with _not_lost(folder, progress, f"trajectory.{video}"):
-            result = read_result(folder.path)
+            result = result_in(folder.path)
             for name in result.images:
                 if content := animate(result, name, video):
                     folder.write(folder.beside(name, f"trajectory.{video}"), content)
@@ -222,7 +222,6 @@ class _Job:
         self.sampler = recipe.sampler.build()
         self.executor = recipe.execution.build()
         self.bench = Bench(recipe, prior, self.device)
-        self.stages = [recipe.runs]
         self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
         self.stages = sorted({*folder.stages, recipe.runs})
 

@@ -114,12 +114,8 @@ class Inpainting(LinearOperator):
 
     def _of_the_coarse(self, covariance: CosineCovariance, variance: float) -> Callable[[Tensor], Tensor]:
         """Return the inverse of U U^T + (variance + p) I, with p the mean of what the coarsest patterns leave."""
-        power = covariance.power
-        fine = power.flatten(1).sum(1) - power[:, : self._low_modes.rows, : self._low_modes.columns].sum(
-            (1, 2)
-        )
-        mean = fine / (power[0].numel() - self._low_modes.rows * self._low_modes.columns)
-        above, _ = self._low_modes.excess(power, mean[:, None, None])
+        mean = self._low_modes.mean_of_others(covariance.power)
+        above, _ = self._low_modes.excess(covariance.power, mean[:, None, None])
         inverse = self._low_modes.inverse(above, (1 / (mean + variance))[None, :, None])
         return lambda z: self.forward(covariance.rotated(z, inverse))
 

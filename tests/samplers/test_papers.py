@@ -1,17 +1,10 @@
-"""Papers of samplers, kernels and noise schedules: each belongs to something that names it, and is known by its first author and its year."""
+"""Papers of samplers, kernels and noise schedules."""
 
 from __future__ import annotations
 
-from daps_kit.settings import Paper
 from daps_samplers import daps_kernels, daps_samplers, papers, schedule_settings
+from tests.named_papers import see_that_papers_are_named
 
 
 def test_each_is_named_by_something() -> None:
-    there = {name: value for name, value in vars(papers).items() if isinstance(value, Paper)}
-    settings = [*daps_kernels(), *daps_samplers(), *vars(schedule_settings).values()]
-    named = {paper.key for each in settings for paper in getattr(each, "papers", ())}
-    assert {paper.key for paper in there.values()} == named
-    for name, paper in there.items():
-        assert name.lower().replace("_", "") == paper.key
-        author = paper.authors[0].partition(",")[0].casefold()
-        assert paper.key == f"{author}{paper.year}"
+    see_that_papers_are_named(papers, [*daps_kernels(), *daps_samplers(), *vars(schedule_settings).values()])

@@ -16,7 +16,7 @@ import daps_kit
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.report import animation
 from daps_kit.report.animation import CELL, GAP, HEAD, LAST, LEVEL, animate, encode, frames
-from daps_kit.report.reading import read_result
+from daps_kit.report.reading import result_in
 
 SIGMA = [5.0, 1.0, 0.1]
 
@@ -111,9 +111,7 @@ def test_a_run_writes_one_for_each_image(toy) -> None:
     ]
     again = daps_kit.run(toy(), ["trajectory=3", "video=gif"], quiet=True).path
     assert (again / "samples/ash/trajectory.gif").exists(), "another kind can be had later"
-    assert (
-        animate(read_result(path), "birch", "webp") == (path / "samples/birch/trajectory.webp").read_bytes()
-    )
+    assert animate(result_in(path), "birch", "webp") == (path / "samples/birch/trajectory.webp").read_bytes()
 
 
 def test_it_needs_a_trajectory(toy) -> None:
@@ -122,4 +120,4 @@ def test_it_needs_a_trajectory(toy) -> None:
     ):
         daps_kit.run(toy(), ["video=gif"], quiet=True)
     path = daps_kit.run(toy(), quiet=True).path
-    assert animate(read_result(path), "ash", "gif") is None
+    assert animate(result_in(path), "ash", "gif") is None

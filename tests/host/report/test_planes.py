@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 import daps_kit
 from daps_kit.report import planes
 from daps_kit.report.planes import image_data, level_data, thumb
-from daps_kit.report.reading import read_result
+from daps_kit.report.reading import result_in
 
 
 def picture(address: str) -> Image.Image:
@@ -34,7 +34,7 @@ def levels(x: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture
 def result(toy):
-    return read_result(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path)
+    return result_in(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path)
 
 
 def test_images_are_the_tensors_to_half_a_level(result) -> None:
@@ -70,7 +70,7 @@ def test_maps_are_the_values_on_their_scale(result) -> None:
 
 
 def test_a_single_sample_has_an_error_and_no_spread(toy) -> None:
-    result = read_result(daps_kit.run(toy(), ["runs=1"], quiet=True).path)
+    result = result_in(daps_kit.run(toy(), ["runs=1"], quiet=True).path)
     data = image_data(result, "ash")
     assert data["mean"] is None
     assert set(data["maps"]) == {"error"}

@@ -11,12 +11,12 @@ import yaml
 import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
-from daps_kit.report.reading import read_result
+from daps_kit.report.reading import result_in
 
 
 def test_a_run_is_read(toy) -> None:
     run = daps_kit.run(toy(), ["trajectory=2"], quiet=True)
-    result = read_result(run.path)
+    result = result_in(run.path)
     assert result.name == "toy"
     assert list(result.images) == ["ash", "birch", "cedar"]
     assert result.runs == 2
@@ -34,7 +34,7 @@ def test_a_run_is_read(toy) -> None:
 def test_the_recipe_that_is_shown_runs_to_the_same_with_an_output_of_its_own(toy, tmp_path) -> None:
     run = daps_kit.run(toy(), quiet=True)
     path = tmp_path / "copied.yaml"
-    path.write_text(read_result(run.path).recipe_text)
+    path.write_text(result_in(run.path).recipe_text)
     assert not {"output", "device", "batch_size", "check_prior"} & yaml.safe_load(path.read_text()).keys()
     (copied,) = load_recipe(path)
     assert copied.output != run.path
@@ -47,7 +47,7 @@ def test_a_lost_sample_is_none(toy) -> None:
     metrics = json.loads((run.path / "metrics.json").read_text())
     del metrics["images"]["ash"]["samples"][0]
     (run.path / "metrics.json").write_text(json.dumps(metrics))
-    first, second = read_result(run.path).samples("ash")
+    first, second = result_in(run.path).samples("ash")
     assert first is None
     assert torch.equal(second, run.samples[0, 1])
 
@@ -79,14 +79,14 @@ def test_what_cannot_be_read_is_said_in_a_line(tmp_path, file, text, message) ->
         if content is not None:
             (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message) as caught:
-        read_result(tmp_path)
+        result_in(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_an_environment_that_cannot_be_read_is_empty(tmp_path) -> None:
     (tmp_path / "metrics.json").write_text('{"summary": {}, "lost": [], "images": {}}')
     (tmp_path / "recipe.yaml").write_text("runs: 1")
-    assert read_result(tmp_path).environment == {}
+    assert result_in(tmp_path).environment == {}
     (tmp_path / "environment.json").write_text("[1]")
-    assert read_result(tmp_path).environment == {}
-    assert read_result(tmp_path).name == tmp_path.name
+    assert result_in(tmp_path).environment == {}
+    assert result_in(tmp_path).name == tmp_path.name
