@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from daps_kit.errors import RecipeError
 from daps_kit.recipe import installed_recipes, is_training, load_recipe
 from daps_kit.recipe.copy import copy_recipe, headline
 from daps_kit.recipe.resolved import components
@@ -45,11 +46,11 @@ def command(context: click.Context, as_json: bool) -> None:
 
 def _absent(file: Path) -> tuple[str, ...]:
     """Return the names of the checkpoints that a recipe needs and that have not been fetched."""
-    if is_training(file):
+    try:
+        recipes = load_recipe(file)
+    except RecipeError:  # of a training, or it says what is wrong when it is run
         return ()
-    names = dict.fromkeys(
-        name for recipe in load_recipe(file) for c in components(recipe) for name in c.checkpoints()
-    )
+    names = dict.fromkeys(name for recipe in recipes for c in components(recipe) for name in c.checkpoints())
     return tuple(default_registry().source(name).name for name in names if state(name) != "fetched")
 
 
