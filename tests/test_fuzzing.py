@@ -65,6 +65,7 @@ def test_whatever_comes_in_is_answered_at_length(home: Path) -> None:
     assert faulty(watch(cases, home / "bad", seed=6)) == []
 
 
+@pytest.mark.slow
 def test_faults_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "WAIT", 6.0)
     monkeypatch.setattr(watching, "SECONDS", 0.2)

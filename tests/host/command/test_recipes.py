@@ -28,9 +28,10 @@ def test_recipes_whose_weights_are_absent_are_marked(tmp_path, monkeypatch):
     def absent():
         return {each["name"]: each["absent"] for each in json.loads(ok("recipes", "--json"))}
 
-    assert absent()["ffhq256ddpm/gaussian_blur"] == ["ffhq256ddpm"]
-    assert absent()["stable-diffusion-v1.5/gaussian_blur"] == ["stable-diffusion-v1.5"]
-    assert absent()["embedded/gaussian_blur"] == absent()["train/portraits64"] == []
+    told = absent()
+    assert told["ffhq256ddpm/gaussian_blur"] == ["ffhq256ddpm"]
+    assert told["stable-diffusion-v1.5/gaussian_blur"] == ["stable-diffusion-v1.5"]
+    assert told["embedded/gaussian_blur"] == told["train/portraits64"] == []
     (line,) = [line for line in ok("recipes").splitlines() if line.startswith("ffhq256ddpm/gaussian_blur ")]
     assert line.endswith("Not here: ffhq256ddpm.")
     for source in default_registry().sources:

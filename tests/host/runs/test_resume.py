@@ -44,6 +44,7 @@ def start(path: Path, *overrides: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(toy, tmp_path):
     changes = ("batch_size=2", "runs=4", "sampler.annealing.levels=40", "sampler.kernel.steps=30")
     unbroken = daps_kit.run(toy(), [*changes, f"output={tmp_path / 'unbroken'}"], quiet=True)

@@ -56,6 +56,7 @@ def wait_for(condition, program: subprocess.Popen[bytes] | None = None) -> None:
 PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 
 
+@pytest.mark.slow
 @PROC
 def test_a_worker_is_killed_and_nothing_is_lost(toy, tmp_path, monkeypatch):
     whole = daps_kit.run(toy(), ["batch_size=2", "trajectory=2", f"output={tmp_path / 'whole'}"], quiet=True)

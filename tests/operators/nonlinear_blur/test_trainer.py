@@ -24,6 +24,7 @@ from tests.operators.nonlinear_blur.small_training import NETWORK, settings
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_training_learns_the_code_of_a_pair(images, tmp_path):
     reports: list[TrainingProgress] = []
     trainer = settings(images, tmp_path, pairs_seen=3200, batch_size=16, shakes=7, epoch=1600).build()

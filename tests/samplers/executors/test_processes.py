@@ -53,6 +53,7 @@ def test_one_that_is_killed_is_replaced():
         ]
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended_and_replaced():
     with open_pool(silence=2.0) as pool:
         while not pool.workers[0].ready:
