@@ -25,13 +25,28 @@ STARTED = (
     "os.write(1, b'x'); main()"
 )
 """Python takes its time before any code of ours runs; the test waits for the first of it."""
+ENDING = """
+import os, sys, time
+from daps_kit.command.start import main
+class Late:
+    def __del__(self, write=os.write, sleep=time.sleep):
+        write(2, b"ending\\n")
+        write(1, b"x")
+        sleep(0.2)
+late = Late()
+sys.stdout = sys.stderr
+main()
+"""
+"""A program that is interrupted when its modules are taken down, after all that is called at exit."""
 
 
-def interrupted(folder: Path, arguments: tuple[str, ...], moment: float) -> tuple[int, str]:
-    """Return how a command ended that was interrupted so many seconds after it began, and what it said."""
+def interrupted(
+    folder: Path, arguments: tuple[str, ...], moment: float, program: str = STARTED
+) -> tuple[int, str]:
+    """Return how a command ended that was interrupted so many seconds after it told, and what it said."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", STARTED, *arguments]
-    program = subprocess.Popen(
+    command = [sys.executable, "-c", program, *arguments]
+    process = subprocess.Popen(
         command,
         cwd=folder,
         env=environment,
@@ -39,12 +54,12 @@ def interrupted(folder: Path, arguments: tuple[str, ...], moment: float) -> tupl
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert program.stdout is not None
-    program.stdout.read(1)
+    assert process.stdout is not None
+    process.stdout.read(1)
     time.sleep(moment)
-    program.send_signal(signal.SIGINT)
-    _, said = program.communicate(timeout=100)
-    return program.returncode, said.decode()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    return process.returncode, said.decode()
 
 
 @pytest.fixture
@@ -70,6 +85,12 @@ def check(folder: Path, name: str, moment: float) -> None:
 @pytest.mark.parametrize("name", ["run -q"])
 def test_a_run_that_is_interrupted_early(folder, name, moment):
     check(folder, name, moment)
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("no-such-command", 2)])
+def test_a_command_that_is_done_keeps_its_exit_code(folder, argument, code):
+    ended, said = interrupted(folder, (argument,), 0.05, ENDING)
+    assert (ended, said.splitlines()[-1]) == (code, "ending"), said
 
 
 @pytest.mark.slow
