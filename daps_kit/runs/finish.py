@@ -18,7 +18,7 @@ from .folder import RunFolder, Sample
 from .measurement import Bench
 from .metrics import score, summarise
 from .perceptual import Collection, Perceptual
-from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip
+from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, strip_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,6 +176,7 @@ def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> N
     picture = folder.sample(name, run).with_suffix(".png")
     if x0 is not None and not png_is_whole(picture, (x0.shape[-2], x0.shape[-1])):
         folder.write(picture, image_png(x0))
+    levels = folder.read_trajectory(name, run)
     strip = folder.trajectory(name, run).with_suffix(".png")
-    if not png_is_whole(strip) and (levels := folder.read_trajectory(name, run)):
+    if levels and not png_is_whole(strip, strip_size(levels)):
         folder.write(strip, encode_png(draw_strip(levels)))

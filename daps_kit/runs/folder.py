@@ -68,12 +68,14 @@ class Sample:
         failure: why it was lost.
         cost: what it cost; None in files that do not say.
         doubts: what else went wrong with it.
+        sigmas: noise levels of the trajectory that is beside it.
     """
 
     x0: Tensor
     failure: Failure | None = None
     cost: Cost | None = None
     doubts: tuple[Failure, ...] = ()
+    sigmas: tuple[float, ...] = ()
 
 
 def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
@@ -283,6 +285,7 @@ class RunFolder:
             "failure": vars(sample.failure) if sample.failure else None,
             **_cost_record(sample.cost),
             "doubts": [vars(doubt) for doubt in sample.doubts],
+            **({"sigmas": sample.sigmas} if sample.sigmas else {}),
         }
         self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
@@ -299,6 +302,7 @@ class RunFolder:
                 _failure(said["failure"]) if said.get("failure") else None,
                 _cost(said),
                 tuple(_failure(doubt) for doubt in said.get("doubts", ())),
+                tuple(said.get("sigmas", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

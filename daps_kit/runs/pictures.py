@@ -16,11 +16,12 @@ from torch import Tensor
 from daps_kit.colours import colour_map
 from daps_kit.images import to_uint8
 
-__all__ = ["Row", "draw_grid", "draw_std", "draw_strip"]
+__all__ = ["Row", "draw_grid", "draw_std", "draw_strip", "strip_size"]
 
 CELL = 192
 MAX_ROWS, MAX_SAMPLES = 8, 4
 _GAP, _MARGIN = 10, 28
+STRIP_LEFT, STRIP_TOP = 70, 40
 _INK, _FAINT, _ACCENT, _PAPER, _EMPTY = "#1d2733", "#6b7785", "#0b7a75", "#ffffff", "#eef1f4"
 
 
@@ -88,12 +89,17 @@ def _picture(image: Tensor) -> Image.Image:
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
 
 
+def _size_in_cell(width: int, height: int) -> tuple[int, int]:
+    ratio = CELL / max(width, height)
+    return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+
 def _scaled(picture: Image.Image, smooth: bool = True) -> Image.Image:
     """Return the picture with its long side as long as a cell."""
-    ratio = CELL / max(picture.size)
-    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-    enlarging = ratio > 1 and not smooth
-    return picture.resize(size, Image.Resampling.NEAREST if enlarging else Image.Resampling.LANCZOS)
+    enlarging = max(picture.size) < CELL and not smooth
+    return picture.resize(
+        _size_in_cell(*picture.size), Image.Resampling.NEAREST if enlarging else Image.Resampling.LANCZOS
+    )
 
 
 @dataclass(frozen=True)
@@ -237,6 +243,17 @@ def draw_std(std: Tensor) -> Image.Image:
     return canvas
 
 
+def strip_size(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> tuple[int, int]:
+    """Return height and width of what `draw_strip` draws."""
+    images = levels[0][1]
+    rows, columns = next(iter(images.values())).shape[-2:]
+    width, height = _size_in_cell(columns, rows)
+    return (
+        STRIP_TOP + len(images) * (height + 6) + _MARGIN - 6,
+        STRIP_LEFT + len(levels) * (width + 6) + _MARGIN - 6,
+    )
+
+
 def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image:
     """Return a picture of a trajectory: a column a level, a row for each of x_t, x0hat, x0y.
 
@@ -249,12 +266,8 @@ def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image
         for sigma, images in levels
     ]
     width, height = pictures[0][0].size
-    left, top = 70, 40
-    canvas = Image.new(
-        "RGB",
-        (left + len(levels) * (width + 6) + _MARGIN - 6, top + len(names) * (height + 6) + _MARGIN - 6),
-        _PAPER,
-    )
+    left, top = STRIP_LEFT, STRIP_TOP
+    canvas = Image.new("RGB", strip_size(levels)[::-1], _PAPER)
     draw = ImageDraw.Draw(canvas)
     for row, name in enumerate(names):
         _text(draw, (left - 12, top + row * (height + 6) + height / 2), name, 16, _INK, "rm")

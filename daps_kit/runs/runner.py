@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -290,8 +291,8 @@ class _Job:
         Raises:
             UserError: it is wrong; the text says in what.
         """
-        if self.recipe.check_prior and (missing := self._missing()):
-            truth = self.folder.measured(self.bench.names[min(missing)[0]])[1]
+        if self.recipe.check_prior and self.missing:
+            truth = self.folder.measured(self.bench.names[min(self.missing)[0]])[1]
             for doubt in require_sound(self.prior, truth, self.device):
                 self.progress.warn(f"prior: {doubt}")
 
@@ -300,13 +301,10 @@ class _Job:
         picture = self.folder.measurement(name).with_suffix(".png")
         beside = picture.with_name(f"{name}-truth.png")
         y, truth = self.folder.measured(name)
-        if png_is_whole(picture) and (
-            truth is None or png_is_whole(beside, (truth.shape[1], truth.shape[2]))
-        ):
-            return
-        self.folder.write(picture, image_png(self.bench.picture(index, y)))
-        if truth is not None:
-            self.folder.write(beside, image_png(truth))
+        shown = self.bench.picture(index, y)
+        for path, image in ((picture, shown), (beside, truth)):
+            if image is not None and not png_is_whole(path, (image.shape[1], image.shape[2])):
+                self.folder.write(path, image_png(image))
 
     # --- samples
 
@@ -323,7 +321,7 @@ class _Job:
     def sample(self) -> None:
         """Draw every sample that is not in the folder yet."""
         self.folder.extend(self.resolved)
-        pairs, missing = self._pairs(), self._missing()
+        pairs, missing = self._pairs(), self.missing
         if (
             missing
             and len(missing) < len(pairs)
@@ -391,18 +389,21 @@ class _Job:
         Raises:
             UserError: some are missing; the text names the first.
         """
-        if missing := sorted(self._missing()):
-            index, run = missing[0]
+        if self.missing:
+            index, run = min(self.missing)
             raise UserError(
-                f"{len(missing)} of {len(self._pairs())} samples are missing, the first is {self.bench.names[index]}, "
-                f"run {run}; the others are there: `daps-kit run {self.folder.path / 'recipe.yaml'}` draws what is not"
+                f"{len(self.missing)} of {len(self._pairs())} samples are missing, the first is "
+                f"{self.bench.names[index]}, run {run}; the others are there: "
+                f"`daps-kit run {self.folder.path / 'recipe.yaml'}` draws what is not"
             )
 
     def stage(self, run: int) -> int:
         """Return at which of the growing numbers of runs that were asked for a run came in."""
         return bisect_right(self.stages, run)
 
-    def _missing(self) -> set[Pair]:
+    @cached_property
+    def missing(self) -> set[Pair]:
+        """The pairs whose samples were not there when the program began."""
         return {pair for pair in self._pairs() if not self._finished(*pair)}
 
     def _finished(self, index: int, run: int) -> bool:
@@ -413,13 +414,13 @@ class _Job:
             return False
         if sample.failure and sample.failure.cause == "worker":
             return False
-        levels = self.folder.read_trajectory(name, run) if self.recipe.trajectory else []
-        shapes = {image.shape for _, images in levels or () for image in images.values()}
-        return (
-            levels is not None
-            and shapes <= {sample.x0.shape}
-            and (not self.recipe.trajectory or bool(levels))
-        )
+        if not self.recipe.trajectory:
+            return True
+        levels = self.folder.read_trajectory(name, run) or []
+        sigmas = tuple(sigma for sigma, _ in levels)
+        shapes = {image.shape for _, images in levels for image in images.values()}
+        # Files of earlier versions do not say which levels were kept.
+        return shapes == {sample.x0.shape} and sigmas == (sample.sigmas or sigmas)
 
     def _largest(self) -> Shape:
         return max(self.bench.shapes.values(), key=math.prod)
@@ -502,13 +503,13 @@ class _Sampling(Work[_Piece]):
         for place in piece.fresh:
             index, run = piece.pairs[place]
             name = self.bench.names[index]
-            if batch.trajectory:
-                levels = [
-                    (sigma, {key: x[place] for key, x in images.items()})
-                    for sigma, images in batch.trajectory
-                ]
+            levels = [
+                (sigma, {key: x[place] for key, x in images.items()}) for sigma, images in batch.trajectory
+            ]
+            if levels:
                 self.folder.write_trajectory(name, run, levels)
-            self.folder.write_sample(name, run, batch.samples[place])
+            sigmas = tuple(sigma for sigma, _ in levels)
+            self.folder.write_sample(name, run, replace(batch.samples[place], sigmas=sigmas))
             self.job.tracking.sample(name, run, batch.samples[place].failure is not None)
         self.folder.add_seconds(batch.seconds, len(piece.pairs))
         self.progress.finish(len(piece.fresh), len(piece.pairs))

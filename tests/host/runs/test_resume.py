@@ -240,7 +240,18 @@ def test_trajectories_and_pictures_of_another_shape_are_made_anew(toy, size):
     images = dict.fromkeys(("x_t", "x0hat", "x0y"), torch.zeros(size))
     folder.write_trajectory("birch", 1, [(sigma, images) for sigma in (5.0, 1.0, 0.05)])
     save_png(torch.zeros(3, 8, 8), folder.sample("ash", 0).with_suffix(".png"))
+    save_png(torch.zeros(3, 8, 8), folder.trajectory("ash", 0).with_suffix(".png"))
+    save_png(torch.zeros(3, 8, 8), folder.measurement("ash").with_suffix(".png"))
     save_png(torch.zeros(3, 8, 8), folder.measurement("ash").with_name("ash-truth.png"))
+    assert contents(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path) == whole
+
+
+@pytest.mark.parametrize("change", [lambda levels: levels[1:], lambda levels: levels[:2] + levels[:1]])
+def test_a_trajectory_of_other_levels_is_drawn_anew(toy, change):
+    first = daps_kit.run(toy(), ["trajectory=3"], quiet=True)
+    whole = contents(first.path)
+    folder = RunFolder(first.path)
+    folder.write_trajectory("birch", 1, change(folder.read_trajectory("birch", 1)))
     assert contents(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path) == whole
 
 
