@@ -22,7 +22,7 @@ import yaml
 from daps_kit.errors import Location, Problem, RecipeError, control_character
 from daps_kit.paths import RecipeText
 
-__all__ = ["Node", "add_resolvers", "from_python", "plain_yaml", "read_yaml"]
+__all__ = ["VALUES", "Node", "add_resolvers", "from_python", "plain_yaml", "read_yaml"]
 
 LETTERS, DEPTH, VALUES, DIGITS = 500_000, 32, 20_000, 40
 """Limits: letters but those of comments, sections and lists inside each other, values, aliases written out, digits."""

@@ -9,10 +9,12 @@ from pathlib import Path
 from daps_kit.errors import Location, Problem, RecipeError
 from daps_kit.paths import RecipeText
 
-from .document import Node, read_yaml
+from .document import VALUES, Node, read_yaml
 from .installed import find_recipe, read_text, shown
 
 __all__ = ["apply_changes", "compose", "merge", "override", "parse_overrides"]
+
+FILES = 100
 
 
 def merge(base: Node, over: Node) -> Node:
@@ -31,52 +33,78 @@ def merge(base: Node, over: Node) -> Node:
     return replace(over, value=joined)
 
 
-def compose(file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node | None:
+def compose(file: Path, problems: list[Problem]) -> Node | None:
     """Return the recipe in `file` laid over those it extends; None where nothing could be read."""
-    label = shown(file)
-    try:
-        text = read_text(file)
-    except RecipeError as error:
-        problems += error.problems
-        return None
-    before = len(problems)
-    node = read_yaml(text, label, file.absolute().parent, problems)
-    if node is None or not isinstance(node.value, dict):
-        if len(problems) == before:
-            what = "the file is empty" if node is None or node.value is None else "the file is not a mapping"
-            problems.append(
-                Problem(
-                    f"{what}; a recipe has keys such as format, data, prior", location=Location(label, 1, 1)
-                )
-            )
-        return None
-    chain = (*chain, file.resolve())
-    tasks = node.value.get("tasks")
-    if tasks is not None and isinstance(tasks.value, dict):
-        for task, overlay in tasks.value.items():
-            if isinstance(overlay.value, dict) and "extends" in overlay.value:
-                layers = overlay.value.pop("extends")
-                tasks.value[task] = replace(_extend(overlay, layers, problems, chain), key=overlay.key)
-    extends = node.value.pop("extends", None)
-    return node if extends is None else _extend(node, extends, problems, chain)
+    return _Layers(problems).compose(file, ())
 
 
-def _extend(node: Node, extends: Node, problems: list[Problem], chain: tuple[Path, ...]) -> Node:
-    base: Node | None = None
-    for entry in extends.value if isinstance(extends.value, list) else [extends]:
-        if not isinstance(entry.value, RecipeText):
-            problems.append(Problem("expected a file or a list of files", "extends", entry.location))
-            continue
-        found = find_recipe(entry.value, entry.value.folder)
-        if isinstance(found, str):
-            problems.append(Problem(found, "extends", entry.location))
-        elif found.resolve() in chain:
-            problems.append(Problem(f"{entry.value} extends itself, in a circle", "extends", entry.location))
-        else:
-            layer = compose(found, problems, chain)
+class _Layers:
+    """Reads a recipe and what it extends, up to a limit: a few files can extend each other very many times."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        self.files = self.values = 0
+        self.full = False
+
+    def compose(self, file: Path, chain: tuple[Path, ...]) -> Node | None:
+        """Return the recipe in a file; those of the chain extend it, each the next."""
+        label = shown(file)
+        try:
+            text = read_text(file)
+        except RecipeError as error:
+            self.problems += error.problems
+            return None
+        before = len(self.problems)
+        node = read_yaml(text, label, file.absolute().parent, self.problems)
+        if node is None or not isinstance(node.value, dict):
+            if len(self.problems) == before:
+                empty = node is None or node.value is None
+                what = "the file is empty" if empty else "the file is not a mapping"
+                message = f"{what}; a recipe has keys such as format, data, prior"
+                self.problems.append(Problem(message, location=Location(label, 1, 1)))
+            return None
+        self.files += 1
+        self.values += _size(node)
+        chain = (*chain, file.resolve())
+        tasks = node.value.get("tasks")
+        if tasks is not None and isinstance(tasks.value, dict):
+            for task, overlay in tasks.value.items():
+                if isinstance(overlay.value, dict) and "extends" in overlay.value:
+                    layers = overlay.value.pop("extends")
+                    tasks.value[task] = replace(self._extend(overlay, layers, chain), key=overlay.key)
+        extends = node.value.pop("extends", None)
+        return node if extends is None else self._extend(node, extends, chain)
+
+    def _extend(self, node: Node, extends: Node, chain: tuple[Path, ...]) -> Node:
+        base: Node | None = None
+        for entry in extends.value if isinstance(extends.value, list) else [extends]:
+            if self.full:
+                break
+            found = self._find(entry, chain)
+            layer = self.compose(found, chain) if isinstance(found, Path) else None
+            if isinstance(found, str):
+                self.problems.append(Problem(found, "extends", entry.location))
             if layer is not None:
                 base = layer if base is None else _laid(base, layer)
-    return node if base is None else _laid(base, node)
+        return node if base is None else _laid(base, node)
+
+    def _find(self, entry: Node, chain: tuple[Path, ...]) -> Path | str:
+        """Return the file that an entry of `extends` names, or what is wrong."""
+        if not isinstance(entry.value, RecipeText):
+            return "expected a file or a list of files"
+        found = find_recipe(entry.value, entry.value.folder)
+        if isinstance(found, Path) and found.resolve() in chain:
+            return f"{entry.value} extends itself, in a circle"
+        self.full = self.files >= FILES or self.values > VALUES
+        if not self.full:
+            return found
+        return f"more than {FILES} files or {VALUES} values, each file counted as often as it is extended"
+
+
+def _size(node: Node) -> int:
+    """Return how many values there are in a value, itself included."""
+    inner = node.value.values() if isinstance(node.value, dict) else node.value
+    return 1 + (sum(map(_size, inner)) if isinstance(node.value, dict | list) else 0)
 
 
 def _laid(base: Node, over: Node) -> Node:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from daps_kit.errors import RecipeError
-from daps_kit.recipe import load_recipe
+from daps_kit.recipe import layers, load_recipe
 from daps_kit.registry import default_registry
 from tests.recipe_text import MINIMAL, load, problems, write
 
@@ -84,3 +86,22 @@ def test_a_circle_through_another_file() -> None:
     write("b.yaml", "extends: [a.yaml]\n")
     with pytest.raises(RecipeError, match=r"^b.yaml:1:11: extends: a.yaml extends itself, in a circle$"):
         load_recipe("a.yaml")
+
+
+def test_files_that_extend_each_other_many_times_over() -> None:
+    """Thirty files, each extending the next twice, stand for a billion; a chain of a thousand has no end either."""
+    for name, times, count in (("twice", 2, 30), ("once", 1, 1000)):
+        write(f"{name}{count}.yaml", MINIMAL)
+        for index in range(count):
+            write(f"{name}{index}.yaml", f"extends: [{', '.join([f'{name}{index + 1}.yaml'] * times)}]\n")
+        found = problems(f"extends: {name}0.yaml\n")
+        assert re.match(rf"{name}\d+.yaml:1:\d+: extends: more than 100 files", found[0]), found[0]
+        assert sum("more than" in problem for problem in found) == 1
+
+
+def test_large_files_are_not_read_many_times(monkeypatch) -> None:
+    monkeypatch.setattr(layers, "VALUES", 50)
+    write("large.yaml", MINIMAL + f"plugins: {list(range(30))}\n")
+    found = problems("extends: [large.yaml, large.yaml, large.yaml, large.yaml]\n")
+    assert found[0].startswith("r.yaml:1:35: extends: more than 100 files or 50 values"), found[0]
+    assert sum("more than" in problem for problem in found) == 1
