@@ -135,12 +135,15 @@ class RunFolder:
                 f"output: {self.path} holds the run of another recipe; choose another folder or remove it",
                 *lines,
             )
-        was = file_hashes(there)
-        changed = [path for path, digest in file_hashes(here).items() if was.get(path, digest) != digest]
+        was, now = file_hashes(there), file_hashes(here)
+        changed = {path: "changed" for path, digest in now.items() if was.get(path, digest) != digest}
+        # What is gone with all that was called like it belongs to an item that the data no longer have.
+        names = {Path(path).stem for path in now}
+        changed |= {path: "is gone" for path in was if path not in now and Path(path).stem in names}
         if changed:
+            told = ", ".join(f"{path} {what}" for path, what in changed.items())
             raise UserError(
-                f"output: {', '.join(changed)} changed since {self.path} was begun; choose another output, or bring "
-                "back what was there"
+                f"output: {told} since {self.path} was begun; choose another output, or bring back what was there"
             )
 
     def _with_new_settings(self) -> dict[str, Any] | None:

@@ -282,6 +282,24 @@ def test_measurements_with_and_without_a_true_image(toy, tmp_path):
     assert "psnr" not in found["images"]["ash"]["reported"]
 
 
+def test_a_true_image_that_is_gone_is_named(toy, tmp_path):
+    first = daps_kit.run(toy(), quiet=True)
+    for folder in ("y", "truth"):
+        (tmp_path / folder).mkdir()
+        for name in ("ash", "birch"):
+            np.save(
+                tmp_path / folder / f"{name}.npy", RunFolder(first.path).measured(name)[folder == "truth"]
+            )
+    data = {"use": "measurement", "path": "y", "truth": "truth", "image_shape": [3, 16, 16]}
+    recipe = toy(data=data, output=str(tmp_path / "given"))
+    daps_kit.run(recipe, quiet=True)
+    (tmp_path / "truth/birch.npy").unlink()
+    with pytest.raises(UserError, match=r"truth/birch\.npy is gone since .*given was begun; choose another"):
+        daps_kit.run(recipe, quiet=True)
+    (tmp_path / "y/birch.npy").unlink()
+    daps_kit.run(recipe, quiet=True)  # an item that the data no longer have
+
+
 @pytest.mark.parametrize("kind", ["operator", "measurement", "sample", "picture"])
 def test_a_single_wrong_bit_is_mended(toy, kind):
     first = daps_kit.run(toy(operator={"use": "inpainting", "mask": "random"}), quiet=True)
