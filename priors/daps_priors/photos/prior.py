@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 from daps_kit.settings import Shape
+from daps_priors.precision import Dtype, chosen
 
 from . import weights
 from .calibration import PhotoCalibration
 from .denoiser import PIXELS, PhotoDenoiser
-
-Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 class PhotoPrior(Prior):
@@ -53,23 +52,11 @@ class PhotoPrior(Prior):
         """
         require_fit(x.shape[1:], self.model)
         level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
-        dtype = quickest(x.device) if self.dtype == "auto" else getattr(torch, self.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            denoised: Tensor = self.model(x.float(), level, dtype=dtype, pixels=self.pixels)
+            denoised: Tensor = self.model(
+                x.float(), level, dtype=chosen(self.dtype, x.device), pixels=self.pixels
+            )
         return denoised.to(x.dtype)
-
-
-def quickest(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where a device computes with it, else float32."""
-    if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        # Without these the processor emulates it, and is slower.
-        kinds = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        has = any(kinds.get(kind, False) for kind in ("avx512_bf16", "amx_bf16"))
-    else:
-        has = False
-    return torch.bfloat16 if has else torch.float32
 
 
 def require_fit(shape: torch.Size | Shape, model: PhotoDenoiser) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from daps_kit.settings import PriorSettings, Shape
 from daps_priors.papers import FIELD_1987, KARRAS_2022
+from daps_priors.precision import Dtype
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ class _OfPhotographs(PriorSettings):
 
     file: ClassVar[Path]
 
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Dtype = Field(
         "auto",
         description="what convolutions compute in: bfloat16 is as exact, and faster where the processor has it, which "
         "`auto` finds out",

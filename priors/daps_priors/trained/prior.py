@@ -12,6 +12,7 @@ from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 from daps_kit.settings import Shape
+from daps_priors.precision import Dtype, chosen
 
 from . import weights
 from .network import Denoiser
@@ -33,7 +34,8 @@ class TrainedPrior(Prior):
         model: the network.
         calibration: its errors, measured on images held out of the training.
         description: what the file says of it (see `weights`).
-        dtype: what products compute in; what is summed from them stays in single precision.
+        dtype: what products compute in, `auto` being bfloat16 where the device has it; what is summed from them stays
+            in single precision.
         compile: whether the network is compiled (torch.compile).
     """
 
@@ -46,7 +48,7 @@ class TrainedPrior(Prior):
         calibration: CalibrationTable,
         description: dict[str, Any],
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: Dtype = "float32",
         compile: bool = False,
     ) -> None:
         self.model, self.dtype = model, dtype
@@ -60,9 +62,10 @@ class TrainedPrior(Prior):
         if x.shape[1:] != self.shape:
             raise UserError(f"the prior knows images of shape {list(self.shape)}, not {list(x.shape[1:])}")
         level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
+        dtype = chosen(self.dtype, x.device)
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad),
-            torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32),
         ):
             denoised: Tensor = self._call(x.float(), level)
         return denoised.to(x.dtype)
@@ -73,7 +76,7 @@ def load_trained(
     *,
     shape: Shape | None,
     device: torch.device,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     compile: bool = False,
     advice: str = "change their size, or train a prior for it",
 ) -> TrainedPrior:
@@ -95,8 +98,7 @@ def load_trained(
             f"the prior {path.name} knows images of shape {list(model.shape)} (channels, height, width), but those of "
             f"the run have {list(shape)}: {advice}"
         )
-    kind = getattr(torch, dtype)
-    prior = TrainedPrior(model.to(device), calibration, description, dtype=kind, compile=compile)
+    prior = TrainedPrior(model.to(device), calibration, description, dtype=dtype, compile=compile)
     prior.advice = advice
     return prior
 

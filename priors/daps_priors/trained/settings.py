@@ -9,6 +9,7 @@ from pydantic import Field
 
 from daps_kit.settings import PriorSettings, Shape
 from daps_priors.papers import KARRAS_2022
+from daps_priors.precision import Dtype
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 class DenoiserSettings(PriorSettings):
     """How a trained denoiser computes."""
 
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: Dtype = Field(
         "float32",
-        description="what convolutions compute in: bfloat16 is as exact, and up to twice as fast where the processor "
-        "has it",
+        description="what convolutions compute in: bfloat16 is as exact and faster where the processor has it, which "
+        "`auto` finds out; a sample then depends on its batch by about .001",
     )
     compile: bool = Field(
         False, description="compile the network (torch.compile): a slow start, then faster on GPUs"

@@ -72,6 +72,23 @@ def test_in_bfloat16_it_is_as_exact(prior: TrainedPrior, sigma: float) -> None:
 
 
 @pytest.mark.slow
+def test_in_bfloat16_samples_spread_and_cover_as_in_single_precision() -> None:
+    operator = build("operator", {"use": "gaussian_blur"}, shape=(3, 64, 64), seed=0)
+    sampler = build("sampler", {"use": "daps", "budget": "fast"})
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        prior = build("prior", {"use": "embedded", "dtype": dtype}, shape=(3, 64, 64))
+        if dtype == "float32":
+            truths = prior.sample((3, 64, 64), RandomStreams(range(3)), steps=10)
+            y = operator.measure(truths, RandomStreams(range(3))).repeat_interleave(8, 0)
+        *_, last = sampler.sample(prior, operator, y, RandomStreams(range(24)))
+        samples = last.x0y.unflatten(0, (3, 8))
+        inside = (samples.amin(1) < truths) & (truths < samples.amax(1))
+        found[dtype] = inside.float().mean().item(), samples.std(1).mean().item()
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.01)
+
+
+@pytest.mark.slow
 def test_it_can_be_compiled(prior: TrainedPrior, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_with, graphs = torch.compile, []
 
