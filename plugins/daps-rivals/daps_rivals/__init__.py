@@ -21,14 +21,21 @@ if TYPE_CHECKING:
     from daps_kit.contracts import Sampler
 
 __all__ = [
+    "DCDP",
     "DDNM",
     "DDRM",
+    "DDSMC",
     "DPS",
+    "FPSSMC",
     "MMPS",
+    "RED",
     "TDS",
     "TMPD",
     "DiffPIR",
+    "FastDIPS",
+    "MCGDiff",
     "PiGDM",
+    "PnPADMM",
     "PnPDM",
     "PnPHQS",
     "RedDiff",
@@ -171,7 +178,7 @@ class MMPS(_Steps):
     name = "mmps"
     papers = (PAPERS["mmps"],)
     steps: int = Field(
-        256, ge=1, description="steps of the diffusion: a network call each, and Jacobian products"
+        64, ge=1, description="steps of the diffusion: a network call each, and Jacobian products"
     )
     solver_steps: int = Field(
         1, ge=1, description="steps of conjugate gradients, a Jacobian product each, and one more"
@@ -230,12 +237,12 @@ class Sitcom(SamplerSettings):
     budget: int | None = _BUDGET
     steps: int = Field(20, ge=1, description="steps of the diffusion")
     inner: int = Field(
-        20, ge=1, description="steps of the search in each: a network call and a Jacobian product each"
+        30, ge=1, description="steps of the search in each: a network call and a Jacobian product each"
     )
-    lr: float = Field(0.01, gt=0, description="step size of Adam")
+    lr: float = Field(0.02, gt=0, description="step size of Adam")
     weight: float = Field(0.0, ge=0, description="lambda, how the input of the network is held at x_t")
     delta: float = Field(
-        1.0, gt=0, description="residual at which the search ends, in standard deviations of the noise"
+        1.02, gt=0, description="residual at which the search ends, in standard deviations of the noise"
     )
 
     def build(self) -> Sampler:
@@ -246,26 +253,143 @@ class Sitcom(SamplerSettings):
         return SITCOM(steps, calls - 1, self.lr, self.weight, self.delta)
 
 
-class TDS(SamplerSettings):
-    """Twisted diffusion sampling with particles (TDS, arXiv 2306.17775), for any operator and Gaussian noise."""
+class DCDP(SamplerSettings):
+    """Data consistency decoupled from diffusion purification (DCDP, arXiv 2403.06054), for any operator and noise."""
 
-    name = "tds"
-    papers = (PAPERS["tds"],)
+    name = "dcdp"
+    papers = (PAPERS["dcdp"],)
+    budget: int | None = _BUDGET
+    iterations: int = Field(10, ge=1, description="turns of data consistency and purification")
+    purification_steps: int = Field(
+        20,
+        ge=1,
+        description="network calls of a purification, fewer where it starts from less than so many steps",
+    )
+    descent_steps: int = Field(10, ge=1, description="steps down the misfit in each turn")
+    lr: float = Field(
+        0.16,
+        gt=0,
+        description="their size, on half the squared misfit; the authors' sizes on its mean amount to 0.16 "
+        "(down-sampling), 0.01 (a box) and 1 (blurs)",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the descent")
+    first: int = Field(
+        400, ge=1, le=1000, description="T_0 of 1000, where the first purification starts; 700 for a box"
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .dcdp import DCDP
+
+        iterations, steps = _split(self.budget, self.iterations, self.purification_steps)
+        return DCDP(iterations, steps, self.descent_steps, self.lr, self.momentum, self.first)
+
+
+class FastDIPS(_Steps):
+    """Guesses corrected within a ball about the measurement (FAST-DIPS, arXiv 2603.01591), for any operator."""
+
+    name = "fast_dips"
+    papers = (PAPERS["fast_dips"],)
+    steps: int = Field(
+        75,
+        ge=1,
+        description="noise levels: a network call each; 75 (masks, down-sampling), 50 (blurs), 150 (nonlinear)",
+    )
+    rounds: int = Field(3, ge=1, description="rounds of ADMM at each; 2 for operators that are not linear")
+    descent_steps: int = Field(
+        1, ge=1, description="steps of the image in each; 2 for blurs, 5 for nonlinear ones"
+    )
+    rho: float = Field(200.0, gt=0, description="the penalty; 5 for a high dynamic range")
+    epsilon: float = Field(0.05, gt=0, description="radius of the ball about the measurement")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .fastdips import FASTDIPS
+
+        return FASTDIPS(self.calls, self.rounds, self.descent_steps, self.rho, self.epsilon)
+
+
+class _Particles(SamplerSettings):
+    """Base of the settings of particle filters, with a network call a step for each particle."""
+
     budget: int | None = _BUDGET
     steps: int = Field(100, ge=1, description="steps of the diffusion")
     particles: int = Field(
         8, ge=1, description="particles, of which one is the sample: a network call a step each"
     )
 
+    @property
+    def split(self) -> tuple[int, int]:
+        """Steps and particles, as many as the budget allows."""
+        if self.budget is None:
+            return self.steps, self.particles
+        particles = min(self.particles, max(1, round(self.budget**0.5)))
+        return self.budget // particles, particles
+
+
+class TDS(_Particles):
+    """Twisted diffusion sampling with particles (TDS, arXiv 2306.17775), for any operator and Gaussian noise."""
+
+    name = "tds"
+    papers = (PAPERS["tds"],)
+
     def build(self) -> Sampler:
         """Return the sampler."""
         from .tds import TDS
 
-        particles, steps = self.particles, self.steps
-        if self.budget is not None:
-            particles = min(particles, max(1, round(self.budget**0.5)))
-            steps = self.budget // particles
-        return TDS(steps, particles)
+        return TDS(*self.split)
+
+
+class MCGDiff(_Particles):
+    """Monte Carlo guided diffusion with particles (MCGDiff, arXiv 2308.07983), for linear operators."""
+
+    name = "mcgdiff"
+    papers = (PAPERS["mcgdiff"],)
+    particles: int = Field(
+        64, ge=1, description="particles, of which one is the sample: a network call a step each"
+    )
+    kappa: float = Field(1e-4, gt=0, lt=1, description="variance that a measured direction keeps at its time")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .mcgdiff import MCGDiff
+
+        return MCGDiff(*self.split, self.kappa)
+
+
+class DDSMC(_Particles):
+    """Decoupled diffusion sequential Monte Carlo (DDSMC, arXiv 2502.06379), for linear operators."""
+
+    name = "ddsmc"
+    papers = (PAPERS["ddsmc"],)
+    particles: int = Field(
+        5, ge=1, description="particles, of which one is the sample: a network call a step each"
+    )
+    eta: float = Field(0.0, ge=0, le=1, description="how much of x_t a step keeps: 0 as DAPS, 1 as DDPM")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .ddsmc import DDSMC
+
+        return DDSMC(*self.split, self.eta)
+
+
+class FPSSMC(_Particles):
+    """Filtering posterior sampling with particles (FPS-SMC, ICLR 2024), for linear operators."""
+
+    name = "fps_smc"
+    papers = (PAPERS["fps_smc"],)
+    steps: int = Field(1000, ge=1, description="steps of the diffusion")
+    particles: int = Field(
+        5, ge=1, description="particles, of which one is the sample: a network call a step each"
+    )
+    fresh: float = Field(0.95, gt=0, le=1, description="c, the share of fresh noise in a step")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .fpssmc import FPSSMC
+
+        return FPSSMC(*self.split, self.fresh)
 
 
 class PnPHQS(_Steps):
@@ -282,6 +406,49 @@ class PnPHQS(_Steps):
         from .hqs import HQS
 
         return HQS(self.calls, self.sigma_max, self.weight)
+
+
+class PnPADMM(_Steps):
+    """The alternating direction method with the prior's denoiser (PnP-ADMM, arXiv 1605.01710): one estimate."""
+
+    name = "pnp_admm"
+    papers = (PAPERS["pnp_admm"], PAPERS["pnp"])
+    steps: int = Field(20, ge=1, description="steps: a network call each")
+    rho: float = Field(1.0, gt=0, description="the first penalty")
+    gamma: float = Field(1.0, ge=1, description="ratio of one penalty to the one before")
+    strength: float = Field(
+        1.0, gt=0, description="the denoiser's first noise level, in standard deviations of the noise"
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .admm import ADMM
+
+        return ADMM(self.calls, self.rho, self.gamma, self.strength)
+
+
+class RED(_Steps):
+    """Regularisation by denoising (RED, arXiv 1611.02862), the fixed-point strategy: one estimate."""
+
+    name = "red"
+    papers = (PAPERS["red"],)
+    steps: int = Field(200, ge=1, description="steps: a network call each")
+    weight: float = Field(
+        162.6,
+        gt=0,
+        description="lambda; 0.01 (blurs) for images in [0, 255], and 0.008 (down-sampling) is 130",
+    )
+    sigma: float = Field(
+        0.0322,
+        gt=0,
+        description="the denoiser's noise level; 4.1 (blurs) of 255, and 3 (down-sampling) is 0.0235",
+    )
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .red import RED
+
+        return RED(self.calls, self.weight, self.sigma)
 
 
 class Wiener(SamplerSettings):
@@ -338,8 +505,15 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:
         TMPD,
         PnPDM,
         Sitcom,
+        DCDP,
+        FastDIPS,
         TDS,
+        MCGDiff,
+        DDSMC,
+        FPSSMC,
         PnPHQS,
+        PnPADMM,
+        RED,
         Wiener,
         TotalVariation,
     ]

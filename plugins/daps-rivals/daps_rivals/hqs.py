@@ -8,7 +8,7 @@ From z = A^T y, with noise levels sigma_k falling in equal ratios to that of the
 It returns the last z: one estimate, no sample.
 
 Source: Zhang, Li, Zuo, Zhang, Van Gool and Timofte, "Plug-and-play image restoration with deep denoiser prior", IEEE
-TPAMI 2022, arXiv 2008.13751, eq. 6, 7 and section 4.2.
+TPAMI 2022, arXiv 2008.13751, eq. 6 and 7; 8 steps from 49 of 255 and lambda = 0.23 as in its implementation.
 """
 
 from __future__ import annotations

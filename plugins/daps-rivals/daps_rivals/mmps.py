@@ -8,7 +8,8 @@ is E[x0 | x_t, y] with the first two moments of p(x0 | x_t) matched; the system 
 gradients, each of which costs a product with the derivative. Steps are DDIM's from x0y.
 
 Source: Rozet, Andry, Lanusse and Louppe, "Learning diffusion priors from observations by expectation maximization",
-NeurIPS 2024, arXiv 2405.13712, section 4.2, eq. 20 to 23.
+NeurIPS 2024, arXiv 2405.13712, section 4.2, eq. 19 to 22 (of its version 5); 64 steps, with one of conjugate gradients
+in each, as in its implementation.
 """
 
 from __future__ import annotations

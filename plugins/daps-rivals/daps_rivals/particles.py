@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["chosen", "systematic"]
+__all__ = ["chosen", "each", "systematic"]
 
 
 def systematic(log_weights: Tensor, uniform: Tensor) -> Tensor:
@@ -30,3 +32,8 @@ def systematic(log_weights: Tensor, uniform: Tensor) -> Tensor:
 def chosen(x: Tensor, index: Tensor) -> Tensor:
     """Return the particles of an index [B, K], of x [B, K, ...]."""
     return x[torch.arange(len(x), device=x.device)[:, None], index]
+
+
+def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return a function [B, ...] of all particles of a sample in turn, x [B, K, ...]."""
+    return torch.stack([function(particle) for particle in x.unbind(1)], 1)

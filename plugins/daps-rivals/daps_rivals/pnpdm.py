@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .rival import Level, Problem, Rival
+from .vp import karras
 
 __all__ = ["PnPDM"]
 
@@ -68,8 +69,7 @@ class PnPDM(Rival):
     def reverse(self, problem: Problem, z: Tensor, rho: float) -> tuple[Tensor, Tensor]:
         """Return a sample of p(x | z), and the denoised z."""
         low = min(max(SIGMA_MIN, problem.prior.sigma_range[0]), rho)
-        ramp = [i / max(1, self.prior_steps - 1) for i in range(self.prior_steps)]
-        sigmas = [(rho ** (1 / 7) + u * (low ** (1 / 7) - rho ** (1 / 7))) ** 7 for u in ramp]
+        sigmas = karras(self.prior_steps, rho, low)
         x, first = z, z
         for i, (sigma, following) in enumerate(pairwise([*sigmas, 0.0])):
             x0hat = problem.prior.denoise(x, sigma)

@@ -9,7 +9,7 @@ The search goes through the network: each of its steps costs a call and a Jacobi
 Gaussian the squared norm is the noise model's misfit, and sigma_y^2 its dispersion.
 
 Source: Alkhouri et al., "SITCOM: step-wise triple-consistent diffusion sampling for inverse problems", ICML 2025,
-arXiv 2410.04479, Algorithm 1.
+arXiv 2410.04479, Algorithm 1; numbers of steps, their size and delta as in its implementation.
 """
 
 from __future__ import annotations

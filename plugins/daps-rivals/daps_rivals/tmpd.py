@@ -8,7 +8,7 @@ diagonal of its row sums, which one product gives:
 and the step is DDIM's from x0y. Row sums that are not positive, which only a wrong derivative has, count as none.
 
 Source: Boys, Girolami, Pidstrigach, Reich, Mosca and Akyildiz, "Tweedie moment projected diffusions for inverse
-problems", TMLR 2024, arXiv 2310.06721, section 3 and eq. 13.
+problems", TMLR 2024, arXiv 2310.06721; the row sums as in its implementation for masks.
 """
 
 from __future__ import annotations

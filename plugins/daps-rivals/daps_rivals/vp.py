@@ -25,7 +25,7 @@ from torch import Tensor
 
 from daps_kit.errors import UserError
 
-__all__ = ["CLEAN", "Spacing", "Time", "ancestral", "ddim", "ddim_weights", "times"]
+__all__ = ["CLEAN", "Spacing", "Time", "ancestral", "ddim", "ddim_weights", "karras", "times"]
 
 Spacing = Literal["uniform", "quad"]
 STEPS = 1000
@@ -52,13 +52,16 @@ CLEAN = Time(1.0, 0.0)
 """The end."""
 
 
-def times(steps: int, sigma_range: tuple[float, float], spacing: Spacing = "uniform") -> list[Time]:
+def times(
+    steps: int, sigma_range: tuple[float, float], spacing: Spacing = "uniform", start: int = STEPS
+) -> list[Time]:
     """Return at most so many of the T times, from the noisiest on, whose noise levels are inside a range.
 
     Args:
         steps: how many; fewer where the range holds fewer.
         sigma_range: the lowest and the highest noise level.
         spacing: in equal steps of t, or of its root, which places more of them at little noise.
+        start: the noisiest t that is allowed, unless the range holds none so clean.
 
     Raises:
         UserError: there is none.
@@ -71,7 +74,8 @@ def times(steps: int, sigma_range: tuple[float, float], spacing: Spacing = "unif
             f"sampler: the prior knows noise levels from {sigma_range[0]:g} to {sigma_range[1]:g}; allowed are priors "
             f"that know some from {sigma[0]:.2g} to {sigma[-1]:.3g}"
         )
-    first, last = float(inside[0]), float(inside[-1])
+    first = float(inside[0])
+    last = max(first, min(float(inside[-1]), start - 1.0))
     if spacing == "quad":
         places = np.linspace(math.sqrt(first), math.sqrt(last), steps) ** 2
     else:
@@ -95,3 +99,9 @@ def ddim_weights(t: Time, s: Time, eta: float) -> tuple[float, float]:
     """Return c_1 and c_2."""
     c1 = eta * math.sqrt(max(0.0, 1 - (t.a / s.a) ** 2)) * s.s / t.s
     return c1, math.sqrt(max(0.0, s.s**2 - c1**2))
+
+
+def karras(steps: int, high: float, low: float) -> list[float]:
+    """Return noise levels from the highest to the lowest, in equal steps of their seventh root (arXiv 2206.00364)."""
+    ramp = [i / max(1, steps - 1) for i in range(steps)]
+    return [(high ** (1 / 7) + u * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for u in ramp]

@@ -210,3 +210,101 @@ def test_mmps_draws_from_a_gaussian_posterior():
     posterior = Posterior.of(problem.mu, problem.covariance, problem.operator, problem.y, problem.sigma_y**2)
     Moments(posterior.whiten(x)).expect_mean(0.05, "mmps")
     Moments(posterior.whiten(x)).expect_covariance(0.05, "mmps")
+
+
+def test_dcdp():
+    """With torch's gradient descent, and DDIM as it was published."""
+    problem = Gaussian()
+    section = {
+        "use": "dcdp",
+        "iterations": 5,
+        "purification_steps": 6,
+        "descent_steps": 4,
+        "lr": 0.3,
+        "first": 300,
+    }
+    got = problem.sample(build("sampler", section), 11)
+    draw, bars = problem.numbers(11), grid(1000)[::-1]
+    x = torch.zeros(16, dtype=torch.float64)
+    for start in (300, 225, 150, 76, 1):
+        x = x.clone().requires_grad_()
+        descent = torch.optim.SGD([x], lr=0.3, momentum=0.9)
+        for _ in range(4):
+            descent.zero_grad()
+            ((problem.y - problem.a @ x).square().sum() / 2).backward()
+            descent.step()
+        chosen = sorted({round(p) for p in np.linspace(0, start - 1, min(6, start)).tolist()}, reverse=True)
+        bar = bars[start - 1]
+        x_t = math.sqrt(bar) * x.detach() + math.sqrt(1 - bar) * draw()
+        for t, s in pairwise([*chosen, None]):
+            bar, following = bars[t], 1.0 if s is None else bars[s]
+            hat = problem.denoise(x_t / math.sqrt(bar), math.sqrt((1 - bar) / bar))
+            epsilon = (x_t - math.sqrt(bar) * hat) / math.sqrt(1 - bar)
+            x_t = math.sqrt(following) * hat + math.sqrt(1 - following) * epsilon
+        x = x_t
+    assert_close(got[0], x)
+
+
+@pytest.mark.parametrize(("rho", "descent_steps"), [(200.0, 1), (3.0, 2)])
+def test_fast_dips(rho, descent_steps):
+    """With gradients by differentiation and the best step by scipy's search along the line."""
+    from scipy.optimize import minimize_scalar
+
+    problem = Gaussian()
+    section = {"use": "fast_dips", "steps": 6, "rounds": 2, "descent_steps": descent_steps, "rho": rho}
+    got = problem.sample(build("sampler", section), 12)
+    draw = problem.numbers(12)
+    sigmas = [(100 ** (1 / 7) + i / 5 * (0.1 ** (1 / 7) - 100 ** (1 / 7))) ** 7 for i in range(6)]
+    x = 100 * draw()
+    for sigma, following in pairwise([*sigmas, 0.0]):
+        hat = problem.denoise(x, sigma)
+        if not following:
+            assert_close(got[0], hat)
+            return
+        x, u, v = hat, torch.zeros(8, dtype=torch.float64), problem.a @ hat
+        for _ in range(2):
+            for _ in range(descent_steps):
+
+                def height(at, v=v, u=u, hat=hat, sigma=sigma):
+                    return (at - hat).square().sum() / 2 / sigma**2 + rho / 2 * (
+                        problem.a @ at - v + u
+                    ).square().sum()
+
+                leaf = x.clone().requires_grad_()
+                (g,) = torch.autograd.grad(height(leaf), leaf)
+                best = minimize_scalar(
+                    lambda alpha, x=x, g=g: float(height(x - alpha * g)), bounds=(0, 1), method="bounded",
+                    options={"xatol": 1e-12},
+                )  # fmt: skip
+                x = x - best.x * g
+            w = problem.a @ x + u
+            apart = w - problem.y
+            v = w if apart.norm() <= 0.05 else problem.y + 0.05 * apart / apart.norm()
+            u = u + problem.a @ x - v
+        x = x + following * draw()
+
+
+def test_red_is_at_a_fixed_point_where_misfit_and_regulariser_balance():
+    """The zero of A^T (A x - y) / sigma_y^2 + lambda (x - D(x)), a linear system for a Gaussian prior."""
+    problem = Gaussian()
+    got = problem.sample(build("sampler", {"use": "red", "steps": 400, "weight": 20.0, "sigma": 0.7}), 1)
+    normal, v = problem.a.T @ problem.a / problem.sigma_y**2, problem.sigma_y**2
+    gain = problem.gain(0.7).T
+    eye = torch.eye(16, dtype=torch.float64)
+    offset = problem.mu - gain @ problem.mu
+    wanted = torch.linalg.solve(normal + 20 * (eye - gain), problem.a.T @ problem.y / v + 20 * offset)
+    assert_close(got[0], wanted)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.3])
+def test_pnp_admm(gamma):
+    problem = Gaussian()
+    section = {"use": "pnp_admm", "steps": 9, "rho": 0.7, "gamma": gamma, "strength": 1.5}
+    got = problem.sample(build("sampler", section), 1)
+    a, y, rho = problem.a, problem.y, 0.7
+    v, dual = a.T @ y, torch.zeros(16, dtype=torch.float64)
+    for _ in range(9):
+        x = torch.linalg.solve(a.T @ a + rho * torch.eye(16).double(), a.T @ y + rho * v - rho * dual)
+        v = problem.denoise(x + dual, math.sqrt((1.5 * problem.sigma_y) ** 2 * 0.7 / rho))
+        dual, rho = dual + x - v, rho * gamma
+    assert_close(got[0], v)
