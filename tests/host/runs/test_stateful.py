@@ -254,4 +254,4 @@ def test_a_run_folder_through_any_history() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_folder_through_many_histories() -> None:
-    run_state_machine_as_test(History, settings=settings(EVERYTHING, max_examples=60, stateful_step_count=20))
+    run_state_machine_as_test(History, settings=settings(EVERYTHING, max_examples=25, stateful_step_count=20))
