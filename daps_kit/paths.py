@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
+from daps_kit.errors import control_character, printable
 from daps_kit.reading import unknown_format
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "folder_name",
     "readable_file",
     "resolve_path",
+    "unwritable",
 ]
 
 LONGEST = 200
@@ -39,11 +41,19 @@ class RecipeText(str):
         return made
 
 
+def unwritable(path: Path) -> str:
+    """Return what is wrong with a path that no recipe can hold, such as one that is not in UTF-8, or nothing."""
+    if not (odd := control_character(str(path))):
+        return ""
+    what = "a byte that is not UTF-8" if "\ud800" <= odd <= "\udfff" else "a control character"
+    return f"{printable(str(path))} has {what} in it, which a recipe cannot hold; rename it"
+
+
 def resolve_path(value: Any) -> Any:
     """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes.
 
     Raises:
-        ValueError: it starts from a home or a working folder that is not there.
+        ValueError: it starts from a home or a working folder that is not there, or no recipe can hold it.
     """
     if not isinstance(value, str | Path):
         return value
@@ -55,6 +65,10 @@ def resolve_path(value: Any) -> Any:
         raise ValueError(f"the working folder cannot be used: {error.strerror}") from None
     if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise ValueError(f"{str(path)[:150]}...: File name too long, at most 255 bytes are allowed")
+    if isinstance(value, str) and (
+        problem := unwritable(path)
+    ):  # a file that was found may be called anything
+        raise ValueError(problem)
     return Path(os.path.normpath(path))
 
 
@@ -69,10 +83,10 @@ def existing_file(value: Any, what: str = "file") -> Any:
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"no such {what}: {path}") from None
+            raise ValueError(f"no such {what}: {printable(str(path))}") from None
         except OSError as error:
             name = str(path) if len(str(path)) <= 300 else f"{str(path)[:150]}..."
-            raise ValueError(f"{name}: {error.strerror}") from None
+            raise ValueError(f"{printable(name)}: {error.strerror}") from None
     return path
 
 

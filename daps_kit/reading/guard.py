@@ -93,7 +93,7 @@ def unknown_format(path: Path) -> str:
         return ""
     what = f"the suffix {suffix}" if suffix else "a name without a suffix"
     arrays, pictures = " ".join(ARRAY_SUFFIXES), " ".join(PICTURE_SUFFIXES)
-    return f"cannot read {path}: {what} tells no format; arrays are {arrays}, pictures {pictures}"
+    return printable(f"cannot read {path}: {what} tells no format; arrays are {arrays}, pictures {pictures}")
 
 
 @contextlib.contextmanager
@@ -216,9 +216,13 @@ def require_safetensors(path: Path) -> dict[str, Any]:
     """Return the header of a .safetensors file whose size is sound.
 
     Raises:
-        UserError: it is cut short, or its header is larger than 8 MiB.
+        UserError: its path is not in UTF-8, it is cut short, or its header is larger than 8 MiB.
         ValueError: the header is no JSON object.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError("its path is not in UTF-8, as .safetensors files need it; rename it") from None
     with path.open("rb") as file:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else -1

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from daps_kit.errors import Problem, RecipeError, UserError
+from daps_kit.paths import unwritable
 
 from .document import Node
 from .installed import find_recipe, read_text
@@ -51,6 +52,8 @@ def copy_recipe(name: str, target: Path, *, own_output: bool = False) -> Path:
         raise UserError(found)
     if target.is_dir():
         target = target / found.name
+    if problem := unwritable(Path(target.name)):
+        raise UserError(problem)
     if target.exists() or target.is_symlink():
         raise UserError(f"{target} exists; choose another name or move it away")
     if not target.absolute().parent.is_dir():

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
+from daps_kit.paths import unwritable
 
 __all__ = ["SUFFIXES", "find_recipe", "installed_recipes", "read_text", "recipe_folders", "shown"]
 
@@ -58,7 +59,7 @@ def find_recipe(name: str | Path, folder: Path) -> Path | str:
     ) as error:  # no such home folder, a name too long, no permission
         return f"cannot read {str(name)[:200]}: {getattr(error, 'strerror', None) or error}"
     if stat.S_ISREG(mode):
-        return file
+        return unwritable(Path(file.name)) or file
     if mode:
         return f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, not a recipe"
     installed = installed_recipes(parts=True)

@@ -17,7 +17,7 @@ from PIL import Image
 from daps_kit.errors import UserError
 from daps_kit.files import unique_names
 from daps_kit.images import encode_png
-from daps_kit.paths import readable_file
+from daps_kit.paths import readable_file, unwritable
 from daps_kit.prior_check.choice import choose_priors
 from daps_kit.recipe import plain, to_yaml
 from daps_kit.registry import default_registry
@@ -111,8 +111,12 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
         output: the folder that holds the folder of each picture's run.
 
     Raises:
-        UserError: a file cannot be read or does not fit, or it cannot be told how strong the noise is.
+        UserError: a file cannot be read, does not fit or has a name that no recipe can hold, or it cannot be told how
+            strong the noise is.
     """
+    for each in (*files, *(file for file in (wishes.mask, wishes.psf) if file), path, output):
+        if problem := unwritable(each):
+            raise UserError(problem)
     beside: dict[Path, bytes] = {}
     task, operator = _operator(wishes, path, beside)
     names = unique_names(file.stem for file in files)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from daps_kit.errors import UserError
+from daps_kit.paths import unwritable
 from daps_kit.recipe import load_recipe, resolved_yaml
 
 from .folder import RunFolder, read_if_whole
@@ -65,6 +66,8 @@ def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunRes
 
 
 def _quoted(path: Path) -> str:
+    if problem := unwritable(path):
+        raise UserError(problem)
     return json.dumps(str(path.absolute()))
 
 

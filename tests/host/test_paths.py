@@ -32,6 +32,19 @@ def test_relative_paths_start_from_the_recipe_or_the_working_folder(
     assert Some(file=text).file == tmp_path / "x.npy"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("\udcff", "a byte that is not UTF-8"), ("a\nb", "a control character")]
+)
+def test_paths_that_no_recipe_can_hold(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Some(file=RecipeText("x.npy", tmp_path / name))  # type: ignore[arg-type]
+    assert f"{what} in it, which a recipe cannot hold; rename it" in str(caught.value)
+    (tmp_path / name).touch()
+    assert Some(file=tmp_path / name).file == tmp_path / name, "a file that was found is only read"
+    with pytest.raises(ValidationError, match="no such file: "):
+        Some(file=tmp_path / f"{name}2")
+
+
 def test_recipe_text_is_text() -> None:
     text = RecipeText("box", Path("/a"))
     assert text == "box"
@@ -44,7 +57,7 @@ def test_paths_that_cannot_be(tmp_path, monkeypatch):
     for value, message in (
         ("~nobody-at-all/y.npy", "no such home folder"),
         ("x" * 5000, "File name too long"),
-        ("y\0.npy", "null"),
+        ("y\0.npy", "a control character in it"),
         (str(tmp_path / "gone"), "no such file"),
     ):
         with pytest.raises(ValidationError, match=message):

@@ -206,6 +206,9 @@ def test_headers_of_many_tensors(tmp_path):
     assert "its header has" in line(tmp_path / "many.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 2**62))
     assert "does not fit into the file" in line(tmp_path / "cut.safetensors")
+    (tmp_path / "\udcff.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    with pytest.raises(UserError, match="its path is not in UTF-8"):
+        read_array(tmp_path / "\udcff.safetensors")
 
 
 def test_what_libraries_log_stays_with_them(tmp_path, caplog):

@@ -17,6 +17,14 @@ def test_an_installed_recipe_by_name() -> None:
     assert (mine.runs, mine.operator) == (2, recipe.operator)
 
 
+@pytest.mark.parametrize("name", ["r\udcff.yaml", "a\nb.yaml"])
+def test_a_name_that_nothing_can_be_called_after(name: str) -> None:
+    write(name, MINIMAL)
+    with pytest.raises(UserError, match="which a recipe cannot hold; rename it") as caught:
+        load_recipe(name)
+    assert str(caught.value).isprintable()
+
+
 def test_a_file_comes_before_an_installed_recipe() -> None:
     write("embedded/phase_retrieval", MINIMAL)
     assert load_recipe("embedded/phase_retrieval")[0].data == PriorData(count=2)

@@ -46,6 +46,12 @@ def loaded(found: Draft) -> tuple[Recipe, ...]:
         return load_recipe(found.path)
 
 
+@pytest.mark.parametrize("wishes", [{"mask": Path("\udcff.png")}, {"psf": Path("a\nb.npy")}])
+def test_a_name_that_no_recipe_can_hold(wishes):
+    with pytest.raises(UserError, match="which a recipe cannot hold; rename it"):
+        drafted(**wishes)
+
+
 def test_noise_is_estimated_and_said():
     found = drafted()
     content = yaml.safe_load(found.text)
