@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
 
 from .options import plugin_files, quiet, recipe_arguments
@@ -23,6 +24,11 @@ from .options import plugin_files, quiet, recipe_arguments
     "--workers",
     metavar="N|auto",
     help="Compute in N processes, or as many as are best (execution: {use: processes, workers: N}).",
+)
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Compute with the workers of a dask scheduler (execution: {use: dask, scheduler: ...}).",
 )
 @click.option(
     "--shard",
@@ -42,6 +48,7 @@ def command(
     overrides: tuple[str, ...],
     output: Path | None,
     workers: str | None,
+    scheduler: str | None,
     shard: str | None,
     name: str | None,
     fresh: bool,
@@ -56,6 +63,10 @@ def command(
     """
     if workers is not None:
         overrides = (*overrides, "execution.use=processes", f"execution.workers={workers}")
+    if scheduler is not None:
+        if workers is not None:
+            raise UserError("--workers and --scheduler: a scheduler has its own workers; give one of the two")
+        overrides = (*overrides, "execution.use=dask", f"execution.scheduler={json.dumps(scheduler)}")
     if name is not None:
         overrides = (*overrides, f"name={json.dumps(name)}")
     if output is not None:

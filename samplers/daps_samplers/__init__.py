@@ -14,7 +14,7 @@ from daps_kit.errors import ComponentError
 from daps_kit.hooks import hookimpl
 from daps_kit.settings import ExecutorSettings, KernelSettings, SamplerSettings
 
-from .executors import Local, Processes
+from .executors import Dask, Local, Processes
 from .papers import (
     BARDSLEY_2014,
     HOFFMAN_2014,
@@ -399,4 +399,4 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:
 @hookimpl
 def daps_executors() -> Iterable[type[ExecutorSettings]]:
     """Return the executors."""
-    return [Local, Processes]
+    return [Local, Processes, Dask]

@@ -25,7 +25,7 @@ from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, S
 from .child import frame, read_frame
 from .local import LocalPool
 
-__all__ = ["ProcessExecutor", "ProcessPool"]
+__all__ = ["STARTING", "STILLBORN", "ProcessExecutor", "ProcessPool", "cores"]
 
 STILLBORN = 3
 """So many workers in a row that end before they are ready end the run."""
@@ -249,7 +249,7 @@ class ProcessExecutor(Executor):
     @contextlib.contextmanager
     def open(self, job: Job) -> Iterator[Pool]:
         """Start the workers, and end them."""
-        count = (job.devices or _cores()) if self.workers == "auto" else self.workers
+        count = (job.devices or cores()) if self.workers == "auto" else self.workers
         if self.workers == "auto" and count == 1:
             yield LocalPool(job)
             return
@@ -271,6 +271,6 @@ class ProcessExecutor(Executor):
             pool.close()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return on how many cores this process may run."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

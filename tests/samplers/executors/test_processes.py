@@ -97,7 +97,7 @@ def test_a_bug_is_a_traceback():
 
 @pytest.mark.parametrize(("here", "faster"), [(1.9, True), (2.1, False)])
 def test_what_is_faster_is_taken(monkeypatch, here, faster):
-    monkeypatch.setattr(processes, "_cores", lambda: 2)
+    monkeypatch.setattr(processes, "cores", lambda: 2)
     with ProcessExecutor("auto", 60.0).open(job(b"1.0", here)) as pool:
         assert isinstance(pool, ProcessPool if faster else LocalPool)
         (said,) = pool.wait(0.0)
@@ -106,6 +106,6 @@ def test_what_is_faster_is_taken(monkeypatch, here, faster):
 
 
 def test_one_core_is_not_tried(monkeypatch):
-    monkeypatch.setattr(processes, "_cores", lambda: 1)
+    monkeypatch.setattr(processes, "cores", lambda: 1)
     with ProcessExecutor("auto", 60.0).open(job()) as pool:
         assert isinstance(pool, LocalPool)

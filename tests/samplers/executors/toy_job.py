@@ -32,6 +32,8 @@ def begin(setup: bytes, number: int) -> Compute:
                 os.kill(os.getpid(), signal.SIGKILL)
             case [b"hang"]:
                 time.sleep(60)
+            case [b"sleep", seconds]:
+                time.sleep(float(seconds))
             case [b"memory"]:
                 raise MemoryError
             case [b"bug"]:
