@@ -40,8 +40,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed program left in `folder` and below."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -92,14 +94,13 @@ def files_of(pattern: Path, suffixes: Collection[str]) -> tuple[list[Path], str]
     found = [path for path in there if path.is_file()]
     hidden = [path for path in found if path.name.startswith(".")]
     seen = [path for path in found if not path.name.startswith(".")]
-    others = Counter(
-        suffix_of(path) or "without a suffix" for path in seen if suffix_of(path) not in suffixes
-    )
+    kinds = [suffix_of(path) for path in seen]
+    others = Counter(kind or "without a suffix" for kind in kinds if kind not in suffixes)
     counts = [f"{count} {kind}" for kind, count in sorted(others.items())]
     counts += [f"{len(hidden)} hidden"] if hidden else []
     total = len(hidden) + others.total()
     note = f"{pattern}: passed over {total} file{'s' * (total > 1)} ({', '.join(counts)})" if total else ""
-    wanted = (path for path in seen if suffix_of(path) in suffixes)
+    wanted = (path for path, kind in zip(seen, kinds, strict=True) if kind in suffixes)
     return sorted(wanted, key=lambda path: natural_key(str(path))), note
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 from safetensors.torch import load, save
@@ -31,6 +32,7 @@ __all__ = [
     "pack",
     "previous",
     "read",
+    "read_outline",
     "read_plain",
     "unpack",
     "write",
@@ -210,3 +212,44 @@ def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except UserError as error:
         reason = str(error).removeprefix(f"cannot read {path}: ")
         raise DamagedFile(f"{path} is not a whole .safetensors file: {reason}") from error
+
+
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def read_outline(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `read_plain` does without looking at the numbers: the tensors have types and shapes alone.
+
+    They are on the device `meta`. The file is as long as it says; what it holds is known once it is read.
+
+    Raises:
+        DamagedFile: it is missing, cut short, or of another kind.
+    """
+    try:
+        header = require_safetensors(path)
+        metadata = header.pop("__metadata__", {})
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        with path.open("rb") as file:
+            whole = 8 + int.from_bytes(file.read(8), "little") + max(ends, default=0)
+        if path.stat().st_size != whole:
+            raise DamagedFile(f"{path} is not a whole .safetensors file: it is not as long as it says")
+        tensors = {
+            name: torch.empty(entry["shape"], dtype=_TYPES[entry["dtype"]], device="meta")
+            for name, entry in header.items()
+        }
+        return tensors, {key: text for key, text in metadata.items() if key != CHECKSUM}
+    except DamagedFile:
+        raise
+    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise DamagedFile(f"{path} is not a whole .safetensors file: {error}") from error

@@ -77,13 +77,15 @@ class Numbers:
     picture: bool = False
 
 
+_DOUBLE = tuple(suffix for suffix in (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES) if suffix.count(".") > 1)
+
+
 def suffix_of(path: Path) -> str:
     """Return the suffix that tells the format, in lower case: the last, or the last two of a file packed by gzip."""
     name = path.name.lower()
-    double = next(
-        (s for s in (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES) if s.count(".") > 1 and name.endswith(s)), ""
-    )
-    return double or Path(name).suffix
+    if name.endswith(_DOUBLE):
+        return next(suffix for suffix in _DOUBLE if name.endswith(suffix))
+    return path.suffix.lower()
 
 
 def unknown_format(path: Path) -> str:

@@ -43,8 +43,8 @@ def _patterns(value: Any) -> Any:
             existing_file(path, "file or folder")
         if not found:
             raise ValueError(f"no image matches {path}")
-        for file in found:
-            readable_file(file)
+        if found == [path]:
+            readable_file(path)
     return tuple(paths)
 
 

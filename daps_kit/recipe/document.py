@@ -26,6 +26,8 @@ __all__ = ["VALUES", "Node", "add_resolvers", "from_python", "plain_yaml", "read
 
 LETTERS, DEPTH, VALUES, DIGITS = 500_000, 32, 20_000, 40
 """Limits: letters but those of comments, sections and lists inside each other, values, aliases written out, digits."""
+HASHES = 100
+"""Hashes at the end of a recipe from which on they are not given to the parser."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ TOO_MANY = f"more than {VALUES} values, with aliases (*) written out"
 
 
 _COMMENTS = re.compile(r"^#.*$", re.MULTILINE)
+_HASH = re.compile(r'# file ".*": sha256 [0-9a-f]{64}\s*')
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -198,7 +201,7 @@ class _Reader:
             self.fail(f"the file has {letters} letters; a recipe has at most {LETTERS}", _mark(text, 0))
             return None
         try:
-            root = yaml.compose(text, Loader=_Loader)
+            root = yaml.compose(_without_hashes(text), Loader=_Loader)
         except _Refused as error:
             self.fail(str(error.problem), error.problem_mark)
             return None
@@ -268,6 +271,15 @@ class _Reader:
             else:
                 found[name] = replace(self.node(value), key=self.at(key.start_mark))
         return found
+
+
+def _without_hashes(text: str) -> str:
+    """Return a text without the hashes at its end: a resolved recipe has thousands, and PyYAML is slow at comments."""
+    lines = text.splitlines(keepends=True) if text.count("\n# file ") > HASHES else []
+    end = len(lines)
+    while end and _HASH.fullmatch(lines[end - 1]):
+        end -= 1
+    return "".join(lines[:end]) if lines else text
 
 
 def _mark(text: str, position: int) -> yaml.Mark:

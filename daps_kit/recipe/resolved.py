@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 import daps_kit
-from daps_kit.fingerprint import fingerprint
+from daps_kit.fingerprint import fingerprints
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import ComponentSettings, Settings
 
@@ -94,7 +94,7 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
 
 def _hashes(files: Iterable[Path]) -> dict[str, str]:
     """Return the hashes of files by their paths; building says what is missing."""
-    return {str(file): fingerprint(file) for file in files if file.exists()}
+    return fingerprints(file for file in files if file.exists())
 
 
 def hash_lines(hashes: Mapping[str, str]) -> str:

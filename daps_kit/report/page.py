@@ -1,7 +1,8 @@
 """The page itself, and the files beside it.
 
     report.html            of its own: template, style and script, and the pictures too where they are few and small
-    report/index.js        the numbers of each image            report/thumbs-N.js     the list of images, a part each
+    report/index.js        the names of the images              report/numbers-N.js    their numbers, a part each
+    report/thumbs-N.js     the list of images, a part each
     report/NNNN.js         the pictures of an image             report/NNNN-levels.js  the way through the noise levels
     report/environment.js  with what it was computed, and how long it took
 
@@ -43,6 +44,9 @@ INLINE = 160_000
 
 PART = 48
 """Images in a part of the list."""
+
+NUMBERS = 500
+"""Images whose numbers are in one file."""
 
 
 def write_report(folder: Path, *, write: Write = write_atomic, inline: bool = True) -> Path:
@@ -120,6 +124,9 @@ def _write_data(result: Result, write: Write, *, inline: bool) -> list[bytes] | 
 def _files(result: Result) -> Iterator[tuple[str, bytes]]:
     names = list(result.images)
     yield "index.js", _script("index", _index(result))
+    for part in range(0, len(names), NUMBERS):
+        images = [result.images[name] for name in names[part : part + NUMBERS]]
+        yield f"numbers-{part // NUMBERS}.js", _script("numbers", {"from": part, "images": images})
     for part in range(0, len(names), PART):
         thumbs = [thumb(result, name) for name in names[part : part + PART]]
         yield f"thumbs-{part // PART}.js", _script("thumbs", {"from": part, "pictures": thumbs})
@@ -131,10 +138,9 @@ def _files(result: Result) -> Iterator[tuple[str, bytes]]:
 
 
 def _index(result: Result) -> dict[str, Any]:
-    """Return the numbers of each image."""
+    """Return the images, and what went wrong with samples."""
     return {
         "names": list(result.images),
-        "images": list(result.images.values()),
         "lost": result.metrics["lost"],
         "doubted": result.metrics.get("doubted", []),
     }
@@ -190,6 +196,7 @@ def _html(
     data = {
         "headings": HEADINGS,
         "part": PART,
+        "numbers": NUMBERS,
         "colours": colour_map().tobytes().hex(),
         "runs": [
             {

@@ -23,7 +23,7 @@ from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_stri
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["finish", "join"]
+__all__ = ["draw_measurement", "finish", "join"]
 
 
 def finish(
@@ -168,7 +168,16 @@ def _finish_item(
     if scores["reported"] and scores["reported"]["run"] not in shown:
         shown[-1] = scores["reported"]["run"]
     picture = bench.picture(index, y)
+    draw_measurement(folder, name, picture, truth)
     return scores, Row(name, truth, picture, [(run, x0[run]) for run in shown], mean, std, scores)
+
+
+def draw_measurement(folder: RunFolder, name: str, picture: Tensor, truth: Tensor | None) -> None:
+    """Draw a measurement, as [1 or 3, h, w] in [-1, 1], and the true image, unless the pictures are there."""
+    path = folder.measurement(name).with_suffix(".png")
+    for file, image in ((path, picture), (path.with_name(f"{name}-truth.png"), truth)):
+        if image is not None and not png_is_whole(file, (image.shape[-2], image.shape[-1])):
+            folder.write(file, image_png(image))
 
 
 def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:

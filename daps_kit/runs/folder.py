@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
 from daps_kit.report.reading import read_environment
+from daps_kit.tensor_file import DamagedFile
 
 from .claim import RECIPE, Claim
 from .cost import COSTS, Cost
@@ -78,10 +80,15 @@ class Sample:
     sigmas: tuple[float, ...] = ()
 
 
-def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return the tensors and the metadata of a file; None where it is missing or damaged."""
+def read_if_whole(path: Path, *, outline: bool = False) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return the tensors and the metadata of a file; None where it is missing or damaged.
+
+    Args:
+        path: of the file.
+        outline: whether types and shapes of the tensors suffice (see `tensor_file.read_outline`).
+    """
     try:
-        return tensor_file.read_plain(path)
+        return tensor_file.read_outline(path) if outline else tensor_file.read_plain(path)
     except UserError:
         return None
 
@@ -229,9 +236,9 @@ class RunFolder:
         if state and read_if_whole(self.operator(shape)) is None:
             self.write_tensors(self.operator(shape), state)
 
-    def read_measurement(self, name: str) -> tuple[Tensor, Tensor | None] | None:
+    def read_measurement(self, name: str, *, outline: bool = False) -> tuple[Tensor, Tensor | None] | None:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
-        found = read_if_whole(self.measurement(name))
+        found = read_if_whole(self.measurement(name), outline=outline)
         return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
 
     def read_operator(self, name: str, shape: tuple[int, int, int]) -> dict[str, Tensor] | None:
@@ -247,12 +254,12 @@ class RunFolder:
         """Return an item's measurement and true image.
 
         Raises:
-            UserError: the file is gone.
+            DamagedFile: the file is gone or damaged.
         """
         self.require()
         found = self.read_measurement(name)
         if found is None:
-            raise UserError(f"{self.measurement(name)} is missing or damaged; run the recipe again")
+            raise DamagedFile(f"{self.measurement(name)} is missing or damaged; run the recipe again")
         return found
 
     def operator(self, shape: tuple[int, int, int]) -> Path:
@@ -279,8 +286,9 @@ class RunFolder:
 
     def others(self, names: Collection[str]) -> list[str]:
         """Return the items whose samples are here and that are not among the names."""
-        found = (path.name for path in (self.path / "samples").glob("*") if path.is_dir())
-        return sorted((name for name in found if name not in names), key=natural_key)
+        known, samples = set(names), self.path / "samples"
+        found = [name for name in os.listdir(samples) if name not in known] if samples.is_dir() else []
+        return sorted((name for name in found if (samples / name).is_dir()), key=natural_key)
 
     def write_sample(self, name: str, run: int, sample: Sample) -> None:
         """Write a sample, finished by this."""
@@ -292,9 +300,9 @@ class RunFolder:
         }
         self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
-    def read_sample(self, name: str, run: int) -> Sample | None:
+    def read_sample(self, name: str, run: int, *, outline: bool = False) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
-        found = read_if_whole(self.sample(name, run))
+        found = read_if_whole(self.sample(name, run), outline=outline)
         if not found or "x0" not in found[0]:
             return None
         try:
@@ -333,14 +341,14 @@ class RunFolder:
         """Return the samples of an item.
 
         Raises:
-            UserError: one is gone.
+            DamagedFile: one is gone or damaged.
         """
         self.require()
         samples = []
         for run in range(runs):
             sample = self.read_sample(name, run)
             if sample is None:
-                raise UserError(f"{self.sample(name, run)} is missing or damaged; run the recipe again")
+                raise DamagedFile(f"{self.sample(name, run)} is missing or damaged; run the recipe again")
             samples.append(sample)
         return samples
 

@@ -154,7 +154,7 @@ class _Given(Items):
             data.path, measured, "the measurement of this operator has", notes, doubt=warnings.append, **scale
         )
         self.names = unique_names(item.name for item in self.items)
-        self.truths: list[Tensor | None] = [None] * len(self.items)
+        self.truths: list[_Item | None] = [None] * len(self.items)
         if data.truth is not None:
             truths = _read_items(data.truth, shape, "the images of this run have", notes)
             self.truths = _pair(self.items, truths, data, notes)
@@ -165,7 +165,8 @@ class _Given(Items):
         self.notes = notes
 
     def truth(self, index: int) -> Tensor | None:
-        return self.truths[index]
+        item = self.truths[index]
+        return None if item is None else item.values
 
     def measurement(self, index: int) -> _Item:
         return self.items[index]
@@ -219,6 +220,19 @@ class Bench:
         self.notes, self.warnings = list(self.source.notes), list(self.source.warnings)
         self.shapes: dict[int, Shape] = {}
 
+    def recall(self, index: int, truth: Tensor | None) -> bool:
+        """Take the shape of an item from the true image of an earlier run; say whether that is what this run needs."""
+        if truth is None and self.source.image_shape is None:
+            return False
+        self._take_shape(index, truth)
+        return True
+
+    def _take_shape(self, index: int, truth: Tensor | None) -> None:
+        if truth is not None:
+            self.shapes[index] = (truth.shape[0], truth.shape[1], truth.shape[2])
+        elif self.source.image_shape is not None:
+            self.shapes[index] = self.source.image_shape
+
     def operator(self, index: int) -> Operator:
         """Return the operator of an item that was measured."""
         return self.operators.of(self.names[index], self.shapes[index])
@@ -234,10 +248,7 @@ class Bench:
         name = self.names[index]
         again = stored if isinstance(self.source, _Draws) else None
         truth = again[1] if again else self.source.truth(index)
-        if truth is not None:
-            self.shapes[index] = (truth.shape[0], truth.shape[1], truth.shape[2])
-        elif self.source.image_shape is not None:
-            self.shapes[index] = self.source.image_shape
+        self._take_shape(index, truth)
         operator = self.operator(index)
         if again:
             return Measured(name, truth, again[0], operator)
@@ -308,36 +319,66 @@ def _mask_doubts(operator: Operator) -> tuple[Doubt, ...]:
 # --- reading the user's own files --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One of the arrays that a file holds."""
+class _Files:
+    """Files of arrays of one shape, of which the last that was read is in memory."""
 
-    name: str
-    values: Tensor
-    file: Path
+    def __init__(self, shape: tuple[int, ...], what: str, how: dict[str, Any]) -> None:
+        self.shape, self.what, self.how = shape, what, how
+        self._last: tuple[Path, Tensor] | None = None
 
+    def batch(self, path: Path) -> Tensor:
+        """Return what a file holds, [N, ...].
 
-def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str], **how: Any) -> list[_Item]:
-    """Return the arrays of the given shape that a file or folder holds, batches taken apart."""
-    files, note = files_of(path, (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES))
-    if note:
-        notes.append(note)
-    if not files:
-        raise UserError(f"nothing in the folder {path} can be read")
-    channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
-    items: list[_Item] = []
-    for file in files:
-        array = read_array(file, channels=channels, **how)
+        Raises:
+            UserError: it cannot be read, or has another shape.
+        """
+        if self._last is None or self._last[0] != path:
+            self._last = (path, self._read(path))
+        return self._last[1]
+
+    def _read(self, path: Path) -> Tensor:
+        shape = self.shape
+        channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
+        array = read_array(path, channels=channels, **self.how)
         if channels and tuple(array.shape) == shape[1:]:  # grey, like a picture
             array = with_channels(array[None], channels)
         batch = array[None] if tuple(array.shape) == shape else array
         if tuple(batch.shape[1:]) != shape or not len(batch):
             raise UserError(
-                f"{file}: the shape {list(array.shape)} does not fit; {what} {list(shape)}, with or without a batch "
-                f"dimension before it{_likely(tuple(array.shape), shape)}"
+                f"{path}: the shape {list(array.shape)} does not fit; {self.what} {list(shape)}, with or without "
+                f"a batch dimension before it{_likely(tuple(array.shape), shape)}"
             )
-        names = [file.stem] if len(batch) == 1 else [f"{file.stem}-{i:03d}" for i in range(len(batch))]
-        items += [_Item(name, values, file) for name, values in zip(names, batch, strict=True)]
+        return batch
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One of the arrays that a file holds."""
+
+    name: str
+    files: _Files
+    file: Path
+    place: int
+
+    @property
+    def values(self) -> Tensor:
+        """The array, read from the file unless that was the last to be read."""
+        return self.files.batch(self.file)[self.place]
+
+
+def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str], **how: Any) -> list[_Item]:
+    """Return the arrays of the given shape that a file or folder holds, batches taken apart; all are read once."""
+    files, note = files_of(path, (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES))
+    if note:
+        notes.append(note)
+    if not files:
+        raise UserError(f"nothing in the folder {path} can be read")
+    items: list[_Item] = []
+    source = _Files(shape, what, how)
+    for file in files:
+        count = len(source.batch(file))
+        names = [file.stem] if count == 1 else [f"{file.stem}-{i:03d}" for i in range(count)]
+        items += [_Item(name, source, file, place) for place, name in enumerate(names)]
     return items
 
 
@@ -353,7 +394,7 @@ def _likely(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 def _pair(
     measured: list[_Item], truths: list[_Item], data: MeasurementData, notes: list[str]
-) -> list[Tensor | None]:
+) -> list[_Item | None]:
     """Return the true image of each measurement: of two files in their order, else by name, None where there is none.
 
     Raises:
@@ -369,7 +410,7 @@ def _pair(
     if not (data.path.is_dir() or (data.truth and data.truth.is_dir())) or len(measured) == len(truths) == 1:
         if len(truths) != len(measured):
             raise UserError(f"data.truth: {len(truths)} images for {len(measured)} measurements")
-        return [item.values for item in truths]
+        return list(truths)
     by_name: dict[str, _Item] = {}
     for item in truths:
         other = by_name.setdefault(item.name, item)
@@ -386,7 +427,7 @@ def _pair(
         notes.append(f"no true image for {_listed(alone)}")
     if left := [name for name in by_name if name not in names]:
         notes.append(f"no measurement for the true image{'s' * (len(left) > 1)} {_listed(left)}")
-    return [by_name[item.name].values if item.name in by_name else None for item in measured]
+    return [by_name.get(item.name) for item in measured]
 
 
 def _listed(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,6 @@ from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
 from daps_kit.executor import Job, Pool
 from daps_kit.failures import Failure, told
-from daps_kit.images import image_png, png_is_whole
 from daps_kit.memory import require_memory
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
@@ -37,14 +36,16 @@ from daps_kit.report.page import write_report, write_side_by_side
 from daps_kit.report.reading import result_in
 from daps_kit.report.summary import outcome, unexplained
 from daps_kit.settings import Shape
+from daps_kit.tensor_file import DamagedFile
 
 from .devices import batch_of, device_of, devices_of
 from .dispatch import Work, dispatch
 from .draw import require_able
-from .finish import finish, join
+from .finish import draw_measurement, finish, join
 from .folder import RunFolder, Sample
 from .measurement import Bench
-from .perceptual import load_perceptual
+from .perceptual import Perceptual, load_perceptual
+from .pictures import Row
 from .progress import RunDisplay
 from .result import RunResult
 from .shard import Shard
@@ -55,6 +56,9 @@ __all__ = ["RunResult", "run"]
 
 Pair = tuple[int, int]
 """Index of an item, and run."""
+
+LOOKED_AT = 64
+"""Items that are measured again when a run goes on, to see that the measurement comes out the same."""
 
 
 def run(
@@ -123,17 +127,15 @@ def run(
                 job.require_whole()
             with job.tracking as tracking:
                 tracking.begin(job.recipe.name, job.folder.path, job.resolved)
-                job.sample()
                 chosen = perceptual.only(job.recipe.metrics)
-                metrics, rows = finish(
-                    job.folder,
-                    job.recipe.name,
-                    job.bench,
-                    job.recipe.runs,
-                    chosen,
-                    as_stated=job.sampler.as_stated,
-                    widen=job.recipe.widen,
-                )
+                try:
+                    job.sample()
+                    metrics, rows = job.finish(chosen)
+                except DamagedFile as error:
+                    progress.warn(f"{error}; all files are read, and what is damaged is made again")
+                    job.read_all()
+                    job.sample()
+                    metrics, rows = job.finish(chosen)
                 for line in unexplained(metrics):
                     progress.warn(f"{job.recipe.name}: {line}")
                 _report(job.folder, progress, job.recipe.video, inline=len(jobs) == 1)
@@ -225,11 +227,21 @@ class _Job:
         self.bench = Bench(recipe, prior, self.device)
         self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
         self.stages = sorted({*folder.stages, recipe.runs})
+        self.outline = True
+
+    def read_all(self) -> None:
+        """Take nothing that is in the folder for whole before it was read to its end."""
+        self.outline = False
+        self.__dict__.pop("missing", None)
+        self.measure()
 
     # --- measurements
 
     def measure(self) -> None:
         """Bring the measurement of every item into the folder.
+
+        Of many that are there already, all but the first are taken as they are: the recipe of the folder knows its
+        data by their hashes, and each file is read to its end where it is used.
 
         Raises:
             UserError: data cannot be read or do not fit, or have changed since the folder was begun.
@@ -245,8 +257,10 @@ class _Job:
                 "stay, and count in no table"
             )
         doubted: dict[str, list[str]] = {}
-        for index in self._mine():
+        for place, index in enumerate(self._mine()):
             name = self.bench.names[index]
+            if self.outline and place >= LOOKED_AT and self._recall(index):
+                continue
             stored = self.folder.read_measurement(name)
             measured = self.bench.measure(index, stored)
             if not index:  # before anything is written
@@ -270,10 +284,16 @@ class _Job:
                 )
             if not self.recipe.operator.per_image:
                 self.folder.write_operator(operator.shape, operator.state())
-            self._draw_measurement(index)
+            draw_measurement(self.folder, name, self.bench.picture(index, measured.y), measured.truth)
         for texts in doubted.values():
             others = f" (and {len(texts) - 1} more of this kind)" if len(texts) > 1 else ""
             self.progress.warn(f"{texts[0]}{others}")
+
+    def _recall(self, index: int) -> bool:
+        """Take the measurement of an item as it is in the folder; say whether it is there."""
+        name = self.bench.names[index]
+        stored = self.folder.read_measurement(name, outline=True)
+        return stored is not None and self.bench.recall(index, stored[1])
 
     def _compare_operator(self, name: str, operator: Operator) -> None:
         """Refuse an operator that draws or reads something else than when the folder was begun."""
@@ -292,19 +312,12 @@ class _Job:
             UserError: it is wrong; the text says in what.
         """
         if self.recipe.check_prior and self.missing:
-            truth = self.folder.measured(self.bench.names[min(self.missing)[0]])[1]
+            name = self.bench.names[min(self.missing)[0]]
+            if self.folder.read_measurement(name) is None:
+                self.read_all()
+            truth = self.folder.measured(name)[1]
             for doubt in require_sound(self.prior, truth, self.device):
                 self.progress.warn(f"prior: {doubt}")
-
-    def _draw_measurement(self, index: int) -> None:
-        name = self.bench.names[index]
-        picture = self.folder.measurement(name).with_suffix(".png")
-        beside = picture.with_name(f"{name}-truth.png")
-        y, truth = self.folder.measured(name)
-        shown = self.bench.picture(index, y)
-        for path, image in ((picture, shown), (beside, truth)):
-            if image is not None and not png_is_whole(path, (image.shape[1], image.shape[2])):
-                self.folder.write(path, image_png(image))
 
     # --- samples
 
@@ -364,6 +377,18 @@ class _Job:
         self.progress.level(step.level, step.levels, step.sigma, residual)
         self.tracking.level(step.sigma, residual)
 
+    def finish(self, perceptual: Perceptual) -> tuple[dict[str, Any], list[Row]]:
+        """Judge the samples and write what is made from them (see `finish`)."""
+        return finish(
+            self.folder,
+            self.recipe.name,
+            self.bench,
+            self.recipe.runs,
+            perceptual,
+            as_stated=self.sampler.as_stated,
+            widen=self.recipe.widen,
+        )
+
     def _pairs(self) -> list[Pair]:
         """Return all pairs in the order in which they are drawn: runs that were asked for later come later."""
         items, runs = range(len(self.bench.names)), range(self.recipe.runs)
@@ -409,7 +434,7 @@ class _Job:
     def _finished(self, index: int, run: int) -> bool:
         """Return whether a sample is there, of the right shape, and its trajectory where the recipe asks for one."""
         name = self.bench.names[index]
-        sample = self.folder.read_sample(name, run)
+        sample = self.folder.read_sample(name, run, outline=self.outline)
         if sample is None or sample.x0.shape != self.bench.shapes[index] or not sample.x0.is_floating_point():
             return False
         if sample.failure and sample.failure.cause == "worker":

@@ -10,7 +10,7 @@ import pytest
 
 from daps_kit import fingerprint as module
 from daps_kit.errors import UserError
-from daps_kit.fingerprint import cache_root, fingerprint
+from daps_kit.fingerprint import cache_root, fingerprint, fingerprints
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +72,20 @@ def test_a_cache_folder_that_cannot_be(monkeypatch):
         monkeypatch.setenv(variable, "~nobody-at-all/cache")
         with pytest.raises(UserError, match="the cache folder ~nobody-at-all/cache cannot be used"):
             cache_root()
+
+
+def test_many_files_that_are_large_together_are_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 20)
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        path.write_bytes(b"0123456789")
+    first = fingerprints(paths)
+    assert first == dict.fromkeys(map(str, paths), hashlib.sha256(b"0123456789").hexdigest())
+    facts = paths[0].stat()
+    for path in paths:
+        path.write_bytes(b"9876543210")
+    os.utime(paths[0], ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as if it had not changed
+    os.utime(paths[1], ns=(facts.st_atime_ns, facts.st_mtime_ns + 10**9))
+    assert fingerprints(paths)[str(paths[0])] == first[str(paths[0])]
+    assert fingerprints(paths)[str(paths[1])] == hashlib.sha256(b"9876543210").hexdigest()
+    assert fingerprints(paths[:1])[str(paths[0])] == hashlib.sha256(b"9876543210").hexdigest()  # small alone

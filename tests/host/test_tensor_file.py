@@ -133,3 +133,24 @@ def test_the_same_content_is_the_same_file_whatever_its_metadata(tmp_path: Path)
 def test_a_file_of_another_program_needs_no_checksum(tmp_path: Path) -> None:
     save_file({"x": torch.ones(2)}, tmp_path / "a.safetensors", {"format": "pt"})
     assert tensor_file.read_plain(tmp_path / "a.safetensors")[1] == {"format": "pt"}
+
+
+def test_the_outline_of_a_file_is_read_without_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {"x": torch.rand(2, 3), "half": torch.rand(4).bfloat16(), "mask": torch.tensor([True])}
+    tensor_file.write_plain(path, tensors, {"said": "this"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a number that changed is seen when it is read
+    outline, metadata = tensor_file.read_outline(path)
+    assert metadata == {"said": "this"}
+    assert {key: (x.shape, x.dtype) for key, x in outline.items()} == {
+        key: (x.shape, x.dtype) for key, x in tensors.items()
+    }
+    with pytest.raises(DamagedFile, match="checksum"):
+        tensor_file.read_plain(path)
+    for content in (whole[:-1], whole + b"x", whole[:9], b"", b"{" * 100):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFile):
+            tensor_file.read_outline(path)
+    with pytest.raises(DamagedFile):
+        tensor_file.read_outline(tmp_path / "gone.safetensors")

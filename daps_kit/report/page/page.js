@@ -36,7 +36,8 @@ const daps = (() => {
 
   const which = () => runs[Number(document.currentScript.dataset.run)];
   const receive = {
-    index(content) { which().index = content; },
+    index(content) { which().index = { ...content, images: [] }; },
+    numbers(content) { content.images.forEach((entry, i) => { which().index.images[content.from + i] = entry; }); },
     thumbs(content) { content.pictures.forEach((src, i) => which().thumbs.set(content.from + i, src)); },
     image(content) { which().images.set(content.index, content); },
     levels(content) { which().levels.set(content.index, content); },
@@ -803,7 +804,12 @@ const daps = (() => {
     const missing = [];
     await Promise.all(runs.map(async (run) => {
       load(run, "environment.js").then(() => drawEnvironment(run), () => {});
-      if (!run.inline) { try { await load(run, "index.js"); } catch { missing.push(run); } }
+      if (run.inline) return;
+      try {
+        await load(run, "index.js");
+        const parts = Math.ceil(run.index.names.length / page.numbers);
+        await Promise.all(Array.from({ length: parts }, (_, part) => load(run, `numbers-${part}.js`)));
+      } catch { missing.push(run); }
     }));
     if (missing.length) {
       $("thumbs").replaceChildren(make("li", { text: "The folder report was not brought along with the page: there are no pictures." }));

@@ -92,12 +92,13 @@ def test_what_is_large_lies_beside_it(finished, apart) -> None:
     assert "daps.image(" not in page.text
     found = scripts(finished / "report.html")
     assert sorted(found) == [
-        *(f"000{i}{end}.js" for i in range(3) for end in ("-levels", "")), "environment.js", "index.js", "thumbs-0.js",
+        *(f"000{i}{end}.js" for i in range(3) for end in ("-levels", "")), "environment.js", "index.js",
+        "numbers-0.js", "thumbs-0.js",
     ]  # fmt: skip
     metrics = json.loads((finished / "metrics.json").read_text())
     assert found["index.js"]["names"] == ["ash", "birch", "cedar"]
     psnr = metrics["images"]["birch"]["posterior_mean"]["psnr"]
-    assert found["index.js"]["images"][1]["posterior_mean"]["psnr"] == pytest.approx(psnr, rel=1e-5)
+    assert found["numbers-0.js"]["images"][1]["posterior_mean"]["psnr"] == pytest.approx(psnr, rel=1e-5)
     assert len(found["thumbs-0.js"]["pictures"]) == 3
     told = json.loads((finished / "environment.json").read_text())
     assert found["environment.js"] == told | {"seconds": pytest.approx(told["seconds"], rel=1e-5)}
@@ -182,6 +183,8 @@ def test_a_thousand_images_do_not_make_it_larger(finished, apart, monkeypatch) -
     assert len(page.read_bytes()) < few + 100
     assert len(scripts(page)["index.js"]["names"]) == 1000
     assert len(list((finished / "report").glob("thumbs-*.js"))) == -(-1000 // module.PART)
+    parts = [scripts(page)[f"numbers-{part}.js"] for part in range(1000 // module.NUMBERS)]
+    assert [(part["from"], len(part["images"])) for part in parts] == [(0, 500), (500, 500)]
 
 
 def test_side_by_side(toy, tmp_path) -> None:

@@ -201,6 +201,8 @@ def test_a_folder_of_measurements(toy, tmp_path):
     bench = given(toy, folder)
     assert bench.names == ["b2", "b10"]
     assert torch.equal(bench.measure(1).y, -Y)
+    np.save(folder / "b2.npy", Y.numpy() / 2)
+    assert torch.equal(bench.measure(0).y, Y / 2), "read when it is wanted: they are not all in memory"
 
 
 def test_the_truth_may_be_known(toy, tmp_path):

@@ -23,6 +23,7 @@ from daps_kit import files
 from daps_kit.errors import UserError
 from daps_kit.images import save_png
 from daps_kit.runs.folder import RunFolder, Sample
+from daps_kit.runs.measurement import Bench
 from tests.plugin_files import RECIPE, SOURCE, write_plugin
 
 COMMAND = "from daps_kit.command.main import main; main()"
@@ -156,6 +157,31 @@ def test_damaged_files_are_made_again(toy, damaged):
     path.write_bytes(path.read_bytes()[:-9])
     assert contents(first.path) != whole
     assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+
+
+@pytest.mark.parametrize("damaged", ["samples/ash/run-01.safetensors", "measurement/birch.safetensors"])
+def test_what_looks_whole_is_read_before_it_is_used(toy, damaged, monkeypatch, capsys):
+    monkeypatch.setattr("daps_kit.runs.runner.LOOKED_AT", 1)
+    first = daps_kit.run(toy(), quiet=True)
+    whole = contents(first.path)
+    path = first.path / damaged
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (first.path / "samples/cedar/run-00.safetensors").unlink()
+    assert contents(daps_kit.run(toy()).path) == whole
+    assert "is missing or damaged" in capsys.readouterr().err
+
+
+def test_of_many_measurements_the_first_are_made_again(toy, monkeypatch):
+    monkeypatch.setattr("daps_kit.runs.runner.LOOKED_AT", 1)
+    whole = contents(daps_kit.run(toy(), quiet=True).path)
+    measured = []
+    measure = Bench.measure
+    monkeypatch.setattr(
+        Bench, "measure", lambda self, i, stored: measured.append(i) or measure(self, i, stored)
+    )
+    assert contents(daps_kit.run(toy(), quiet=True).path) == whole
+    assert measured == [0]
 
 
 def test_images_drawn_from_the_prior_are_not_drawn_again(toy, tmp_path, monkeypatch):
