@@ -327,8 +327,10 @@ class Prior(ABC):
         sigma_range: noise levels at which the denoiser is valid; samplers stay inside.
         calibration: its measured errors; None where they are not known.
         nan_advice: what helps where the denoiser gives NaN, for the message a user reads.
+        linear_decoder: whether `decode` is linear, such as a crop, so that a linear operator stays one behind it.
     """
 
+    linear_decoder: bool = False
     nan_advice: str = "look at the prior's weights and precision (`daps-kit check-prior` tries them)"
     shape: Shape | None = None
     channels: int | None = None

@@ -96,7 +96,7 @@ class Conditional:
 
         Args:
             prior: the prior.
-            operator: the operator as a function of x0; in a latent space, a `DecodedOperator`.
+            operator: the operator as a function of x0; see `of_states`.
             y: the measurement.
             x_t, x0hat: the noisy state and the prior's guess, [B, ...].
             sigma: noise level of x_t.

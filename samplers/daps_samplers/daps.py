@@ -44,7 +44,7 @@ from .ode import ProbabilityFlow
 from .plan import Budget, complete, search_levels
 from .restarts import Levels, best
 from .schedules import EDM, VE
-from .target import DecodedOperator
+from .target import of_states
 
 __all__ = ["DAPS"]
 
@@ -169,8 +169,7 @@ class DAPS(Sampler):
     def _begin(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> tuple[_Run, int]:
         """Decide what the settings leave open: noise levels, correlation of the noise, and the number of starts."""
         shape = prior.state_shape(operator.shape)
-        if prior.latent:
-            operator = DecodedOperator(operator, prior, shape, self.latent_gradient_clip)
+        operator = of_states(operator, prior, shape, self.latent_gradient_clip)
         known = self._known(prior, shape, y.device)
         calibrated = known and self.tau is None
         denoised = self.final_denoise

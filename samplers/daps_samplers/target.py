@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from daps_kit.contracts import Covariance, Operator, Prior, Target
+from daps_kit.contracts import Covariance, LinearOperator, Operator, Prior, Target
 from daps_kit.linalg import inner
 
-__all__ = ["DecodedOperator", "ExactScoreTarget", "GaussianTarget"]
+__all__ = ["DecodedOperator", "ExactScoreTarget", "GaussianTarget", "LinearDecodedOperator", "of_states"]
 
 
 class GaussianTarget(Target):
@@ -29,7 +29,7 @@ class GaussianTarget(Target):
     Args:
         centre: mean of the Gaussian, [B, ...].
         covariance: C.
-        operator: the operator as a function of x0; a `DecodedOperator` in a latent space.
+        operator: the operator as a function of x0; see `of_states`.
         y: the measurement, [B, ...].
         sigma: noise level of x_t.
         level, levels: index of the annealing level, from 0, and how many there are.
@@ -110,6 +110,46 @@ class ExactScoreTarget(Target):
         _, gradient = self._rest.log_density_grad(x)
         with torch.no_grad():
             return self.log_density(x), gradient + self._prior.score(x, self._prior_sigma)
+
+
+class LinearDecodedOperator(LinearOperator):
+    """A linear operator behind a linear decoder, z -> A decode(z), which is linear.
+
+    Args:
+        operator: the forward model of images.
+        prior: the prior, whose decoder is linear.
+        shape: shape of the states.
+    """
+
+    def __init__(self, operator: LinearOperator, prior: Prior, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, operator.noise)  # type: ignore[arg-type]
+        self.operator, self.prior, self.observed = operator, prior, operator.observed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A decode(z)."""
+        return self.operator.forward(self.prior.decode(x))
+
+    def to_image(self, y: Tensor) -> Tensor:
+        """Return the operator's picture of y."""
+        return self.operator.to_image(y)
+
+
+def of_states(
+    operator: Operator, prior: Prior, shape: tuple[int, ...], gradient_clip: float | None = None
+) -> Operator:
+    """Return the operator as a function of what a prior diffuses: linear where it and the decoder are.
+
+    Args:
+        operator: the forward model of images.
+        prior: the prior.
+        shape: shape of the states.
+        gradient_clip: see `DecodedOperator`.
+    """
+    if not prior.latent:
+        return operator
+    if prior.linear_decoder and isinstance(operator, LinearOperator):
+        return LinearDecodedOperator(operator, prior, shape)
+    return DecodedOperator(operator, prior, shape, gradient_clip)
 
 
 class DecodedOperator(Operator):

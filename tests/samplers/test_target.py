@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from daps_kit.contracts import Operator, Prior, RandomStreams
+from daps_kit.contracts import LinearOperator, Operator, Prior, RandomStreams
 from daps_kit.noise import GaussianNoise
-from daps_operators import PhaseRetrieval
+from daps_operators import GaussianBlur, PhaseRetrieval
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import Daps, Langevin
-from daps_samplers.target import DecodedOperator
+from daps_samplers.target import DecodedOperator, of_states
 from tests.samplers.toy_target import SHAPE, gaussian_target
 
 
@@ -43,6 +43,31 @@ def test_derivatives_go_through_the_decoder(toy_latent):
         torch.testing.assert_close((vjp(u) * v).sum(), (u * expected).sum(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(decoded.to_image(y), operator.to_image(y))
     assert isinstance(decoded.noise, GaussianNoise)
+
+
+class Middle(Prior):
+    """A decoder that crops."""
+
+    linear_decoder = True
+
+    def denoise(self, x, sigma):
+        return x
+
+    def decode(self, z):
+        return z[..., 2:-2, 2:-2]
+
+
+def test_a_linear_operator_stays_one_behind_a_linear_decoder(toy_latent):
+    blur = GaussianBlur(kernel_size=5).build(shape=(1, 8, 8), seed=0, device=torch.device("cpu"))
+    operator = of_states(blur, Middle(), (1, 12, 12))
+    assert isinstance(operator, LinearOperator)
+    z, y = (torch.randn(1, 1, n, n, generator=torch.Generator().manual_seed(n)) for n in (12, 8))
+    torch.testing.assert_close(operator.forward(z), blur.forward(z[..., 2:-2, 2:-2]))
+    torch.testing.assert_close((operator.adjoint(y) * z).sum(), (y * operator.forward(z)).sum())
+    assert torch.equal(operator.to_image(y), blur.to_image(y))
+    nonlinear = PhaseRetrieval().build(shape=(1, 8, 8), seed=0, device=torch.device("cpu"))
+    assert isinstance(of_states(nonlinear, Middle(), (1, 12, 12)), DecodedOperator)
+    assert of_states(blur, GaussianPrior(torch.zeros(1, 8, 8), std=0.5), (1, 8, 8)) is blur
 
 
 class Attentive(Prior):

@@ -1,4 +1,4 @@
-"""Priors of one size over larger pictures, by windows."""
+"""Priors of one size over larger pictures, by windows; and over smaller ones, which are the middle of larger."""
 
 from .settings import Tiled
 

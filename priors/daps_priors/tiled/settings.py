@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Tiled(PriorSettings):
-    """Any prior over pixels for pictures larger than its own, by overlapping windows."""
+    """Any prior for pictures of other sizes than its own: larger by overlapping windows, smaller as their middle."""
 
     name = "tiled"
     papers = (HU_2024,)
@@ -28,21 +28,20 @@ class Tiled(PriorSettings):
     overlap: int | None = Field(
         None, ge=0, description="pixels that windows share with their neighbours; null: a quarter of a window"
     )
-    batch_size: int = Field(8, ge=1, description="windows denoised at once")
+    batch_size: int = Field(8, ge=1, description="windows computed at once")
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
 
         Raises:
-            daps_kit.errors.UserError: the prior of a window cannot be built, is latent or has another size, or the
-                pictures of the run are smaller than a window.
+            daps_kit.errors.UserError: the prior of a window cannot be built or has another size, or the pictures of the
+                run have other channels, or, for a latent prior, sides between two latents.
         """
-        from .prior import TiledPrior
+        from .padded import PaddedPrior
+        from .prior import TiledLatentPrior, TiledPrior
 
         inner = self.of.build(shape=None, device=device)
         side = self.window
-        if inner.latent:
-            raise ComponentError("prior tiled: `of` must be a prior over pixels, not over latents")
         if inner.shape is None and side is None:
             raise ComponentError("prior tiled: window is needed, because the prior takes images of any size")
         if inner.shape is not None and side is not None and inner.shape[1:] != (side, side):
@@ -50,13 +49,19 @@ class Tiled(PriorSettings):
             raise ComponentError(
                 f"prior tiled: window {side} does not fit the prior, which knows images of {known}"
             )
-        window = inner.shape[1:] if inner.shape is not None else (side or 0, side or 0)
-        overlap = min(window) // 4 if self.overlap is None else self.overlap
-        if overlap >= min(window):
+        height, width = inner.shape[1:] if inner.shape is not None else (side or 0, side or 0)
+        overlap = min(height, width) // 4 if self.overlap is None else self.overlap
+        if overlap >= min(height, width):
             raise ComponentError(
-                f"prior tiled: an overlap of {overlap} leaves nothing of a window of {min(window)}"
+                f"prior tiled: an overlap of {overlap} leaves nothing of a window of {min(height, width)}"
             )
-        prior = TiledPrior(inner, window, overlap, batch_size=self.batch_size)
-        if shape is not None:
-            prior.require_fit(shape)
-        return prior
+        prior = (
+            TiledLatentPrior(inner, overlap, batch_size=self.batch_size)
+            if inner.latent
+            else TiledPrior(inner, (height, width), overlap, batch_size=self.batch_size)
+        )
+        if shape is None:
+            return prior
+        padded = (shape[0], max(shape[1], height), max(shape[2], width))
+        prior.require_fit(padded)
+        return prior if padded == shape else PaddedPrior(prior, shape, padded)
