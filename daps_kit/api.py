@@ -139,7 +139,7 @@ def sample(
 
     from daps_kit import given
     from daps_kit.contracts import Sampler, Step
-    from daps_kit.failures import Failure, told
+    from daps_kit.failures import Failure, sample_name, told
     from daps_kit.random import stream_seed
     from daps_kit.runs.cost import mean_cost
     from daps_kit.runs.draw import draw
@@ -202,7 +202,9 @@ def sample(
             display.begin(len(batch))
             seeds = [stream_seed(seed, "sampler", b, run) for b, run in batch]
             drawn = draw(sampler, prior, joined, ys, seeds, watch)
-            names = [f"run {run}" if measured.single else f"measurement {b}, run {run}" for b, run in batch]
+            names = [sample_name(f"measurement {b + 1}", run) for b, run in batch]
+            if measured.single:
+                names = [name.partition(", ")[2] for name in names]
             for line in (*drawn.warnings, *told((*drawn.lost.values(), *drawn.doubts), names)):
                 warnings.warn(line, RuntimeWarning, stacklevel=2)
             failures |= {batch[place]: failure for place, failure in drawn.lost.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Cause", "Failure", "told"]
+__all__ = ["Cause", "Failure", "sample_name", "told"]
 
 Cause = Literal["denoiser", "decoder", "start", "diverged", "nan", "worker", "solver", "residual", "mode"]
 """Why, in a word; see `Failure`."""
@@ -69,6 +69,11 @@ class Failure:
         else:
             text = _DOUBTED[self.cause].format(self.size)
         return f"{text}; {self.advice}" if self.advice else text
+
+
+def sample_name(image: str, run: int) -> str:
+    """Return what people call a sample of an image; `run` is its place among them from 0, and people count from 1."""
+    return f"{image}, sample {run + 1}"
 
 
 def told(failures: Iterable[Failure], names: Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ def frames(ways: Sequence[Tensor], sigma: Sequence[float]) -> list[Image.Image]:
         ways: of each sample, its images [L, C, H, W].
         sigma: the noise levels, L.
     """
-    shown = [(f"sample {run}", way) for run, way in enumerate(ways[:SAMPLES])]
+    shown = [(f"sample {place}", way) for place, way in enumerate(ways[:SAMPLES], 1)]
     if len(ways) > 1:
         shown = [("mean", torch.stack(list(ways)).mean(0)), *shown]
     height, width = shown[0][1].shape[-2:]

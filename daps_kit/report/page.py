@@ -26,6 +26,7 @@ from markupsafe import Markup
 
 import daps_kit
 from daps_kit.colours import colour_map
+from daps_kit.failures import sample_name
 from daps_kit.files import write_atomic
 from daps_kit.papers import bibtex, distinct
 
@@ -286,7 +287,7 @@ def _run(result: Result, label: str) -> dict[str, Any]:
 
 
 def _told(record: dict[str, Any]) -> str:
-    return f"{record['image']}, run {record['run']}: {record['message']}"
+    return f"{sample_name(record['image'], record['run'])}: {record['message']}"
 
 
 def _form(key: str) -> str:

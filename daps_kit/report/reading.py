@@ -77,7 +77,9 @@ class Result:
     def samples(self, name: str) -> list[Tensor | None]:
         """Return the samples [C, H, W] of an image; None for one that was lost."""
         alive = {record["run"] for record in self.images[name]["samples"]}
-        found = [self._tensors(f"samples/{name}/run-{run:02d}.safetensors") for run in range(self.runs)]
+        found = [
+            self._tensors(f"samples/{name}/sample-{run + 1:02d}.safetensors") for run in range(self.runs)
+        ]
         return [tensors.get("x0") if run in alive else None for run, tensors in enumerate(found)]
 
     def posterior(self, name: str) -> dict[str, Tensor]:
@@ -86,7 +88,7 @@ class Result:
 
     def trajectory(self, name: str, run: int) -> dict[str, Tensor]:
         """Return sigma [L] and x_t, x0hat, x0y [L, C, H, W] of a sample; empty where none was kept."""
-        return self._tensors(f"samples/{name}/run-{run:02d}-trajectory.safetensors")
+        return self._tensors(f"samples/{name}/sample-{run + 1:02d}-trajectory.safetensors")
 
     def _tensors(self, file: str) -> dict[str, Tensor]:
         from daps_kit.tensor_file import read_plain

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from daps_kit.failures import sample_name
 from daps_kit.tables import markdown_table
 
 __all__ = ["CHOICES", "HEADINGS", "metrics_markdown", "number", "outcome", "unexplained", "with_error"]
@@ -149,10 +150,14 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
         ]
     reported = {name: item["reported"] or {} for name, item in images.items()}
     rows = [
-        [name, str(record.get("run", "–")), *(number(record.get(key), _form(key)) for key in keys)]
+        [
+            name,
+            str(record["run"] + 1) if record else "–",
+            *(number(record.get(key), _form(key)) for key in keys),
+        ]
         for name, record in reported.items()
     ]
-    lines += markdown_table(["image", "run", *head], rows, left=[0])
+    lines += markdown_table(["image", "sample", *head], rows, left=[0])
     if metrics["lost"]:
         lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
         lines += [_sentence(record) for record in metrics["lost"]]
@@ -177,4 +182,4 @@ def _ensemble(found: dict[str, Any]) -> list[str]:
 
 
 def _sentence(record: dict[str, Any]) -> str:
-    return f"- {record['image']}, run {record['run']}: {record['message']}"
+    return f"- {sample_name(record['image'], record['run'])}: {record['message']}"

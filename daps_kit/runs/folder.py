@@ -5,8 +5,8 @@
     operator/CxHxW.safetensors         what the operator that images of a shape share drew or read (masks, kernels)
     measurement/NAME.safetensors       y, truth where it is known, operator.* where each image has its own
     measurement/NAME.png               the measurement as a picture;  NAME-truth.png  the true image
-    samples/NAME/run-00.safetensors    a sample x0 of the posterior, [C, H, W] in [-1, 1];  run-00.png
-    samples/NAME/run-00-trajectory.*   some annealing levels, where the recipe asks for them
+    samples/NAME/sample-01.safetensors a sample x0 of the posterior, [C, H, W] in [-1, 1];  sample-01.png
+    samples/NAME/sample-01-trajectory.* some annealing levels, where the recipe asks for them
     samples/NAME/posterior.safetensors mean, deviation, quantiles over the runs;  mean.png, std.png
     grid.png  metrics.json  metrics.md
     report.html  report/               the page of the run, and what it shows
@@ -274,11 +274,11 @@ class RunFolder:
 
     def sample(self, name: str, run: int) -> Path:
         """Return the path of a sample; its pictures are beside it."""
-        return self.path / "samples" / name / f"run-{run:02d}.safetensors"
+        return self.path / "samples" / name / f"sample-{run + 1:02d}.safetensors"
 
     def trajectory(self, name: str, run: int) -> Path:
         """Return the path of a sample's trajectory."""
-        return self.sample(name, run).with_name(f"run-{run:02d}-trajectory.safetensors")
+        return self.sample(name, run).with_name(f"sample-{run + 1:02d}-trajectory.safetensors")
 
     def beside(self, name: str, file: str) -> Path:
         """Return the path of a file in the folder of an item's samples."""
@@ -382,7 +382,7 @@ class RunFolder:
         Raises:
             UserError: it has not.
         """
-        there = sum(file.stat().st_size for file in (self.path / "samples").glob("*/run-*.safetensors"))
+        there = sum(file.stat().st_size for file in (self.path / "samples").glob("*/sample-*.safetensors"))
         self.require()
         free = shutil.disk_usage(self.path).free
         if size > there + free:

@@ -23,7 +23,7 @@ __all__ = ["merge"]
 BOUND = 1e-3
 """How far samples that were drawn twice may be apart: on other machines, or in other batches."""
 
-WANTED = ("measurement/*.safetensors", "operator/*.safetensors", "samples/*/run-*.safetensors")
+WANTED = ("measurement/*.safetensors", "operator/*.safetensors", "samples/*/sample-*.safetensors")
 
 
 def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunResult:
@@ -95,7 +95,7 @@ def _given_up(folder: RunFolder, file: Path) -> bool:
     """Whether a sample has none, because those who computed it failed."""
     if file.parts[0] != "samples" or file.stem.endswith("-trajectory"):
         return False
-    sample = folder.read_sample(file.parts[1], int(file.stem.partition("-")[2]))
+    sample = folder.read_sample(file.parts[1], int(file.stem.partition("-")[2]) - 1)
     return sample is None or (sample.failure is not None and sample.failure.cause == "worker")
 
 

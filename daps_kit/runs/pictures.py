@@ -126,9 +126,10 @@ def _cells(row: Row) -> dict[str, _Cell]:
     reported = (row.scores["reported"] or {}).get("run")
     for place, (run, x0) in enumerate(row.samples):
         alive = run in records
+        caption = _quality(records.get(run)) if alive else "lost"
         cells[f"sample {place + 1}"] = _Cell(
             _scaled(_picture(x0)) if alive else None,
-            _quality(records.get(run)) if alive else "lost",
+            caption if run == place else f"{caption} (sample {run + 1})",
             marked=run == reported and len(row.samples) > 1,
         )
     if row.mean is not None:

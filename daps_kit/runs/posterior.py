@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.errors import UserError
-from daps_kit.failures import Failure
+from daps_kit.failures import Failure, sample_name
 from daps_kit.images import encode_png, image_png
 
 from .cost import Cost
@@ -82,7 +82,7 @@ class Posterior:
         self._samples, self._measurement, self._truth = samples, measurement, truth
         self._residuals, self._pictures = residuals, pictures
         self._failures = dict(failures or {})
-        self._names = list(names) or [f"image-{index:03d}" for index in range(len(samples))]
+        self._names = list(names) or [f"image-{index:03d}" for index in range(1, len(samples) + 1)]
         self.cost, self.single = cost, single
 
     def _given(self, batch: Any) -> Any:
@@ -331,7 +331,7 @@ class Posterior:
         names = ", ".join(self._names[:SHOWN])
         more = f" (the first {SHOWN} are shown)" if len(self) > SHOWN else ""
         lost = "".join(
-            f"<li>{html.escape(f'{self._names[b]}, run {run}: {failure}')}</li>"
+            f"<li>{html.escape(f'{sample_name(self._names[b], run)}: {failure}')}</li>"
             for (b, run), failure in list(self._failures.items())[:10]
         )
         known = self.metrics() if self._truth is not None else {}
@@ -374,7 +374,7 @@ class Posterior:
         for row, line in zip(rows, axes, strict=True):
             cells: list[tuple[str, Tensor | None]] = [("measurement", row.measurement)]
             cells += [("truth", row.truth)] if row.truth is not None else []
-            cells += [(f"sample {run}", x) for run, x in row.samples]
+            cells += [(f"sample {run + 1}", x) for run, x in row.samples]
             cells += [("mean", row.mean)] if row.mean is not None else []
             for axis, (title, image) in zip(line, cells, strict=False):
                 if image is not None:

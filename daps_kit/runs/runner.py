@@ -26,7 +26,7 @@ from torch import Tensor
 from daps_kit.contracts import Operator, Prior, Step
 from daps_kit.errors import UserError
 from daps_kit.executor import Job, Pool
-from daps_kit.failures import Failure, told
+from daps_kit.failures import Failure, sample_name, told
 from daps_kit.memory import require_memory
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
@@ -154,7 +154,9 @@ def run(
     scores = [item for _, metrics, _ in parts for item in metrics["images"].values()]
     if not any(item["reported"] for item in scores):
         lost = parts[0][1]["lost"][0]
-        raise UserError(f"every sample was lost; {lost['image']}, run {lost['run']}: {lost['message']}")
+        raise UserError(
+            f"every sample was lost; {sample_name(lost['image'], lost['run'])}: {lost['message']}"
+        )
     progress.say(f"picture: {results[0].grid}")
     return results[0]
 
@@ -416,10 +418,10 @@ class _Job:
         """
         if self.missing:
             index, run = min(self.missing)
+            first = sample_name(self.bench.names[index], run)
             raise UserError(
-                f"{len(self.missing)} of {len(self._pairs())} samples are missing, the first is "
-                f"{self.bench.names[index]}, run {run}; the others are there: "
-                f"`daps-kit run {self.folder.path / 'recipe.yaml'}` draws what is not"
+                f"{len(self.missing)} of {len(self._pairs())} samples are missing, the first is {first}; the others "
+                f"are there: `daps-kit run {self.folder.path / 'recipe.yaml'}` draws what is not"
             )
 
     def stage(self, run: int) -> int:
@@ -547,7 +549,7 @@ class _Sampling(Work[_Piece]):
             x0 = torch.full(self.bench.shapes[index], torch.nan)
             self.folder.write_sample(self.bench.names[index], run, Sample(x0, failure))
             self.job.tracking.sample(self.bench.names[index], run, True)
-        names = [f"{self.bench.names[index]}, run {run}" for index, run in piece.pairs]
+        names = [sample_name(self.bench.names[index], run) for index, run in piece.pairs]
         for line in told([replace(failure, sample=place) for place in piece.fresh], names):
             self.progress.warn(line)
         self.progress.finish(len(piece.fresh), len(piece.pairs))

@@ -62,7 +62,7 @@ def run_states(folder: Path) -> Iterator[RunState]:
         yield RunState(folder, called, "finished" if whole else "failed", outcome(metrics))
     except FileNotFoundError:
         items = len(list(folder.glob("measurement/*.safetensors")))
-        done = len(list(folder.glob("samples/*/run-[0-9]*[0-9].safetensors")))
+        done = len(list(folder.glob("samples/*/sample-[0-9]*[0-9].safetensors")))
         yield RunState(folder, called, f"{done} of {items * int(runs[1]) if runs else '?'}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         yield RunState(folder, called, "damaged")

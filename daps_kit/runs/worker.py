@@ -22,7 +22,7 @@ from torch import Tensor
 from daps_kit.contracts import Operator, Prior, Sampler, Step
 from daps_kit.errors import UserError
 from daps_kit.executor import Tell
-from daps_kit.failures import Failure, told
+from daps_kit.failures import Failure, sample_name, told
 from daps_kit.memory import out_of_memory
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, plain
@@ -264,7 +264,7 @@ class Worker:
         operator = type(operators[0]).stack(operators)
         y = torch.stack([task.ys[name] for name in task.names]).to(self.device)
         pairs = list(zip(task.names, task.runs, strict=True))
-        called = [f"{name}, run {run}" for name, run in pairs]
+        names = [sample_name(name, run) for name, run in pairs]
         trajectory: list[tuple[float, dict[str, Tensor]]] = []
         notes: list[str] = []
         warnings: list[str] = []
@@ -286,7 +286,7 @@ class Worker:
         seeds = [stream_seed(self.seed, "sampler", *pair) for pair in pairs]
         drawn = draw(self.sampler, self.prior, operator, y, seeds, seen, lambda: tell(share))
         seconds = time.perf_counter() - begun
-        warnings += told((*drawn.lost.values(), *drawn.doubts), called)
+        warnings += told((*drawn.lost.values(), *drawn.doubts), names)
         samples = [
             Sample(
                 x,

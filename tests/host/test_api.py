@@ -162,7 +162,7 @@ def test_a_lost_sample_is_not_a_number_and_said() -> None:
     y[1] = 3.0
     with pytest.warns(
         RuntimeWarning,
-        match=r"measurement 1, run 0; measurement 1, run 1: lost at level 1 of 1 .*the chain diverged; take smaller ones",
+        match=r"measurement 2, sample 1; measurement 2, sample 2: lost at level 1 of 1 .*the chain diverged; take smaller ones",
     ):
         samples = daps_kit.sample(gaussian(), identity(), y, sampler=_Echo(), runs=2)
     assert torch.isfinite(samples[0]).all()

@@ -29,14 +29,14 @@ def test_every_cause_has_its_sentence(cause: Cause) -> None:
 
 
 def test_samples_that_share_a_fate_share_a_line() -> None:
-    names = ["ash, run 0", "ash, run 1", "birch, run 0"]
+    names = ["ash, sample 1", "ash, sample 2", "birch, sample 1"]
     lines = told([LOST, replace(LOST, sample=2), replace(DOUBT, size=1.2), replace(DOUBT, sample=2)], names)
     assert lines == [
-        f"ash, run 0; birch, run 0: {LOST}",
-        f"ash, run 1; birch, run 0: {DOUBT}",
+        f"ash, sample 1; birch, sample 1: {LOST}",
+        f"ash, sample 2; birch, sample 1: {DOUBT}",
     ]
     later = replace(LOST, sample=1, level=3)
-    assert told([LOST, later], names) == [f"ash, run 0: {LOST}", f"ash, run 1: {later}"]
+    assert told([LOST, later], names) == [f"ash, sample 1: {LOST}", f"ash, sample 2: {later}"]
 
 
 def test_what_is_doubted_at_many_levels_is_told_once_with_the_worst() -> None:
@@ -44,8 +44,10 @@ def test_what_is_doubted_at_many_levels_is_told_once_with_the_worst() -> None:
         replace(DOUBT, sample=level % 3, level=level, sigma=1.0 / (level + 1), size=1 + level / 10)
         for level in range(20)
     ]
-    names = ["ash, run 0", "ash, run 1", "birch, run 0"]
-    assert told(doubts, names) == [f"ash, run 0; ash, run 1; birch, run 0: {replace(DOUBT, size=2.9)}"]
+    names = ["ash, sample 1", "ash, sample 2", "birch, sample 1"]
+    assert told(doubts, names) == [
+        f"ash, sample 1; ash, sample 2; birch, sample 1: {replace(DOUBT, size=2.9)}"
+    ]
 
 
 def test_a_line_names_four_samples_at_most() -> None:

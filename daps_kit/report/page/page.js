@@ -168,9 +168,9 @@ const daps = (() => {
       content.samples.forEach((src, sample) => {
         const flags = flagsOf(item, run).filter((one) => one.run === sample);
         const values = entry.samples.find((one) => one.run === sample);
-        push(`sample-${sample}`, content.samples.length > 1 ? `Sample ${sample}` : "Sample", {
+        push(`sample-${sample}`, content.samples.length > 1 ? `Sample ${sample + 1}` : "Sample", {
           src, sample, about: score(values), group: "sample", flags, chosen: content.samples.length > 1 && entry.reported?.run === sample,
-          alt: `Sample ${sample} of ${item.name}${of}`,
+          alt: `Sample ${sample + 1} of ${item.name}${of}`,
         });
       });
     });
@@ -228,7 +228,7 @@ const daps = (() => {
     const reduced = size[0] !== drawn[0] || size[1] !== drawn[1];
     const flags = runs.flatMap((run) => flagsOf(item, run).map((flag) => ({ of: run, flag })));
     $("flags").replaceChildren(...flags.map(({ of, flag }) => make("span", {
-      text: `⚠ ${several() ? `${of.name}, ` : ""}${flag.kind === "measurement" ? "measurement" : `sample ${flag.run} ${flag.kind}`}: ${flag.message}. `,
+      text: `⚠ ${several() ? `${of.name}, ` : ""}${flag.kind === "measurement" ? "measurement" : `sample ${flag.run + 1} ${flag.kind}`}: ${flag.message}. `,
     })));
     if (reduced) $("flags").append(make("span", { class: "reduced", text: `${size[1]} × ${size[0]} pixels, shown as ${drawn[1]} × ${drawn[0]}.` }));
     $("viewer").style.setProperty("--aspect", `${drawn[1]} / ${drawn[0]}`);
@@ -584,7 +584,7 @@ const daps = (() => {
       if (!content) continue;
       contents.push(content);
       for (const key of Object.keys(content.pictures).sort((a, b) => (a === "mean" ? -1 : b === "mean" ? 1 : a - b))) {
-        options.push({ label: `${key === "mean" ? "the mean of the samples" : `sample ${key}`}${several() ? `, ${run.name}` : ""}`, sigma: content.sigma, pictures: content.pictures[key] });
+        options.push({ label: `${key === "mean" ? "the mean of the samples" : `sample ${Number(key) + 1}`}${several() ? `, ${run.name}` : ""}`, sigma: content.sigma, pictures: content.pictures[key] });
       }
     }
     if (item !== current) return;

@@ -45,9 +45,9 @@ def test_a_photograph_is_restored_and_what_happens_is_said():
 
 def test_the_recipe_runs_again_to_the_same_result():
     ok("restore", "photo.png", *FAST, "--motion", "5:30")
-    first = Path("restored/photo/samples/photo/run-01.safetensors").read_bytes()
+    first = Path("restored/photo/samples/photo/sample-02.safetensors").read_bytes()
     ok("run", "restored/photo.yaml", "--output", "again", "--quiet")
-    assert Path("again/samples/photo/run-01.safetensors").read_bytes() == first
+    assert Path("again/samples/photo/sample-02.safetensors").read_bytes() == first
     before = opened("restored/photo.png")
     assert ok("restore", "photo.png", *FAST, "--motion", "5:30") == f"restored{os.sep}photo.png\n"
     assert np.array_equal(opened("restored/photo.png"), before)

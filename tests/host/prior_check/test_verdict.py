@@ -244,7 +244,7 @@ def test_a_run_with_a_wrong_prior_stops_before_it_samples(toy: Callable[..., Pat
             UserError, match=r"^prior: it returns sigma n, not the image; .*`check_prior: false`"
         ):
             run(path, quiet=True)
-        assert not list((tmp_path / "out").rglob("run-*.png"))
+        assert not list((tmp_path / "out").rglob("sample-*.png"))
         # The way out that the message names works in the same folder.
         result = run(path, ["check_prior=false"], quiet=True)
         assert result.samples.shape == (3, 2, 3, 16, 16)

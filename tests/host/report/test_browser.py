@@ -212,9 +212,9 @@ def test_all_pictures_are_zoomed_and_moved_together(browser, folder) -> None:
 
 def test_the_samples_of_a_pixel_are_those_of_the_run(browser, folder) -> None:
     browser.open(folder / "report.html")
-    samples = torch.stack([_tensor(folder, f"samples/draw-000/run-0{run}", "x0") for run in range(5)]).clamp(
-        -1, 1
-    )
+    samples = torch.stack(
+        [_tensor(folder, f"samples/draw-000/sample-0{run}", "x0") for run in range(1, 6)]
+    ).clamp(-1, 1)
     truth = _tensor(folder, "measurement/draw-000", "truth").clamp(-1, 1)
     for row, column in ((0, 0), (11, 17), (4, 13)):
         browser.pixel(row, column)
@@ -283,7 +283,7 @@ def test_a_doubted_sample_is_marked_with_cause_and_advice(browser, folder) -> No
     browser.until(lambda: browser.find("#image-name").text == "draw-001")
     tiles = browser.all(".tile.doubted")
     assert len(tiles) == 1
-    assert "Sample 2" in tiles[0].text
+    assert "Sample 3" in tiles[0].text
     assert "not explained; look at y" in tiles[0].text
     assert "⚠" in browser.find("#flags").text
 

@@ -144,8 +144,8 @@ def test_what_went_wrong_is_told_with_its_cause(finished) -> None:
     del metrics["images"]["ash"]["samples"][1]
     (finished / "metrics.json").write_text(json.dumps(metrics))
     text = Page(write_report(finished)).text
-    assert "ash, run 1: lost at level 3: the chain &lt;diverged&gt;; smaller steps" in text
-    assert "birch, run 0: the measurement is not explained; look at y" in text
+    assert "ash, sample 2: lost at level 3: the chain &lt;diverged&gt;; smaller steps" in text
+    assert "birch, sample 1: the measurement is not explained; look at y" in text
     assert "widened 1.25 times about the mean" in text
 
 

@@ -24,7 +24,7 @@ def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
     metrics = metrics_of(rows)
     text = metrics_markdown("title", metrics)
     shown = rows[0].scores["reported"]
-    assert f"| a | {shown['run']} | {shown['psnr']:.2f} |" in text
+    assert f"| a | {shown['run'] + 1} | {shown['psnr']:.2f} |" in text
     psnrs = [each.scores["posterior_mean"]["psnr"] for each in rows]
     mean, error = sum(psnrs) / 2, abs(psnrs[0] - psnrs[1]) / 2
     assert f"| **mean of the samples**: the answer of least error | {mean:.2f} ± {error:.2f} |" in text
@@ -53,7 +53,7 @@ def test_lost_samples_are_named_and_count_nowhere():
     mean = sum(record["psnr"] for record in intact.scores["samples"][:2]) / 2
     assert spoiled.scores["sample_mean"]["psnr"] == pytest.approx(mean, rel=1e-5)
     metrics = metrics_of([spoiled]) | {"lost": [{"image": "a", "run": 2, "message": "lost at level 3"}]}
-    assert "- a, run 2: lost at level 3" in metrics_markdown("t", metrics)
+    assert "- a, sample 3: lost at level 3" in metrics_markdown("t", metrics)
     assert outcome(metrics).endswith("1 sample lost")
     nothing = score(torch.full((2, 3, 8, 8), torch.nan), torch.zeros(3, 8, 8), lambda x: x)
     images = {"a": row("a").scores, "b": nothing}
@@ -76,7 +76,7 @@ def test_doubtful_samples_are_named_and_count():
     text = metrics_markdown("t", sure | {"doubted": [doubted]})
     assert text.startswith(metrics_markdown("t", sure))
     assert text.endswith(
-        "## Doubtful samples\n\nThey count as the others.\n\n- a, run 0: the residual is up to 2.00\n"
+        "## Doubtful samples\n\nThey count as the others.\n\n- a, sample 1: the residual is up to 2.00\n"
     )
 
 

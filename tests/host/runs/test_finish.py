@@ -82,7 +82,7 @@ def test_moments_are_those_of_the_samples_that_are_left(tmp_path: Path) -> None:
             np.testing.assert_allclose(moments[key], np.quantile(left, level, axis=0), atol=1e-6)
         assert [record["run"] for record in metrics["images"][name]["samples"]] == kept
         pictures = sorted(path.stem for path in folder.beside(name, "").glob("*.png"))
-        assert pictures == ["mean", *(f"run-{run:02d}" for run in kept), "std"]
+        assert pictures == ["mean", *(f"sample-{run + 1:02d}" for run in kept), "std"]
     assert metrics["lost"] == [
         {"image": "b", "run": 1, "level": 4, "levels": 8, "sigma": 0.5, "cause": "diverged",
          "advice": "a smaller step size", "message": str(LOST)}
@@ -130,8 +130,12 @@ def test_pictures_that_are_there_stay(tmp_path: Path) -> None:
     tensor_file.write_plain(folder.trajectory("a", 1), levels)
     bench = Bench(["a"])
     finish(folder, "any", bench, 2, Perceptual())
-    pictures = {path: path.read_bytes() for path in folder.beside("a", "").glob("run-*.png")}
-    assert sorted(path.name for path in pictures) == ["run-00.png", "run-01-trajectory.png", "run-01.png"]
+    pictures = {path: path.read_bytes() for path in folder.beside("a", "").glob("sample-*.png")}
+    assert sorted(path.name for path in pictures) == [
+        "sample-01.png",
+        "sample-02-trajectory.png",
+        "sample-02.png",
+    ]
     kept, other = sorted(pictures)[:2]
     kept.write_bytes(pictures[sorted(pictures)[2]])  # another picture, but a whole one
     other.write_bytes(pictures[other][:-5])

@@ -60,7 +60,7 @@ def test_a_truncated_file_counts_as_missing(folder, keep):
         path.write_bytes(path.read_bytes()[:keep])
     assert folder.read_sample("a", 0) is None
     assert folder.read_measurement("a") is None
-    with pytest.raises(UserError, match=r"run-00.safetensors is missing or damaged"):
+    with pytest.raises(UserError, match=r"sample-01.safetensors is missing or damaged"):
         folder.samples("a", 1)
     with pytest.raises(UserError, match=r"a.safetensors is missing or damaged"):
         folder.measured("a")

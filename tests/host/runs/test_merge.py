@@ -29,7 +29,7 @@ def test_parts_are_joined_to_the_whole(toy, tmp_path):
         parts.append(part)
     assert [part.names for part in parts] == [("ash", "birch"), ("birch", "cedar")]
     with pytest.raises(
-        UserError, match=r"5 of 9 samples are missing, the first is birch, run 1; .*recipe\.yaml"
+        UserError, match=r"5 of 9 samples are missing, the first is birch, sample 2; .*recipe\.yaml"
     ):
         merge([parts[0].path], tmp_path / "out", quiet=True)
     result = merge([part.path for part in parts], tmp_path / "out", quiet=True)
@@ -50,7 +50,7 @@ def test_contradictions_are_refused_before_anything_is_written(toy, tmp_path):
     with pytest.raises(UserError, match="3 of 6 samples are missing"):  # within the bound
         merge([one, other], tmp_path / "first", quiet=True)
     folder.write_sample("ash", 0, Sample(sample.x0 + 0.01, None, sample.cost))
-    with pytest.raises(UserError, match="ash/run-00.safetensors contradict each other"):
+    with pytest.raises(UserError, match="ash/sample-01.safetensors contradict each other"):
         merge([one, other], tmp_path / "into", quiet=True)
     assert not list((tmp_path / "into").rglob("*.safetensors"))
 

@@ -213,7 +213,7 @@ def test_a_run_is_judged_by_what_it_asks_for(measured):
 def test_metrics_may_be_asked_for_later(measured):
     """The samples stay as they are, and only the numbers are made anew."""
     first = measured()
-    sample = first.path / "samples/ash/run-00.safetensors"
+    sample = first.path / "samples/ash/sample-01.safetensors"
     before, date = load_file(sample)["x0"], sample.stat().st_mtime_ns
     assert "lpips_vgg" not in first.metrics["summary"]["reported"]
     second = measured("metrics=[lpips_vgg]")

@@ -93,8 +93,8 @@ def test_indexing_gives_images() -> None:
     one = posterior[1]
     assert torch.equal(one.samples, posterior.samples[1])
     assert torch.equal(one.residuals, posterior.residuals[1])
-    assert (one.names, one.single, len(one)) == (["image-001"], True, 1)
-    assert torch.equal(posterior["image-002"].mean, posterior[-1].mean)
+    assert (one.names, one.single, len(one)) == (["image-002"], True, 1)
+    assert torch.equal(posterior["image-003"].mean, posterior[-1].mean)
     assert torch.equal(posterior[1, 2], posterior.samples[1, 2])
     assert posterior[1:].samples.shape == (2, 5, *SHAPE)
     assert [each.names[0] for each in posterior] == posterior.names
@@ -130,7 +130,7 @@ def test_plot_draws_a_row_an_image() -> None:
     figure = make(2).plot()
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles[:8] == [
-        "measurement", "truth", "sample 0", "sample 1", "sample 2", "sample 3", "mean", "standard deviation",
+        "measurement", "truth", "sample 1", "sample 2", "sample 3", "sample 4", "mean", "standard deviation",
     ]  # fmt: skip
     assert len(titles) == 16
     assert len(make(1, 1, single=True).plot().axes) == 3
@@ -147,10 +147,10 @@ def test_what_is_saved_is_opened_again(tmp_path) -> None:
     posterior = make(lost=(0, 1))
     folder = posterior.save(tmp_path / "kept")
     assert (folder / "grid.png").is_file()
-    assert (folder / "samples/image-001/mean.png").is_file()
-    assert not (folder / "samples/image-000/run-01.png").exists()
+    assert (folder / "samples/image-002/mean.png").is_file()
+    assert not (folder / "samples/image-001/sample-02.png").exists()
     result = daps_kit.open(folder)
-    assert (result.names, result.runs, len(result)) == (("image-000", "image-001"), 5, 2)
+    assert (result.names, result.runs, len(result)) == (("image-001", "image-002"), 5, 2)
     for again, one in zip(result, posterior, strict=True):
         torch.testing.assert_close(again.samples, one.samples, equal_nan=True)
         torch.testing.assert_close(again.residuals, one.residuals, equal_nan=True)
@@ -168,7 +168,7 @@ def test_arviz_reads_the_samples() -> None:
     data = posterior.to_xarray()
     assert data["x0"].dims == ("chain", "draw", "image", "channel", "row", "column")
     np.testing.assert_array_equal(
-        data["x0"].sel(chain=0, image="image-001").values, posterior.samples[1].numpy()
+        data["x0"].sel(chain=0, image="image-002").values, posterior.samples[1].numpy()
     )
     assert posterior[0].to_xarray()["residual"].dims == ("chain", "draw")
     if importlib.util.find_spec("arviz") is None:

@@ -53,13 +53,13 @@ def test_killed_and_run_again(toy, tmp_path):
     out = tmp_path / "out"
     program = start(toy(), *changes)
     deadline = time.monotonic() + 120
-    while not list(out.glob("samples/*/run-*.safetensors")):
+    while not list(out.glob("samples/*/sample-*.safetensors")):
         assert program.poll() is None, program.communicate()[0].decode()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     program.send_signal(signal.SIGKILL)
     program.communicate()
-    finished = {path: path.stat().st_mtime_ns for path in out.glob("samples/*/run-*.safetensors")}
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("samples/*/sample-*.safetensors")}
     assert 0 < len(finished) < 12
     assert not (out / "metrics.json").exists()
 
@@ -99,8 +99,8 @@ def test_stopped_at_any_file_and_run_again(toy, tmp_path, monkeypatch, allowed):
 def test_a_batch_is_completed_bit_for_bit(toy, tmp_path):
     first = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
     whole = contents(first.path)
-    (first.path / "samples/ash/run-01.safetensors").unlink()
-    (first.path / "samples/birch/run-00.safetensors").unlink()
+    (first.path / "samples/ash/sample-02.safetensors").unlink()
+    (first.path / "samples/birch/sample-01.safetensors").unlink()
     again = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
     assert contents(again.path) == whole
     assert torch.equal(first.samples, again.samples)
@@ -108,7 +108,9 @@ def test_a_batch_is_completed_bit_for_bit(toy, tmp_path):
 
 def test_more_runs_are_added_and_the_first_stay(toy, tmp_path):
     first = daps_kit.run(toy(), ["batch_size=4"], quiet=True)
-    kept = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in first.path.glob("samples/*/run-*.safetensors")}
+    kept = {
+        p: (p.read_bytes(), p.stat().st_mtime_ns) for p in first.path.glob("samples/*/sample-*.safetensors")
+    }
     more = daps_kit.run(toy(), ["batch_size=4", "runs=5"], quiet=True)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in kept} == kept
     assert more.samples.shape[:2] == (3, 5)
@@ -130,7 +132,7 @@ def test_a_run_that_was_broken_off_while_it_grew_goes_on(toy, tmp_path):
     grown = daps_kit.run(toy(), ["runs=4"], quiet=True)
     assert contents(grown.path) == contents(whole[1].path)
     for name, run in (("ash", 2), ("cedar", 3), ("birch", 0)):
-        (grown.path / f"samples/{name}/run-{run:02d}.safetensors").unlink()
+        (grown.path / f"samples/{name}/sample-{run + 1:02d}.safetensors").unlink()
     (grown.path / "metrics.json").unlink()
     again = daps_kit.run(toy(), ["runs=4"], quiet=True)
     assert contents(again.path) == contents(whole[1].path)
@@ -139,8 +141,8 @@ def test_a_run_that_was_broken_off_while_it_grew_goes_on(toy, tmp_path):
 @pytest.mark.parametrize(
     "damaged",
     [
-        "samples/ash/run-01.safetensors",
-        "samples/ash/run-01.png",
+        "samples/ash/sample-02.safetensors",
+        "samples/ash/sample-02.png",
         "measurement/birch.safetensors",
         "measurement/birch.png",
         "measurement/birch-truth.png",
@@ -159,7 +161,7 @@ def test_damaged_files_are_made_again(toy, damaged):
     assert contents(daps_kit.run(toy(), quiet=True).path) == whole
 
 
-@pytest.mark.parametrize("damaged", ["samples/ash/run-01.safetensors", "measurement/birch.safetensors"])
+@pytest.mark.parametrize("damaged", ["samples/ash/sample-02.safetensors", "measurement/birch.safetensors"])
 def test_what_looks_whole_is_read_before_it_is_used(toy, damaged, monkeypatch, capsys):
     monkeypatch.setattr("daps_kit.runs.runner.LOOKED_AT", 1)
     first = daps_kit.run(toy(), quiet=True)
@@ -167,7 +169,7 @@ def test_what_looks_whole_is_read_before_it_is_used(toy, damaged, monkeypatch, c
     path = first.path / damaged
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    (first.path / "samples/cedar/run-00.safetensors").unlink()
+    (first.path / "samples/cedar/sample-01.safetensors").unlink()
     assert contents(daps_kit.run(toy()).path) == whole
     assert "is missing or damaged" in capsys.readouterr().err
 
@@ -190,7 +192,7 @@ def test_images_drawn_from_the_prior_are_not_drawn_again(toy, tmp_path, monkeypa
     path = toy(prior=prior, data={"use": "prior", "count": 2})
     first = daps_kit.run(path, quiet=True)
     whole = contents(first.path)
-    (first.path / "samples/draw-001/run-00.safetensors").unlink()
+    (first.path / "samples/draw-001/sample-01.safetensors").unlink()
     monkeypatch.setattr("daps_priors.exact.gaussian.GaussianPrior.sample", None)
     assert contents(daps_kit.run(path, quiet=True).path) == whole
 
@@ -211,7 +213,7 @@ def test_going_on_with_another_library_is_said(toy, capsys):
     environment = first.path / "environment.json"
     content = environment.read_text()
     environment.write_text(content.replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
-    (first.path / "samples/ash/run-00.safetensors").unlink()
+    (first.path / "samples/ash/sample-01.safetensors").unlink()
     daps_kit.run(toy())
     assert (
         f"toy was begun with other means: libraries.torch 1.0 is now {torch.__version__}"
@@ -225,7 +227,7 @@ def test_going_on_with_another_library_is_said(toy, capsys):
 
 def test_what_is_there_already_is_counted(toy, capsys):
     first = daps_kit.run(toy(), quiet=True)
-    (first.path / "samples/ash/run-00.safetensors").unlink()
+    (first.path / "samples/ash/sample-01.safetensors").unlink()
     daps_kit.run(toy())
     assert "5 of 6 samples done" in capsys.readouterr().err
 
@@ -234,7 +236,7 @@ def test_a_batch_size_found_once_is_kept(toy):
     first = daps_kit.run(toy(), quiet=True)
     environment = first.path / "environment.json"
     environment.write_text(environment.read_text().replace('"batch_size": 16', '"batch_size": 2'))
-    (first.path / "samples/ash/run-00.safetensors").unlink()
+    (first.path / "samples/ash/sample-01.safetensors").unlink()
     daps_kit.run(toy(), quiet=True)
     assert '"batch_size": 2' in environment.read_text()
 
@@ -242,10 +244,10 @@ def test_a_batch_size_found_once_is_kept(toy):
 def test_a_lost_trajectory_is_drawn_anew(toy):
     first = daps_kit.run(toy(), ["trajectory=3"], quiet=True)
     whole = contents(first.path)
-    for name in ("samples/ash/run-00-trajectory", "samples/birch/run-01-trajectory"):
+    for name in ("samples/ash/sample-01-trajectory", "samples/birch/sample-02-trajectory"):
         (first.path / f"{name}.safetensors").unlink()
         (first.path / f"{name}.png").unlink()
-    cut = first.path / "samples/cedar/run-00-trajectory.safetensors"
+    cut = first.path / "samples/cedar/sample-01-trajectory.safetensors"
     cut.write_bytes(cut.read_bytes()[:-4])
     assert contents(daps_kit.run(toy(), ["trajectory=3"], quiet=True).path) == whole
 
@@ -286,7 +288,7 @@ def test_samples_whose_data_are_gone_stay_and_are_told(toy, capsys, tmp_path):
     (tmp_path / "photos" / "birch.png").rename(tmp_path / "photos" / "oak.png")
     daps_kit.run(toy())
     assert "out holds samples of birch, which the data no longer have" in capsys.readouterr().err
-    assert (first.path / "samples/birch/run-00.safetensors").exists()
+    assert (first.path / "samples/birch/sample-01.safetensors").exists()
     table = (first.path / "metrics.md").read_text()
     assert "oak" in table
     assert "birch" not in table
@@ -333,8 +335,8 @@ def test_a_single_wrong_bit_is_mended(toy, kind):
     path = {
         "operator": first.path / "operator/3x16x16.safetensors",
         "measurement": first.path / "measurement/ash.safetensors",
-        "sample": first.path / "samples/ash/run-00.safetensors",
-        "picture": first.path / "samples/ash/run-00.png",
+        "sample": first.path / "samples/ash/sample-01.safetensors",
+        "picture": first.path / "samples/ash/sample-01.png",
     }[kind]
     data = bytearray(path.read_bytes())
     data[-30] ^= 4
@@ -381,7 +383,7 @@ def test_a_picture_that_came_later_is_known_from_then_on(toy, tmp_path):
     first = daps_kit.run(toy(), quiet=True)
     shutil.copy(tmp_path / "photos/ash.png", tmp_path / "photos/date.png")
     daps_kit.run(toy(), quiet=True)
-    assert (first.path / "samples/date/run-00.safetensors").exists()
+    assert (first.path / "samples/date/sample-01.safetensors").exists()
     shutil.copy(tmp_path / "photos/birch.png", tmp_path / "photos/date.png")
     with pytest.raises(UserError, match=r"photos/date\.png changed since"):
         daps_kit.run(toy(), quiet=True)
@@ -418,7 +420,7 @@ def test_a_file_that_changed_is_refused_by_its_name(toy, tmp_path, kind):
             UserError, match=rf"{kind}\.npy changed since .*out was begun; choose another output"
         ):
             daps_kit.run(recipe, quiet=True)
-    (first.path / "samples" / "ash" / "run-01.safetensors").unlink()
+    (first.path / "samples" / "ash" / "sample-02.safetensors").unlink()
     with pytest.raises(UserError, match=rf"{kind}\.npy changed"):
         daps_kit.run(recipe, quiet=True)
     written(path, FIRST[kind])
@@ -457,7 +459,7 @@ def test_a_folder_of_an_earlier_version_goes_on(toy):
     content["sampler"]["annealing"] |= {"beta": "linear", "beta_min": 0.1, "beta_max": 20.0}
     del content["sampler"]["tau"]
     recipe.write_text(yaml.safe_dump(content, sort_keys=False))
-    (first.path / "samples/ash/run-01.safetensors").unlink()
+    (first.path / "samples/ash/sample-02.safetensors").unlink()
     again = daps_kit.run(toy(), quiet=True)
     assert again.metrics == first.metrics
     content["sampler"]["annealing"]["beta"] = "scaled_linear"

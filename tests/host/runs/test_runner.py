@@ -40,8 +40,8 @@ def test_everything_a_run_writes(toy, tmp_path):
     for name in ("ash", "birch", "cedar"):
         expected += [f"measurement/{name}{end}" for end in ("-truth.png", ".png", ".safetensors")]
         own = ["mean.png", "posterior.safetensors", "std.png"]
-        own += [f"run-0{run}{end}" for run in (0, 1) for end in (".png", ".safetensors")]
-        own += [f"run-0{run}-trajectory{end}" for run in (0, 1) for end in (".png", ".safetensors")]
+        own += [f"sample-0{run}{end}" for run in (1, 2) for end in (".png", ".safetensors")]
+        own += [f"sample-0{run}-trajectory{end}" for run in (1, 2) for end in (".png", ".safetensors")]
         expected += [f"samples/{name}/{file}" for file in own]
     assert files == sorted(expected)
 
@@ -50,7 +50,7 @@ def test_everything_a_run_writes(toy, tmp_path):
     assert result.samples.shape == (3, 2, 3, 16, 16)
     assert result.measurement.shape == (3, 3, 16, 16)
     assert result.truth.shape == (3, 3, 16, 16)
-    with Image.open(result.path / "samples/ash/run-01.png") as picture:
+    with Image.open(result.path / "samples/ash/sample-02.png") as picture:
         levels = np.asarray(picture).astype(float)
     exact = (result.samples[0, 1].clamp(-1, 1).permute(1, 2, 0).numpy() + 1) * 127.5
     assert np.abs(levels - exact).max() <= 0.5001
@@ -59,7 +59,7 @@ def test_everything_a_run_writes(toy, tmp_path):
     torch.testing.assert_close(moments["mean"], result.samples[0].mean(0))
     torch.testing.assert_close(moments["std"], (result.samples[0, 0] - result.samples[0, 1]).abs() / 2**0.5)
 
-    trajectory = load_file(result.path / "samples/ash/run-01-trajectory.safetensors")
+    trajectory = load_file(result.path / "samples/ash/sample-02-trajectory.safetensors")
     assert trajectory["sigma"].tolist() == pytest.approx([5.0, trajectory["sigma"][1].item(), 0.05])
     assert torch.equal(trajectory["x0y"][-1], result.samples[0, 1])
 
@@ -166,7 +166,7 @@ def test_samples_of_a_latent_prior_are_decoded(toy, monkeypatch):
     assert result.samples.shape == (3, 2, 3, 16, 16)
     blocks = result.samples.unflatten(-1, (8, 2)).unflatten(-3, (8, 2))
     assert torch.equal(blocks.amax((-1, -3)), blocks.amin((-1, -3)))
-    strip = load_file(result.path / "samples/ash/run-00-trajectory.safetensors")
+    strip = load_file(result.path / "samples/ash/sample-01-trajectory.safetensors")
     assert strip["x_t"].shape == (2, 3, 16, 16)
 
 
@@ -335,18 +335,18 @@ def test_a_lost_sample_is_reported_and_spoils_no_other(toy, tmp_path, monkeypatc
     assert result.samples[1, 1].isnan().all()
     for index, run_ in ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1)):
         assert torch.equal(result.samples[index, run_], intact.samples[index, run_])
-    assert not (result.path / "samples/birch/run-01.png").exists()
+    assert not (result.path / "samples/birch/sample-02.png").exists()
     assert [(lost["image"], lost["run"]) for lost in result.metrics["lost"]] == [("birch", 1)]
     assert "lost at level" in result.metrics["lost"][0]["message"]
     assert "denoiser gave NaN" in result.metrics["lost"][0]["message"]
     (lost,) = result.metrics["lost"]
-    trace = load_file(result.path / "samples/birch/run-00-trajectory.safetensors")["sigma"].tolist()
+    trace = load_file(result.path / "samples/birch/sample-01-trajectory.safetensors")["sigma"].tolist()
     assert lost["cause"] == "denoiser"
     assert lost["advice"] == GaussianPrior.nan_advice
     assert lost["sigma"] == pytest.approx(max(sigma for sigma in trace if sigma < 1))
     assert (lost["level"], lost["levels"]) == (1 + sum(sigma >= 1 for sigma in trace), len(trace))
-    assert "- birch, run 1: lost at level" in (result.path / "metrics.md").read_text()
-    assert "warning: birch, run 1: lost at level" in capsys.readouterr().err
+    assert "- birch, sample 2: lost at level" in (result.path / "metrics.md").read_text()
+    assert "warning: birch, sample 2: lost at level" in capsys.readouterr().err
     birch = result.metrics["images"]["birch"]
     assert [record["run"] for record in birch["samples"]] == [0]
     assert birch["posterior_mean"]["psnr"] == pytest.approx(birch["samples"][0]["psnr"])
@@ -364,7 +364,7 @@ def test_samples_that_are_to_be_doubted_are_named(toy, tmp_path, capsys):
     result = daps_kit.run(toy(data=data))
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        "warning: ash, run 0; ash, run 1; cedar, run 0; cedar, run 1: the measurement is not explained"
+        "warning: ash, sample 1; ash, sample 2; cedar, sample 1; cedar, sample 2: the measurement is not explained"
         in said
     )
     doubted = result.metrics["doubted"]
@@ -406,7 +406,7 @@ def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, caps
 
 def test_when_everything_is_lost_the_user_is_told_why(toy, monkeypatch):
     spoil(monkeypatch, set(range(6)))
-    with pytest.raises(UserError, match=r"every sample was lost; ash, run 0: lost at level .*gave NaN"):
+    with pytest.raises(UserError, match=r"every sample was lost; ash, sample 1: lost at level .*gave NaN"):
         run(toy())
 
 

@@ -13,7 +13,7 @@ def test_states_of_runs(toy, tmp_path):
     daps_kit.run(toy(), ["runs=2", f"output={tmp_path / 'a'}", "name=first"], quiet=True)
     daps_kit.run(toy(), ["runs=2", f"output={tmp_path / 'deep/b'}"], quiet=True)
     (tmp_path / "deep/b/metrics.json").unlink()
-    gone = sorted((tmp_path / "deep/b/samples").glob("*/run-01.safetensors"))
+    gone = sorted((tmp_path / "deep/b/samples").glob("*/sample-02.safetensors"))
     gone[0].unlink()
     count = 2 * len(gone)
     (tmp_path / "deep/c").mkdir()

@@ -90,7 +90,7 @@ def test_workers_and_client_are_killed_and_nothing_is_lost(toy, tmp_path):
     out = tmp_path / "out"
 
     program = start(str(toy()), *changes, "--workers", "2")
-    wait_for(lambda: list(out.glob("samples/*/run-*[0-9].safetensors")), program)
+    wait_for(lambda: list(out.glob("samples/*/sample-*[0-9].safetensors")), program)
     workers = children(program.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
