@@ -43,7 +43,7 @@ for outcome in check_operator(operator):
 # %%
 # And sample. The sampler needs no settings: the operator is linear, so that the draws at each level are exact.
 
-posterior = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0]
+posterior = daps_kit.sample(prior, operator, y, runs=4, seed=0)[0]
 samples, mean = posterior.samples, posterior.mean
 
 figure, axes = plt.subplots(1, 5, figsize=(10, 2.4), layout="constrained")
@@ -52,7 +52,7 @@ pictures = {
     "y": y[0] / 2,
     "a sample": samples[0],
     "another": samples[1],
-    "mean of 8": mean,
+    "mean of 4": mean,
 }
 for axis, (title, image) in zip(axes, pictures.items(), strict=True):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2, aspect="auto")
