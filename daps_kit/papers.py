@@ -25,7 +25,7 @@ class Paper:
     Attributes:
         key: what `\\cite` calls it.
         title: of the work, its capitals kept.
-        authors: "Last, First" each.
+        authors: "Last, First" each; "{Name}" of an organisation; at the end "others" for those who are not listed.
         year: of publication.
         journal, booktitle, publisher: where it appeared: a journal, a conference's proceedings or a collection, or the
             publisher of a book. None of them for a preprint or software.
@@ -59,7 +59,7 @@ class Paper:
         """Return its BibTeX entry; braces keep the capitals of the title."""
         fields = {
             "title": f"{{{_escaped(self.title)}}}",
-            "author": " and ".join(map(_escaped, self.authors)),
+            "author": " and ".join(map(_author, self.authors)),
             "journal": _escaped(self.journal),
             "booktitle": _escaped(self.booktitle),
             "publisher": _escaped(self.publisher),
@@ -79,6 +79,10 @@ class Paper:
         found = f"doi {self.doi}" if self.doi else f"arXiv {self.arxiv}" if self.arxiv else self.url
         told = [who, f'"{self.title}"', where, str(self.year), found]
         return ", ".join(text for text in told if text)
+
+
+def _author(name: str) -> str:
+    return f"{{{_escaped(name[1:-1])}}}" if name.startswith("{") and name.endswith("}") else _escaped(name)
 
 
 def _escaped(text: str) -> str:

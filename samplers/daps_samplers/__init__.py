@@ -18,10 +18,12 @@ from .executors import Dask, Local, Processes
 from .papers import (
     BARDSLEY_2014,
     HOFFMAN_2014,
+    KELVINIUS_2025,
     METROPOLIS_1953,
     NEAL_2011,
     ORIEUX_2012,
     ROBERTS_1996,
+    WU_2023,
     ZHANG_2025,
 )
 from .schedule_settings import AnnealingSettings, AutoAnnealing, EDMOde, OdeSettings
@@ -348,6 +350,7 @@ class Smc(SamplerSettings):
     """
 
     name = "smc"
+    papers = (ZHANG_2025, WU_2023, KELVINIUS_2025)
     levels: int = Field(101, ge=2, description="noise levels, each of one network call a particle")
     sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
     sigma_min: float | None = Field(

@@ -73,6 +73,22 @@ ZHANG_2025 = Paper(
     booktitle="IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
     arxiv="2407.01521",
 )
+WU_2023 = Paper(
+    "wu2023",
+    "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models",
+    ("Wu, Luhuan", "Trippe, Brian L.", "Naesseth, Christian A.", "Blei, David M.", "Cunningham, John P."),
+    2023,
+    booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
+    arxiv="2306.17775",
+)
+KELVINIUS_2025 = Paper(
+    "kelvinius2025",
+    "Solving Linear-Gaussian Bayesian Inverse Problems with Decoupled Diffusion Sequential Monte Carlo",
+    ("Kelvinius, Filip Ekström", "Zhao, Zheng", "Lindsten, Fredrik"),
+    2025,
+    booktitle="International Conference on Machine Learning (ICML)",
+    arxiv="2502.06379",
+)
 KARRAS_2022 = Paper(
     "karras2022",
     "Elucidating the Design Space of Diffusion-Based Generative Models",

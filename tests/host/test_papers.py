@@ -56,6 +56,12 @@ def test_in_words(authors, who) -> None:
     )
 
 
+def test_an_organisation_is_one_name_that_stays_whole() -> None:
+    paper = Paper("a", "T", ("{Museum of Masks & Maps}", "A, B", "others"), 2020)
+    assert r"author = {{Museum of Masks \& Maps} and A, B and others}" in paper.bibtex()
+    assert str(paper).startswith("Museum of Masks & Maps et al.")
+
+
 def test_each_paper_is_cited_once_and_no_key_twice() -> None:
     same = Paper("doe01", "Another wording", ("Doe, J.",), 2001, doi="10.1/x")
     other = Paper("doe2001", "Something else", ("Doe, Jane",), 2001)

@@ -12,6 +12,7 @@ from daps_kit.settings import (
     DrawnOperatorSettings,
     FilePath,
     FloatRange,
+    Paper,
     PriorSettings,
     Settings,
     resolve_path,
@@ -40,6 +41,15 @@ def _with_files(value: Any) -> Any:
 Arguments = Annotated[dict[str, Any], BeforeValidator(_with_files)]
 """Arguments by name; a value may be `{use: name, ...}`, something else of deepinv, or `{file: path}`, a tensor."""
 
+
+TACHELLA_2025 = Paper(
+    "tachella2025",
+    "DeepInverse: A Python package for solving imaging inverse problems with deep learning",
+    ("Tachella, Julián", "Terris, Matthieu", "Hurault, Samuel", "Wang, Andrew", "others"),
+    2025,
+    arxiv="2505.20160",
+)
+"""What to cite of deepinv; the model behind a physics or a denoiser has papers of its own."""
 
 LEVELS = {
     "GaussianNoise": ("sigma",),
@@ -88,6 +98,7 @@ class DeepinvPhysics(DrawnOperatorSettings):
     """Any forward model of deepinv: MRI, tomography, single-pixel cameras, pansharpening and many more."""
 
     name = "deepinv"
+    papers = (TACHELLA_2025,)
     physics: str = Field(description="class of deepinv.physics, such as MRI or Tomography")
     arguments: Arguments = Field(
         default_factory=dict,
@@ -129,6 +140,7 @@ class DeepinvDenoiser(PriorSettings):
     """Any denoiser of deepinv, within the noise levels it knows."""
 
     name = "deepinv"
+    papers = (TACHELLA_2025,)
     denoiser: str = Field(description="class of deepinv.models, such as DRUNet or TVDenoiser")
     arguments: Arguments = Field(
         default_factory=dict,
