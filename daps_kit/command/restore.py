@@ -13,7 +13,7 @@ from daps_kit.files import files_of, unique_names
 from daps_kit.reading import PICTURE_SUFFIXES
 from daps_kit.recipe import load_recipe
 
-from .options import quiet
+from .options import plugin_files, quiet
 from .terminal import say
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -93,6 +93,7 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
 )
 @click.option("--recipe", type=FILE, help="Write the recipe to this file instead of running it.")
 @quiet
+@plugin_files
 def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: bool, **wished: Any) -> None:
     """Restore a PHOTO of any size, or several, or those of a folder: less noise, or what an option says.
 

@@ -123,7 +123,7 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
     sections, pixels, said = [], [], []
     for file in files:
         picture = read(file)
-        prior, channels = _prior(wishes.prior, len(picture.seen))
+        prior, channels, plugin = _prior(wishes.prior, len(picture.seen))
         noise, words = _noise(picture, wishes, channels // len(picture.seen))
         height, width = (math.floor(side * (wishes.upscale or 1) + 1e-9) for side in picture.size)
         data = {"use": "measurement", "path": str(file.absolute()), "image_shape": [channels, height, width]}
@@ -132,7 +132,7 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
         size = " x ".join(map(str, reversed(picture.size)))
         enlarged = f", to become {width} x {height}" if wishes.upscale else ""
         said.append(f"{file}: {size}{enlarged}, {words}")
-    content: dict[str, Any] = {"format": 1}
+    content: dict[str, Any] = {"format": 1} | ({"plugins": [str(plugin)]} if plugin else {})
     if len(files) == 1:
         content |= sections[0]
     content |= {"sampler": {"use": "daps", "budget": wishes.budget}, "runs": wishes.samples}
@@ -196,8 +196,8 @@ def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any
     return section, f"noise {sigma:g} ({sigma * 127.5:.2g} of 255), {how}"
 
 
-def _prior(wish: str | None, channels: int) -> tuple[dict[str, Any], int]:
-    """Return the section of the prior, and how many channels its pictures have.
+def _prior(wish: str | None, channels: int) -> tuple[dict[str, Any], int, Path | None]:
+    """Return the section of the prior, how many channels its pictures have, and the plugin file that it comes from.
 
     Args:
         wish: a name, or a section, of which the settings that were given are kept. Where there is none, the prior of
@@ -207,8 +207,9 @@ def _prior(wish: str | None, channels: int) -> tuple[dict[str, Any], int]:
     registry = default_registry()
     if wish is None:
         if channels == 1 and any(c.name == "photos_grey" for c in registry.components("prior")):
-            return {"use": "photos_grey"}, 1
-        return {"use": "photos"}, 3
+            return {"use": "photos_grey"}, 1, None
+        return {"use": "photos"}, 3, None
     settings = choose_priors([wish], registry)[0].settings
     given = {key: plain(getattr(settings, key), registry) for key in sorted(settings.model_fields_set)}
-    return {"use": registry.name_in_recipe(settings)} | given, channels
+    file = registry.component_of(settings).file
+    return {"use": registry.name_in_recipe(settings)} | given, channels, file

@@ -11,6 +11,7 @@ from daps_kit.errors import UserError
 from daps_kit.prior_check.build import build_prior
 from daps_kit.recipe import Recipe
 from daps_kit.recipe.data import PriorData
+from daps_kit.report.animation import require
 
 from .devices import device_of
 from .draw import require_able
@@ -49,13 +50,19 @@ def examine(recipes: Iterable[Recipe], seconds: float = SECONDS) -> list[Finding
     found: dict[Finding, None] = {}  # in order; what is wrong with a prior is wrong with it in every task
     for recipe in recipes:
         try:
-            found |= dict.fromkeys(_examined(recipe, seconds))
+            for finding in _examined(recipe, seconds):
+                found[finding] = None
         except UserError as error:
             found[Finding("error", recipe.name, str(error))] = None
     return list(found)
 
 
 def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
+    if recipe.video:
+        try:
+            require(recipe.video)
+        except UserError as error:
+            yield Finding("error", recipe.name, str(error))
     device = device_of(recipe.device)
     sampler = recipe.sampler.build()
     with warnings.catch_warnings(record=True) as said:

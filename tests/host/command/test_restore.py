@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.host.command_line import call, ok
 from tests.host.restore.conftest import noisy
+from tests.plugin_files import write_plugin
 
 PRIOR = ("--prior", "{use: gaussian, std: 0.4}")
 FAST = (*PRIOR, "--budget", "2", "--samples", "2", "--quiet")
@@ -51,6 +52,14 @@ def test_the_recipe_runs_again_to_the_same_result():
     before = opened("restored/photo.png")
     assert ok("restore", "photo.png", *FAST, "--motion", "5:30") == f"restored{os.sep}photo.png\n"
     assert np.array_equal(opened("restored/photo.png"), before)
+
+
+def test_a_prior_from_a_file_of_python_is_named_in_the_recipe():
+    file = write_plugin(Path.cwd())
+    wishes = ("--plugin", str(file), "--prior", "{use: pixels, std: 0.4}", "--recipe", "mine.yaml", "--quiet")
+    assert ok("restore", "photo.png", *wishes) == "mine.yaml\n"
+    assert ok("check", "--quick", "mine.yaml").startswith("mine: valid")
+    assert yaml.safe_load(Path("mine.yaml").read_text())["plugins"] == [str(file)]
 
 
 def test_the_recipe_instead_of_the_run():

@@ -13,6 +13,7 @@ import pytest
 import daps_kit
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.report import animation
 from daps_kit.runs import measurement
 from daps_kit.runs.examine import examine
 
@@ -33,6 +34,15 @@ def test_what_is_right(toy: Toy) -> None:
     assert found(toy(metrics=["fid"], check_prior=False)) == [
         ("unseen", "whether the weights of fid can be had")
     ]
+
+
+def test_what_a_video_needs_is_missed_beside_what_else_is_wrong(toy: Toy, monkeypatch) -> None:
+    monkeypatch.setattr(animation, "find_spec", lambda name: None)
+    (first, *rest) = found(toy(trajectory=4, video="mp4", device="meta"))
+    assert first[0] == "error"
+    assert "pip install 'daps-kit[video]'" in first[1]
+    assert [kind for kind, _ in rest] == ["error"]
+    assert "error" not in dict(found(toy(trajectory=4, video="webp")))
 
 
 def spoiled(tmp_path: Path, what: str) -> dict[str, Any]:
