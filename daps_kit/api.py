@@ -9,7 +9,6 @@ posterior = sample(denoiser, lambda x: 1 - x, y, noise=0.05, shape=(3, 64, 64))
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -135,16 +134,10 @@ def sample(
     Raises:
         UserError: shapes, values or sections are wrong, or a function cannot be used; the line says which.
     """
-    import torch
-
     from daps_kit import given
-    from daps_kit.contracts import Sampler, Step
-    from daps_kit.failures import Failure, sample_name, told
-    from daps_kit.random import stream_seed
-    from daps_kit.runs.cost import mean_cost
-    from daps_kit.runs.draw import draw
-    from daps_kit.runs.posterior import Posterior
-    from daps_kit.runs.progress import RunDisplay, in_notebook
+    from daps_kit.contracts import Sampler
+    from daps_kit.runs.progress import in_notebook
+    from daps_kit.runs.sampling import Measured, sample_all
 
     if runs < 1 or (batch_size is not None and batch_size < 1):
         raise UserError(f"runs and batch_size must be at least 1, not {runs} and {batch_size}")
@@ -155,83 +148,14 @@ def sample(
         raise UserError("operator: the list is empty")
     wanted = shape if shape is not None else getattr(listed[0], "shape", None)
     prior = given.as_prior(prior, build, wanted, device)
-    wanted = wanted if wanted is not None else prior.shape
-    if wanted is None and adjoint is not None:
-        with torch.no_grad():
-            back = adjoint(given.as_array(y, device)[None])
-        wanted = tuple(back.shape[-3:])
-    if wanted is None:
-        raise UserError(
-            "shape: needed as (channels, height, width); neither the prior nor the operator says it"
-        )
-    size = given.as_shape(wanted, prior)
+    size = given.size_of(wanted, prior, adjoint, y, device)
     given.try_denoiser(prior, size, device)
     how: dict[str, Any] = {"noise": noise, "adjoint": adjoint, "linear": linear, "seed": seed}
     operators = [given.as_operator(each, build, size, device, **how) for each in listed]
-    measured = given.taken(y, operators, device)
-    y, count = measured.y, len(measured.y)
-    operators = operators * count if len(operators) == 1 else operators
+    taken = given.taken(y, operators, device)
+    operators = operators * len(taken.y) if len(operators) == 1 else operators
     if not isinstance(sampler, Sampler):
         sampler = build("sampler", {"use": "daps"} if sampler is None else sampler)
-    items = [(b, run) for b in range(count) for run in range(runs)]
-    batch_size = batch_size or len(items)
-    if sampler.together:
-        batch_size = max(1, batch_size // runs) * runs
-
-    def stacked(batch: Sequence[tuple[int, int]]) -> tuple[Operator, Tensor]:
-        chosen = [operators[b] for b, _ in batch]
-        return type(chosen[0]).stack(chosen), y[torch.tensor([b for b, _ in batch], device=y.device)]
-
-    images: list[Tensor] = []
-    failures: dict[tuple[int, int], Failure] = {}
-    costs = []
-    show = in_notebook() if progress is None else progress
-    with RunDisplay(quiet=not show) as display:
-        display.plan("samples", len(items), 0)
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
-            joined, ys = stacked(batch)
-
-            def watch(step: Step, joined: Operator = joined, ys: Tensor = ys) -> None:
-                @torch.no_grad()
-                def residual() -> float:
-                    return float(joined.residual(prior.decode(step.x0y), ys).nanmean())
-
-                display.level(step.level, step.levels, step.sigma, residual)
-
-            display.begin(len(batch))
-            seeds = [stream_seed(seed, "sampler", b, run) for b, run in batch]
-            drawn = draw(sampler, prior, joined, ys, seeds, watch)
-            names = [sample_name(f"measurement {b + 1}", run) for b, run in batch]
-            if measured.single:
-                names = [name.partition(", ")[2] for name in names]
-            for line in (*drawn.warnings, *told((*drawn.lost.values(), *drawn.doubts), names)):
-                warnings.warn(line, RuntimeWarning, stacklevel=2)
-            failures |= {batch[place]: failure for place, failure in drawn.lost.items()}
-            images.append(drawn.x0)
-            costs.append((drawn.cost, len(batch)))
-            display.finish(len(batch))
-    x0 = torch.cat(images)
-
-    @torch.no_grad()
-    def residuals() -> Tensor:
-        found = []
-        for start in range(0, len(items), batch_size):
-            joined, ys = stacked(items[start : start + batch_size])
-            found.append(joined.residual(x0[start : start + batch_size], ys))
-        return torch.cat(found).reshape(count, runs)
-
-    @torch.no_grad()
-    def pictures() -> Tensor:
-        joined, ys = stacked([(b, 0) for b in range(count)])
-        return joined.to_image(ys)
-
-    return Posterior(
-        x0.reshape(count, runs, *x0.shape[1:]),
-        y,
-        residuals=residuals,
-        pictures=pictures,
-        failures=failures,
-        cost=mean_cost(costs),
-        single=measured.single,
-    )
+    measured = Measured(operators, taken.y, taken.single)
+    quiet = not (in_notebook() if progress is None else progress)
+    return sample_all(sampler, prior, measured, runs, seed, batch_size, quiet=quiet)

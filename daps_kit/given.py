@@ -21,7 +21,17 @@ from daps_kit.functions import FunctionPrior, make_operator
 from daps_kit.noise import GaussianNoise, Noise
 from daps_kit.shape import Shape
 
-__all__ = ["Given", "as_array", "as_noise", "as_operator", "as_prior", "as_shape", "device_of", "taken"]
+__all__ = [
+    "Given",
+    "as_array",
+    "as_noise",
+    "as_operator",
+    "as_prior",
+    "as_shape",
+    "device_of",
+    "size_of",
+    "taken",
+]
 
 BEYOND, FAR = 0.01, 3.0
 """The share of values that may lie out of the range of an operator, and how many times its width is out of it."""
@@ -77,6 +87,29 @@ def as_shape(shape: Sequence[int], prior: Prior) -> Shape:
             f"images of {list(sides)} do not fit the prior, whose images have {prior.channels} channel(s){advice}"
         )
     return sides
+
+
+def size_of(
+    shape: Sequence[int] | None,
+    prior: Prior,
+    adjoint: Callable[[Tensor], Tensor] | None,
+    y: Any,
+    device: torch.device,
+) -> Shape:
+    """Return (C, H, W) of the images: as it is given, as the prior has it, or as the adjoint returns it.
+
+    Raises:
+        UserError: none of them says it, or the prior knows another.
+    """
+    wanted = shape if shape is not None else prior.shape
+    if wanted is None and adjoint is not None:
+        with torch.no_grad():
+            wanted = tuple(adjoint(as_array(y, device)[None]).shape[-3:])
+    if wanted is None:
+        raise UserError(
+            "shape: needed as (channels, height, width); neither the prior nor the operator says it"
+        )
+    return as_shape(wanted, prior)
 
 
 def as_prior(

@@ -3,6 +3,7 @@
 runner        a recipe -> a results folder                    train       a training recipe -> weights
 examine       what a run would stumble over                   devices     where a run computes, and how much at once
 worker        who draws a batch                               dispatch    who draws which batch, and what if it fails
+sampling      measurements in memory -> samples  posterior   samples, to be looked at
 shard         the i-th of n parts of a run                     merge       folders of parts -> one
 measurement   the items of a run and their measurements       finish      what is made from the samples
 folder        what lies in a results folder                   result      the same, from Python

@@ -149,14 +149,6 @@ class _EchoAny(_Echo):
         yield Step(0, 1, 1.0, x, x, x, torch.zeros(len(y), dtype=torch.bool), KernelInfo())
 
 
-def test_streams_are_named_by_measurement_and_run() -> None:
-    samples = daps_kit.sample(gaussian(), identity(), torch.zeros(2, *SHAPE), sampler=_Echo(), runs=3, seed=9)
-    for b in range(2):
-        for run in range(3):
-            expected = RandomStreams([stream_seed(9, "sampler", b, run)]).normal(SHAPE)[0]
-            assert torch.equal(samples[b, run], expected)
-
-
 def test_a_lost_sample_is_not_a_number_and_said() -> None:
     y = torch.zeros(2, *SHAPE)
     y[1] = 3.0
