@@ -44,6 +44,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_sidebars = {page: [] for page in ("index", "start", "how-it-works", "faq", "search")}
 html_show_sourcelink = False
+html_show_search_summary = False  # which would be fetched, and nothing can be from a disk
 html_copy_source = False
 html_theme_options = {
     "show_nav_level": 1,

@@ -30,8 +30,9 @@ PLUGIN = ROOT / "plugins" / "daps-demosaic"
 BLOCK = re.compile(r"(?:<!-- (?P<file>\S+) -->\n\n)?```(?P<language>\w+)\n(?P<code>.*?)```\n", re.S)
 
 
-def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
+def load(name: str) -> ModuleType:
+    """Return a program of the documentation as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -61,7 +62,7 @@ def demosaic(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize("page", ["contracts.md", "components.md", "recipe-reference.md"])
 def test_generated_pages_are_current(page):
-    generate = load_generator()
+    generate = load("generate")
     assert set(generate.PAGES) == {"contracts.md", "components.md", "recipe-reference.md"}
     written = (DOCS / page).read_text(encoding="utf-8")
     assert written == generate.PAGES[page](), f"{page} is out of date: run `{generate.COMMAND}`"
@@ -85,7 +86,7 @@ def test_every_contract_and_component_is_on_its_page():
 
 
 def test_docstrings_become_markdown():
-    generate = load_generator()
+    generate = load("generate")
     text = """Return a thing.
 
     With a formula
@@ -188,8 +189,40 @@ def test_every_pattern_of_the_plugin_passes(demosaic, pattern, check):
     {function.__name__: function for function in CHECKS["operator"]}[check](case)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("see [it](https://arxiv.org/abs/2407.01521).", "https://arxiv.org/abs/2407.01521"),
+        ("(https://example.org/a_(b).jpg)", "https://example.org/a_(b).jpg"),
+        ("`https://example.org/x?y=1#z`, and", "https://example.org/x?y=1#z"),
+        ("<https://example.org>", "https://example.org"),
+    ],
+)
+def test_addresses_are_told_from_what_is_around_them(text, found):
+    links = load("links")
+    assert links.addresses(text) == [found]
+    assert links.fault(found) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://arxiv.org/abs/2407.01521", "https://arxiv.org/2407.01521", "https://arxiv.org/abs/2407.152",
+        "https://doi.org/2407.01521", "https://example", "https://example.org/a_(b.jpg", "https:///x",
+    ],
+)  # fmt: skip
+def test_the_form_of_an_address(address):
+    assert load("links").fault(address)
+
+
+def test_addresses_elsewhere_have_their_form(capsys):
+    assert load("links").main() == 0, capsys.readouterr().out
+    assert "https://arxiv.org/abs/2407.01521" in capsys.readouterr().out
+
+
 def test_links_lead_somewhere():
-    for page in DOCS.glob("*.md"):
+    plugins = ROOT.glob("plugins/*/README.md")
+    for page in (*DOCS.glob("*.md"), *ROOT.glob("*.md"), *plugins, *ROOT.glob("benchmarks/*.md")):
         text = page.read_text(encoding="utf-8")
         for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
             other = (page.parent / target) if target else page

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,23 +22,13 @@ from daps_kit.report import page as module
 from daps_kit.report.page import write_report, write_side_by_side
 
 pytest.importorskip("selenium", reason="no selenium")
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.support.ui import Select
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from tests.browser import MARKS, Browser
+
 AXE = Path(os.environ.get("DAPS_KIT_AXE", Path(__file__).parents[3] / "node_modules/axe-core/axe.min.js"))
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--disable-dev-shm-usage",
-)  # fmt: skip
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its driver"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = MARKS
 
 
 def run(folder: Path, name: str, **changes: Any) -> Path:
@@ -83,50 +72,13 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-class Browser:
-    """A page that is open, as a person sees it."""
+class Page(Browser):
+    """The page of a run that is open."""
 
-    def __init__(self) -> None:
-        options = ChromeOptions()
-        options.binary_location = CHROMIUM or ""
-        for flag in FLAGS:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = Chrome(options=options, service=ChromeService(DRIVER or ""))
-        self.driver.set_script_timeout(120)
-
-    def open(self, path: Path, width: int = 1280, *, dark: bool = False) -> Browser:
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-        )
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        self.driver.get(path.resolve().as_uri())
+    def show(self, path: Path, width: int = 1280, *, dark: bool = False) -> None:
+        self.open(path.resolve().as_uri(), width, dark=dark)
         self.script("try { localStorage.clear() } catch {}; delete document.documentElement.dataset.theme")
         self.until(lambda: self.script("return document.documentElement.dataset.ready"))
-        return self
-
-    def script(self, text: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(text, *arguments)
-
-    def until(self, holds) -> Any:
-        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: holds())
-
-    def find(self, selector: str):
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector: str):
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def click(self, selector: str) -> None:
-        self.script(
-            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", self.find(selector)
-        )
-        self.find(selector).click()
-
-    def style(self, selector: str, name: str) -> str:
-        return self.script("return getComputedStyle(arguments[0])[arguments[1]]", self.find(selector), name)
 
     def view(self) -> list[float]:
         """Return how all pictures are scaled, and how they are moved relative to their size."""
@@ -159,21 +111,19 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    made = Browser()
+def browser() -> Iterator[Page]:
+    made = Page()
     yield made
     made.driver.quit()
 
 
 def test_no_error_and_nothing_of_a_network(browser, folder) -> None:
-    browser.driver.get_log("performance")
+    browser.asked()
     browser.driver.get_log("browser")
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     browser.find("#viewer h3")
     assert browser.driver.get_log("browser") == []
-    asked = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
-    addresses = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    files = [address for address in addresses if not address.startswith(("data:", "blob:"))]
+    files = browser.asked()
     assert files
     assert all(address.startswith(folder.resolve().as_uri()) for address in files)
     assert not [address for address in files if address.endswith("0001.js")], (
@@ -182,7 +132,7 @@ def test_no_error_and_nothing_of_a_network(browser, folder) -> None:
 
 
 def test_the_slider_shows_more_of_the_left_picture(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     before = browser.style(".clip", "clipPath")
     browser.find("#split").send_keys(Keys.HOME)
     assert browser.style(".clip", "clipPath") != before
@@ -193,7 +143,7 @@ def test_the_slider_shows_more_of_the_left_picture(browser, folder) -> None:
 
 
 def test_all_pictures_are_zoomed_and_moved_together(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     assert browser.view() == [1, 0, 0]
     browser.pixel(6, 9)
     for _ in range(3):
@@ -211,7 +161,7 @@ def test_all_pictures_are_zoomed_and_moved_together(browser, folder) -> None:
 
 
 def test_the_samples_of_a_pixel_are_those_of_the_run(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     samples = torch.stack(
         [_tensor(folder, f"samples/draw-000/sample-0{run}", "x0") for run in range(1, 6)]
     ).clamp(-1, 1)
@@ -242,7 +192,7 @@ def _tensor(folder: Path, file: str, key: str) -> torch.Tensor:
 
 
 def test_a_click_takes_the_pixel_under_it(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     lens = browser.all(".tile .lens")[1]
     browser.script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", lens)
     width, height = lens.size["width"], lens.size["height"]
@@ -254,7 +204,7 @@ def test_a_click_takes_the_pixel_under_it(browser, folder) -> None:
 
 
 def test_the_keyboard_moves_pixel_and_view(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     browser.pixel(5, 5)
     lens = browser.find("#lens")
     lens.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
@@ -267,7 +217,7 @@ def test_the_keyboard_moves_pixel_and_view(browser, folder) -> None:
 
 
 def test_a_click_on_a_heading_sorts(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     metrics = json.loads((folder / "metrics.json").read_text())["images"]
     psnr = {name: item["posterior_mean"]["psnr"] for name, item in metrics.items()}
     for direction, sign in (("descending", -1), ("ascending", 1)):
@@ -278,7 +228,7 @@ def test_a_click_on_a_heading_sorts(browser, folder) -> None:
 
 
 def test_a_doubted_sample_is_marked_with_cause_and_advice(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     browser.click("#after")
     browser.until(lambda: browser.find("#image-name").text == "draw-001")
     tiles = browser.all(".tile.doubted")
@@ -289,7 +239,7 @@ def test_a_doubted_sample_is_marked_with_cause_and_advice(browser, folder) -> No
 
 
 def test_the_way_through_the_levels(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     browser.until(lambda: browser.find("#way").is_displayed())
     last = browser.find("#way-pictures img").get_attribute("src")
     browser.find("#level").send_keys(Keys.HOME)
@@ -305,11 +255,11 @@ def test_dark_and_light(browser, folder) -> None:
         colour = browser.style("html", "backgroundColor")
         return float(np.mean([int(v) for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]))
 
-    browser.open(folder / "report.html", dark=True)
+    browser.show(folder / "report.html", dark=True)
     assert luminance() < 60
     browser.click("#theme")
     assert luminance() > 200
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     assert luminance() > 200
     browser.click("#theme")
     assert luminance() < 60
@@ -319,12 +269,12 @@ def test_dark_and_light(browser, folder) -> None:
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_it_fits_the_screen(browser, folder, width) -> None:
-    browser.open(folder / "report.html", width)
+    browser.show(folder / "report.html", width)
     assert browser.script("return document.documentElement.scrollWidth") <= width
 
 
 def test_recipe_and_bibtex_are_copied(browser, folder) -> None:
-    browser.open(folder / "report.html")
+    browser.show(folder / "report.html")
     for button in browser.all(".copy"):
         browser.script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
         button.click()
@@ -334,7 +284,7 @@ def test_recipe_and_bibtex_are_copied(browser, folder) -> None:
 def test_many_images_are_paged_and_found(browser, tmp_path) -> None:
     data = {"use": "prior", "count": 60, "image_shape": [1, 8, 8]}
     path = run(tmp_path, "many", data=data, runs=2, trajectory=0)
-    browser.open(path / "report.html")
+    browser.show(path / "report.html")
     assert len(browser.all("#thumbs button")) == 24
     browser.click("#pager button:last-child")
     browser.click("#pager button:last-child")
@@ -350,7 +300,7 @@ def test_runs_side_by_side(browser, folder, tmp_path) -> None:
     other = run(folder.parent, "two", sampler={"use": "daps", "annealing": {"use": "edm", "levels": 4}})
     page = write_side_by_side([folder, other], tmp_path / "both.html")
     browser.driver.get_log("browser")
-    browser.open(page)
+    browser.show(page)
     assert browser.driver.get_log("browser") == []
     assert [title.text for title in browser.all("#tiles h4")] == ["one", "two"]
     assert len(browser.all("#differences td.other")) > 0
@@ -363,7 +313,7 @@ def test_runs_side_by_side(browser, folder, tmp_path) -> None:
 def test_axe_finds_nothing_serious(browser, folder, tmp_path, width, dark) -> None:
     if not AXE.is_file():
         pytest.skip("no axe-core")
-    browser.open(folder / "report.html", width, dark=dark)
+    browser.show(folder / "report.html", width, dark=dark)
     browser.click("#after")
     browser.until(lambda: browser.find("#image-name").text == "draw-001")
     browser.script(AXE.read_text(encoding="utf-8"))
