@@ -3,7 +3,7 @@ A prior of your own, from 200 images
 ====================================
 
 Whoever has images of one kind can have a prior of them. Here the images are drawn: two hundred discs on a ground.
-Training takes a minute or two, with a tiny network; for photographs it takes hours, with the same command.
+Training takes half a minute, with a tiny network; for photographs it takes hours, with the same command.
 """
 
 import subprocess
@@ -46,7 +46,7 @@ trainer:
   frame: 16
   validation: 32
   network: {components: 32, channels: [16, 32], blocks: [1, 1], embedding: 64, attention: 1}
-  images_seen: 32000
+  images_seen: 24000
   batch_size: 40
   learning_rate: 0.003
   warm_up: 1000
