@@ -1,14 +1,17 @@
-"""Draw the pictures of README.md, index.md and how-it-works.md into docs/pictures: `python docs/pictures.py [NAME...]`.
+"""Draw the pictures of README.md, index.md, how-it-works.md and report.md: `python docs/pictures.py [NAME...]`.
 
-They come from what ships with the package, by the command line or from Python, and are kept in the repository so that
-the pages can be read on a forge.
+They come from what ships with the package, by the command line or from Python, and are kept in the repository, in
+docs/pictures, so that the pages can be read on a forge. Those of `report` are taken in headless Chromium.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -233,11 +236,82 @@ def spread() -> None:
     save(figure, "spread.webp")
 
 
+# --- the page of a run
+
+
+def report() -> None:
+    """Draw the page of a run, light, dark and on a phone, and that of two runs side by side."""
+    import daps_kit
+    from daps_kit.report import write_side_by_side
+
+    recipe = """
+format: 1
+name: deblurring
+data: {use: prior, count: 6, image_shape: [3, 64, 64]}
+prior: {use: embedded}
+operator: {use: gaussian_blur, intensity: 2.0, kernel_size: 15, noise: {use: gaussian, sigma: 0.05}}
+sampler: {use: daps, budget: fast}
+runs: 6
+trajectory: 6
+seed: 7
+"""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "recipe.yaml").write_text(recipe)
+        for run, changes in (("deblurring", ()), ("four-calls", ("sampler.budget=4",))):
+            places = [f"name={run}", f"output={folder / run}", *changes]
+            daps_kit.run(folder / "recipe.yaml", places, quiet=True)
+        write_side_by_side([folder / "deblurring", folder / "four-calls"], folder / "both.html")
+        photograph(folder)
+
+
+def photograph(folder: Path) -> None:
+    """Take pictures of the pages of two runs in a folder: `deblurring`, and both in `both.html`."""
+    from PIL import Image
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    service = ChromeService(shutil.which("chromedriver") or "chromedriver")
+    options.binary_location = shutil.which("chromium") or ""
+    driver = Chrome(options=options, service=service)
+    # The name of the picture, the page, width and height of the window, dark, and what stands at its top.
+    views = (
+        ("report-light", "deblurring/report.html", 1280, 1240, False, "body"),
+        ("report-dark", "deblurring/report.html", 1280, 1100, True, "#images"),
+        ("report-phone", "deblurring/report.html", 390, 1000, True, "#images"),
+        ("report-runs", "both.html", 1280, 1060, False, "#images"),
+        ("report-differences", "both.html", 1280, 860, False, "#differences"),
+    )
+    try:
+        for name, page, width, height, dark, top in views:
+            scale = 1 if width < 500 else 0.75
+            sizes = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+            driver.get((folder / page).as_uri())
+            for _ in range(200):
+                if driver.execute_script("return document.documentElement.dataset.ready"):
+                    break
+                time.sleep(0.1)
+            driver.execute_script(
+                "document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", top
+            )
+            time.sleep(1)
+            taken = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+            taken.save(HERE / f"{name}.webp", quality=80, method=6)
+    finally:
+        driver.quit()
+
+
 DRAWN = {
     "before-after": before_after,
     "denoiser": denoiser,
     "levels": levels,
     "plane": plane,
+    "report": report,
     "spread": spread,
 }
 

@@ -734,13 +734,14 @@ const daps = (() => {
         const [low, high] = row.interval ?? [row.difference, row.difference];
         const far = Math.max(Math.abs(low), Math.abs(high), 1e-12) * 1.15, at = (value) => 130 + (value / far) * 122;
         const clear = row.interval && (low > 0 || high < 0);
+        const places = digits(row.key) + (Math.max(Math.abs(row.difference), Math.abs(low), Math.abs(high)) < 0.01 ? 2 : 0);
+        const signed = (value) => (value > 0 ? "+" : "") + fixed(value, places);
         const bar = `<svg viewBox="0 0 260 22" aria-hidden="true"><path class="axis" d="M130 2V20"/><path d="M${at(low)} 11H${at(high)}" stroke="var(--r${pair.run})" stroke-width="${clear ? 3 : 1.5}"/><circle cx="${at(row.difference)}" cy="11" r="4" fill="var(--r${pair.run})"/></svg>`;
-        return `<tr><th scope="row">${escape(row.metric)} <small>${escape(row.of)}</small></th><td>${signed(row.difference, row.key)}</td><td>${row.interval ? `${signed(low, row.key)} to ${signed(high, row.key)}` : DASH}</td><td>${bar}</td><td>${row.better === null ? DASH : `${row.better} of ${row.images}`}</td></tr>`;
+        return `<tr><th scope="row">${escape(row.metric)} <small>${escape(row.of)}</small></th><td>${signed(row.difference)}</td><td>${row.interval ? `${signed(low)} to ${signed(high)}` : DASH}</td><td>${bar}</td><td>${row.better === null ? DASH : `${row.better} of ${row.images}`}</td></tr>`;
       });
       place.innerHTML = `<thead><tr>${head.map((h) => (h ? `<th scope="col">${h}</th>` : "<td></td>")).join("")}</tr></thead><tbody>${rows.join("")}</tbody>`;
     }
   };
-  const signed = (value, key) => (value > 0 ? "+" : "") + fixed(value, digits(key) + (Math.abs(value) < 0.01 ? 2 : 0));
 
   // --- with what it was computed
 

@@ -33,7 +33,7 @@ for row, (name, noise) in zip(axes, noises.items(), strict=True):
     pictures = [("truth", truth[0]), (name, y[0])]
     for operator, title in ((as_gaussian, "as Gaussian"), (own, "as it is")):
         fast = {"use": "daps", "budget": "fast"}
-        drawn = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
+        drawn = daps_kit.sample(prior, operator, y, sampler=fast, runs=2, seed=0)[0].samples
         error = (drawn.mean(0) - truth[0]).square().mean().sqrt()
         pictures.append((f"{title}: error {error:.3f}", drawn.mean(0)))
     for axis, (title, image) in zip(row, pictures, strict=True):

@@ -306,6 +306,8 @@ def test_runs_side_by_side(browser, folder, tmp_path) -> None:
     assert len(browser.all("#differences td.other")) > 0
     assert len(browser.all("table.pairs svg")) > 3
     assert len(browser.all("#table tbody tr")) == 6
+    browser.show(page, 320)
+    assert browser.script("return document.documentElement.scrollWidth") <= 320
 
 
 @pytest.mark.parametrize("dark", [False, True])
