@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "Pool",
     "Said",
+    "State",
     "Tell",
     "begin",
 ]
@@ -117,21 +118,38 @@ class Said:
 Event = Done | Failed | Alive | Said
 
 
+@dataclass(frozen=True)
+class State:
+    """What a worker is doing.
+
+    Attributes:
+        worker: its name.
+        doing: `silent` is one that hangs, cannot be ended and gets no more to do.
+        share: how much of its task is done, from 0 to 1.
+    """
+
+    worker: str
+    doing: Literal["starting", "at work", "waiting", "silent"]
+    share: float = 0.0
+
+
 class Pool(ABC):
     """Workers of one job.
 
     Attributes:
         apart: whether they are other processes than the run's; one that is not takes one task at a time, in `wait`.
-        uneven: whether workers may differ in speed, so that the last tasks are worth giving out twice.
     """
 
     apart: bool = True
-    uneven: bool = False
 
     @property
     @abstractmethod
     def size(self) -> int:
         """How many tasks can be at work at once; it may change, also to 0 for a while."""
+
+    @abstractmethod
+    def states(self) -> list[State]:
+        """Return what each worker is doing."""
 
     @abstractmethod
     def submit(self, number: int, task: bytes) -> None:

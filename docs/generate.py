@@ -129,6 +129,7 @@ def contracts() -> str:
             executor.Failed,
             executor.Alive,
             executor.Said,
+            executor.State,
         ],
         "Checkpoints": [sources.Source],
         "Trackers": [trackers.Tracker],

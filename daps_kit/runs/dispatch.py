@@ -1,15 +1,18 @@
 """Who computes which batch: pieces of work are handed to a pool of workers, and every piece comes to an end.
 
 A piece whose worker died or was silent goes to another, at most `TRIES` times in all, then it is given up; one for
-which memory did not suffice comes back in smaller ones. Where workers may differ in speed, an idle one takes the oldest
-piece that is still at work elsewhere, and whoever is first counts. Nothing here knows what a piece is.
+which memory did not suffice comes back in smaller ones. A slow worker does not hold back the end: when nothing else is
+left, an idle one takes a piece that has been at work elsewhere for much longer than pieces take, and whoever is first
+counts (Dean and Ghemawat 2004, section 3.6). Nothing here knows what a piece is.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 from typing import Generic, TypeVar
 
 from daps_kit.errors import UserError
@@ -21,7 +24,16 @@ TRIES = 3
 """How often a piece is given out before it is given up."""
 
 WAIT = 0.5
-"""Seconds between two looks at whether the folder is still there."""
+"""Seconds at most between two looks at what is at work."""
+
+LOOK = 0.1
+"""Seconds at least between them: a look costs the more the more workers there are."""
+
+SLOW = 2.0
+"""A piece that is at work for so many times what pieces take (the median) is given out again at the end."""
+
+SOON = 1.0
+"""Seconds that any piece may take."""
 
 P = TypeVar("P")
 
@@ -54,7 +66,7 @@ class Work(ABC, Generic[P]):
         """Tell a person something."""
 
     @abstractmethod
-    def look(self, at_work: list[tuple[P, float]], workers: int) -> None:
+    def look(self, at_work: list[tuple[P, float]]) -> None:
         """See what is at work, each piece with the share that is done; also a moment to stop by an exception."""
 
 
@@ -64,11 +76,14 @@ class _Out(Generic[P]):
 
     Attributes:
         numbers: of the tasks at work on it.
+        begun: when it was given out first.
         failed: how often that failed.
+        share: how much is done.
     """
 
     piece: P
     numbers: set[int]
+    begun: float
     failed: int = 0
     share: float = 0.0
 
@@ -90,6 +105,8 @@ class _Dispatch(Generic[P]):
         self.out: dict[int, _Out[P]] = {}
         self.given = 0
         self.over = False
+        self.took: deque[float] = deque(maxlen=101)
+        self.looked = -LOOK
 
     def run(self) -> None:
         while True:
@@ -105,11 +122,18 @@ class _Dispatch(Generic[P]):
                     case Alive(number, share) if number in self.out:
                         self.out[number].share = share
                     case Done(number, result) if number in self.out:
-                        self.work.done(self._settled(number).piece, result)
+                        out = self._settled(number)
+                        self.took.append(time.monotonic() - out.begun)
+                        self.work.done(out.piece, result)
                     case Failed(number, cause, text) if number in self.out:
                         self._failed(number, cause, text)
+            self._look()
+
+    def _look(self) -> None:
+        if time.monotonic() - self.looked >= LOOK:
             at_work = {id(out): out for out in self.out.values()}
-            self.work.look([(out.piece, out.share) for out in at_work.values()], self.pool.size)
+            self.work.look([(out.piece, out.share) for out in at_work.values()])
+            self.looked = time.monotonic()
 
     def _hand_out(self) -> None:
         while len(self.out) < self.pool.size:
@@ -126,11 +150,13 @@ class _Dispatch(Generic[P]):
         if not self.over:
             piece = self.work.next()
             if piece is not None:
-                return _Out(piece, set())
+                return _Out(piece, set(), time.monotonic())
             self.over = True
-        if self.pool.uneven:
-            return next((out for out in self.out.values() if len(out.numbers) == 1 and not out.failed), None)
-        return None
+        if not self.took:
+            return None
+        since = time.monotonic() - max(SOON, SLOW * median(self.took))
+        late = (out for out in self.out.values() if out.begun < since)
+        return next((out for out in late if len(out.numbers) == 1 and not out.failed), None)
 
     def _settled(self, number: int) -> _Out[P]:
         """Take a piece off, with all the tasks at work on it."""

@@ -2,6 +2,7 @@
 
 {"event": "begin", "recipe": NAME, "samples": N, "done": N}
 {"event": "level", "recipe": NAME, "level": N, "levels": N, "sigma": X, "residual": X, "done": N, "samples": N}
+{"event": "workers", "recipe": NAME, "workers": [{"worker": NAME, "doing": WHAT, "share": X}], "done": N, "samples": N}
 {"event": "samples", "recipe": NAME, "done": N, "samples": N}
 {"event": "note" | "warning" | "said", "text": TEXT}
 {"event": "end", "folder": PATH, "picture": PATH}
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from daps_kit.executor import State
 
 from .progress import RunDisplay
 
@@ -43,6 +46,14 @@ class EventDisplay(RunDisplay):
             "level", recipe=self.name, level=level + 1, levels=levels, sigma=sigma,
             residual=found if math.isfinite(found) else None, done=self.done, samples=self.total,
         )  # fmt: skip
+
+    def together(self, drawn: float, states: Callable[[], Sequence[State]]) -> None:
+        """Tell what each worker is doing, once a second."""
+        now = self.clock()
+        if now - self._shown >= 1.0:
+            self._shown = now
+            workers = [vars(state) for state in states()]
+            self._event("workers", recipe=self.name, workers=workers, done=self.done, samples=self.total)
 
     def finish(self, fresh: int, drawn: int | None = None) -> None:
         """Tell that a batch is written."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from daps_kit.errors import printable
+from daps_kit.executor import State
 
 __all__ = ["RunDisplay", "in_notebook"]
 
@@ -124,11 +126,14 @@ class RunDisplay:
         text = f"level {level + 1}/{levels}  sigma {sigma:.3g}  residual {self._residual:.2f}"
         self._show(text, self._batch * (level + 1) / levels)
 
-    def together(self, drawn: float, batches: int, workers: int) -> None:
+    def together(self, drawn: float, states: Callable[[], Sequence[State]]) -> None:
         """Tell how far several workers are: so many samples' worth is drawn of the batches that they are at."""
         if not self._due():
             return
-        text = f"{batches} of {workers} workers at work" if workers else "waiting for workers"
+        doing = Counter(state.doing for state in states())
+        text = "workers: " + (
+            ", ".join(f"{count} {what}" for what, count in sorted(doing.items())) or "none yet"
+        )
         if worked := self._worked + drawn:
             text += f"  {60 * worked / max(1e-9, self.clock() - self._began):.3g} samples a minute"
         self._show(text, drawn)

@@ -582,12 +582,12 @@ class _Sampling(Work[_Piece]):
         """Write a line."""
         self.progress.note(text)
 
-    def look(self, at_work: list[tuple[_Piece, float]], workers: int) -> None:
+    def look(self, at_work: list[tuple[_Piece, float]]) -> None:
         """See that the folder is still there, and show how far all are together."""
         self.folder.require()
         if self.pool is not None and self.pool.apart:
             drawn = sum(len(piece.pairs) * share for piece, share in at_work)
-            self.progress.together(drawn, len(at_work), workers)
+            self.progress.together(drawn, self.pool.states)
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

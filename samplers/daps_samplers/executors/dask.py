@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said
+from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State
 from daps_kit.reading import optional
 
 from .processes import STARTING, STILLBORN, cores
@@ -71,6 +71,7 @@ class _Worker:
         usable: whether it takes tasks.
         begun: whether it has given a sign of life with a task.
         task: the number of what it is at.
+        share: how much of that is done.
         heard: when it last gave a sign of life, or was asked for one.
     """
 
@@ -80,7 +81,16 @@ class _Worker:
     usable: bool = True
     begun: bool = False
     task: int | None = None
+    share: float = 0.0
     heard: float = 0.0
+
+    def state(self) -> State:
+        """Return what it is doing."""
+        if not self.usable:
+            return State(self.address, "silent")
+        if self.task is None:
+            return State(self.address, "waiting")
+        return State(self.address, "at work", self.share) if self.begun else State(self.address, "starting")
 
 
 class DaskPool(Pool):
@@ -95,8 +105,6 @@ class DaskPool(Pool):
     Attributes:
         dashboard: whether the scheduler has one.
     """
-
-    uneven = True
 
     def __init__(self, client: Any, job: Job, silence: float, resources: Mapping[str, float]) -> None:
         self.client, self.job, self.silence, self.resources = client, job, silence, dict(resources)
@@ -128,6 +136,10 @@ class DaskPool(Pool):
         """How many workers there are."""
         return len(self._idle) + len(self._busy)
 
+    def states(self) -> list[State]:
+        """Return those of the workers."""
+        return [worker.state() for worker in self.workers.values()]
+
     def submit(self, number: int, task: bytes) -> None:
         """Give the task to a worker that waits, or to the next that does."""
         self._tasks.append((number, task))
@@ -142,7 +154,7 @@ class DaskPool(Pool):
     def _give(self, worker: _Worker, number: int, task: bytes) -> None:
         from .dask_task import work
 
-        worker.task, worker.heard = number, time.monotonic()
+        worker.task, worker.heard, worker.share = number, time.monotonic(), 0.0
         self._busy[number] = worker
         job, beat = self.job, min(1.0, self.silence / 4)
         with self._asked():
@@ -194,7 +206,8 @@ class DaskPool(Pool):
             worker.begun, self._stillborn = True, 0
         match kind:
             case "alive":
-                return [Alive(number, content["share"])]
+                worker.share = content["share"]
+                return [Alive(number, worker.share)]
             case "bug":
                 raise RuntimeError(f"worker {worker.address} failed\n{content}")
             case "died":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from daps_kit.executor import Done, Event, Executor, Failed, Job, Pool
+from daps_kit.executor import Done, Event, Executor, Failed, Job, Pool, State
 
 __all__ = ["LocalExecutor", "LocalPool"]
 
@@ -23,6 +23,10 @@ class LocalPool(Pool):
     def size(self) -> int:
         """One."""
         return 1
+
+    def states(self) -> list[State]:
+        """Return that of this process: nobody asks while it is at work."""
+        return [State("this process", "waiting")]
 
     def submit(self, number: int, task: bytes) -> None:
         """Keep the task until its outcome is waited for."""

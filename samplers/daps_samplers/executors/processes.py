@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said
+from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State
 
 from .child import frame, read_frame
 from .local import LocalPool
@@ -47,12 +47,13 @@ class _Worker:
     Attributes:
         ready: whether it was begun.
         task: the number of what it is at.
+        share: how much of that is done.
         heard: when it last gave a sign of life, or was asked for one.
     """
 
     def __init__(self, number: int, job: Job, inbox: queue.SimpleQueue[tuple[_Worker, bytes, bytes]]) -> None:
         self.number = number
-        self.ready, self.heard = False, time.monotonic()
+        self.ready, self.heard, self.share = False, time.monotonic(), 0.0
         self.task: int | None = None
         self._last_words: deque[str] = deque(maxlen=20)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -77,8 +78,18 @@ class _Worker:
 
     def give(self, number: int, task: bytes) -> None:
         """Give it a task."""
-        self.task, self.heard = number, time.monotonic()
+        self.task, self.heard, self.share = number, time.monotonic(), 0.0
         self._outbox.put(frame(b"T", task))
+
+    def state(self) -> State:
+        """Return what it is doing."""
+        if not self.ready:
+            return State(str(self.number), "starting")
+        return (
+            State(str(self.number), "waiting")
+            if self.task is None
+            else State(str(self.number), "at work", self.share)
+        )
 
     def kill(self) -> None:
         """End it, whatever it is at."""
@@ -145,6 +156,10 @@ class ProcessPool(Pool):
         """How many workers there are."""
         return len(self.workers)
 
+    def states(self) -> list[State]:
+        """Return those of the workers."""
+        return [worker.state() for worker in self.workers]
+
     def submit(self, number: int, task: bytes) -> None:
         """Give the task to a worker that waits, or to the next that is ready."""
         self._tasks.append((number, task))
@@ -181,7 +196,8 @@ class ProcessPool(Pool):
             case b"R":
                 worker.ready, self._stillborn = True, 0
             case b"A" if number is not None:
-                return [Alive(number, json.loads(content))]
+                worker.share = json.loads(content)
+                return [Alive(number, worker.share)]
             case b"D" if number is not None:
                 worker.task = None
                 return [Done(number, content)]

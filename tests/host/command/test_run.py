@@ -75,6 +75,17 @@ def test_workers_are_an_executor(runner: _Runner) -> None:
         load_recipe("good.yaml", runner.calls[-1][1])
 
 
+def test_a_scheduler_is_an_executor(runner: _Runner) -> None:
+    ok("run", "good.yaml", "--scheduler", "tcp://there:1")
+    (recipe,) = load_recipe("good.yaml", runner.calls[0][1])
+    assert (type(recipe.execution).name, recipe.execution.model_dump()["scheduler"]) == (
+        "dask",
+        "tcp://there:1",
+    )
+    result = call("run", "good.yaml", "--scheduler", "tcp://there:1", "--workers", "2")
+    assert (result.exit_code, result.stderr.startswith("error: --workers and --scheduler: ")) == (2, True)
+
+
 def test_a_shard_is_handed_on(runner: _Runner) -> None:
     ok("run", "good.yaml", "--shard", "3/16")
     assert runner.shard == "3/16"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Alive, Done, Event, Failed, Pool, Said
+from daps_kit.executor import Alive, Done, Event, Failed, Pool, Said, State
+from daps_kit.runs import dispatch as module
 from daps_kit.runs.dispatch import TRIES, Work, dispatch
 
 
@@ -25,6 +27,9 @@ class Scripted(Pool):
     @property
     def size(self) -> int:
         return self.width
+
+    def states(self) -> list[State]:
+        return []
 
     def submit(self, number: int, task: bytes) -> None:
         self.tasks.append((number, task))
@@ -50,7 +55,7 @@ class Letters(Work[str]):
         self.results: list[str] = []
         self.given_up: list[tuple[str, str]] = []
         self.said: list[str] = []
-        self.looks: list[tuple[list[tuple[str, float]], int]] = []
+        self.looks: list[list[tuple[str, float]]] = []
 
     def next(self) -> str | None:
         return self.words.popleft() if self.words else None
@@ -72,8 +77,8 @@ class Letters(Work[str]):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def look(self, at_work: list[tuple[str, float]], workers: int) -> None:
-        self.looks.append((at_work, workers))
+    def look(self, at_work: list[tuple[str, float]]) -> None:
+        self.looks.append(at_work)
 
 
 def right(number: int, task: bytes) -> Done:
@@ -85,7 +90,7 @@ def test_all_is_done_and_never_more_is_out_than_there_are_workers():
     dispatch(pool, work)
     assert work.results == [*"abcdefg"]
     assert pool.most == 3
-    assert {workers for _, workers in work.looks} == {3}
+    assert len(work.looks[0]) == 2  # the third is done
 
 
 def test_what_is_at_work_is_seen_with_its_share():
@@ -93,7 +98,7 @@ def test_what_is_at_work_is_seen_with_its_share():
         return [Alive(number, 0.5), Said("hello"), *([right(number, task)] if number != 1 else [])]
 
     work, pool = Letters("a", "b"), Scripted(answer)
-    work.look = lambda at_work, workers: (_ for _ in ()).throw(UserError(f"stop {at_work}"))  # type: ignore[method-assign]
+    work.look = lambda at_work: (_ for _ in ()).throw(UserError(f"stop {at_work}"))  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"stop \[\('a', 0.5\), \('b', 0.0\)\]"):
         dispatch(pool, work)
     assert work.said == ["hello"]
@@ -137,19 +142,51 @@ def test_a_pool_that_cannot_go_on_ends_the_run():
         )
 
 
-def test_the_last_pieces_are_given_out_twice_where_workers_differ():
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No piece may take longer than others."""
+    monkeypatch.setattr(module, "SOON", 0.0)
+    monkeypatch.setattr(module, "SLOW", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_last_pieces_are_given_out_twice_where_one_is_slow():
     def answer(number: int, task: bytes, times: int) -> list[Event]:
         # `slow` gives an outcome only when it is given out again, and that is of no interest any more for the first.
         return [] if task == b"slow" and times == 1 else [right(number, task)]
 
     work, pool = Letters("slow", "a", "b"), Scripted(answer)
-    pool.uneven = True
     dispatch(pool, work)
     assert sorted(work.results) == ["a", "b", "slow"]
     assert pool.forgotten == [1]
     assert pool.seen[b"slow"] == 2
 
 
+def test_a_piece_that_takes_what_pieces_take_is_given_out_once(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    work = Letters("a", "b", "slow")
+    pool = Scripted(lambda number, task, times: [right(number, task)])
+    at: list[float] = []
+
+    def wait(seconds: float) -> list[Event]:
+        task = pool.tasks[0][1]
+        if task == b"slow" and len(pool.tasks) == 1:
+            now[0] += 0.5  # it is at work
+            at.append(now[0])
+            return []
+        now[0] += 3.0 * (task != b"slow")
+        return Scripted.wait(pool, seconds)
+
+    pool.wait = wait  # type: ignore[method-assign]
+    dispatch(pool, work)
+    assert sorted(work.results) == ["a", "b", "slow"]
+    # a takes 3, b 6, which makes a median of 4.5: `slow` is begun at 3 and given out again after 3 + 2 * 4.5.
+    assert (at[0], at[-1]) == (6.5, 12.5)
+    assert pool.forgotten == [4]
+
+
+@pytest.mark.usefixtures("hasty")
 def test_one_of_two_that_fails_leaves_the_other():
     def answer(number: int, task: bytes, times: int) -> list[Event]:
         if task != b"slow" or number != 1:
@@ -159,7 +196,6 @@ def test_one_of_two_that_fails_leaves_the_other():
         return [right(number, task)]
 
     work, pool = Letters("slow", "a"), Scripted(answer)
-    pool.uneven = True
     first = []
 
     def wait(seconds: float) -> list[Event]:
@@ -175,15 +211,22 @@ def test_one_of_two_that_fails_leaves_the_other():
     assert any(isinstance(event, Failed) for event in first)
 
 
-def test_without_workers_it_waits():
+def test_without_workers_it_waits(monkeypatch):
+    monkeypatch.setattr(module, "LOOK", 0.0)
     pool = Scripted(lambda number, task, times: [right(number, task)], size=0)
     work = Letters("a")
 
-    def look(at_work: list[tuple[str, float]], workers: int) -> None:
-        work.looks.append((at_work, workers))
+    def look(at_work: list[tuple[str, float]]) -> None:
+        work.looks.append(at_work)
         pool.width = len(work.looks) // 3
 
     work.look = look  # type: ignore[method-assign]
     dispatch(pool, work)
     assert work.results == ["a"]
-    assert [workers for _, workers in work.looks][:3] == [0, 0, 0] or work.looks[0] == ([], 0)
+    assert work.looks == [[]] * 4
+
+
+def test_looks_are_not_too_many():
+    work = Letters(*"abcdefghij" * 20)
+    dispatch(Scripted(lambda number, task, times: [right(number, task)]), work)
+    assert 1 <= len(work.looks) < 20

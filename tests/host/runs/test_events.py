@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import daps_kit
+from daps_kit.executor import State
 from daps_kit.runs.events import EventDisplay
 
 
@@ -34,3 +35,18 @@ def test_lines_are_told_once():
         events.level(0, 2, 1.0, lambda: float("nan"))
     assert [json.loads(line)["event"] for line in lines] == ["note", "warning", "level", "level"]
     assert json.loads(lines[2])["residual"] is None
+
+
+def test_each_worker_is_told_of_once_a_second():
+    lines: list[str] = []
+    now = [0.0]
+    events = EventDisplay(lines.append)
+    events.clock = lambda: now[0]
+    events.plan("blur", 0, 0)
+    for now[0] in (0.5, 1.0, 1.5):
+        events.together(0.5, lambda: [State("a", "at work", 0.5)])
+    (told,) = [json.loads(line) for line in lines]
+    assert told == {
+        "event": "workers", "recipe": "blur", "workers": [{"worker": "a", "doing": "at work", "share": 0.5}],
+        "done": 0, "samples": 0,
+    }  # fmt: skip

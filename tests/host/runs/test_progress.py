@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from daps_kit.executor import State
 from daps_kit.runs import progress
 from daps_kit.runs.progress import RunDisplay, _NotebookBar, in_notebook
 
@@ -181,3 +182,18 @@ def test_the_bar_of_a_notebook_is_tqdms(capsys):
     bar.update(bar.tasks[0].id, completed=2.0, text="level 1/2")
     bar.stop()
     assert "level 1/2" in capsys.readouterr().err
+
+
+def test_several_workers_are_told_of_together():
+    clock, out = Clock(), io.StringIO()
+    with RunDisplay(console=Console(file=out, width=140), clock=clock) as progress:
+        progress.plan("blur", total=8, done=0)
+        progress.together(0.0, list)
+        clock.now = 30.0
+        states = [State("a", "at work", 0.5), State("b", "starting"), State("c", "at work", 0.5)]
+        progress.finish(1, 1)
+        progress.together(1.0, lambda: states)
+    assert out.getvalue().splitlines() == [
+        "blur: workers: none yet  0 of 8 samples done",
+        "blur: workers: 2 at work, 1 starting  4 samples a minute  1 of 8 samples done  1 min 30 s left",
+    ]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Done, Failed, Said
+from daps_kit.executor import Done, Failed, Said, State
 from daps_samplers.executors import Dask, dask
 from tests.samplers.executors.toy_job import events, job
 
@@ -57,13 +57,17 @@ def test_tasks_and_what_becomes_of_them(open_pool):
             Failed(1, "memory", "not enough memory"), Done(2, b"0 did 12000000 bytes: " + b"x" * 20)
         ]  # fmt: skip
         assert shares == [0.0, 0.0]
+        assert [state.doing for state in pool.states()] == ["waiting"]
 
 
 def test_what_is_not_wanted_is_dropped(open_pool):
     with open_pool(silence=2.0) as pool:
         pool.submit(1, b"beat 300")
         begun = time.monotonic()
-        pool.wait(0.3)
+        assert pool.states() == [State(*pool.workers, "starting")]
+        while not pool.wait(0.3):
+            pass
+        assert pool.states() == [State(*pool.workers, "at work")]
         pool.forget(1)
         pool.submit(2, b"next")
         assert events(pool, 1) == [Done(2, b"0 did 4 bytes: next")]
@@ -84,6 +88,7 @@ def test_a_worker_that_hangs_and_cannot_be_restarted_gets_no_more(open_pool, mon
         text = f"worker {worker} gave no sign of life for 0.2 s and gets no more to do"
         assert events(pool, 2) == [Said(text), Failed(1, "silent", text)]
         assert pool.size == 0
+        assert pool.states() == [State(worker, "silent")]
 
 
 def test_a_worker_that_cannot_work_here_ends_the_run(open_pool, monkeypatch):

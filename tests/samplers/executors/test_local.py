@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from daps_kit.executor import Done, Failed, Said
+from daps_kit.executor import Done, Failed, Said, State
 from daps_samplers.executors.local import LocalExecutor, LocalPool
 from tests.samplers.executors.toy_job import begin, job
 
 
 def test_a_task_is_computed_when_it_is_waited_for():
     with LocalExecutor().open(replace(job(), here=begin(b"", 0))) as pool:
-        assert (pool.apart, pool.uneven, pool.size) == (False, False, 1)
+        assert (pool.apart, pool.size, pool.states()) == (False, 1, [State("this process", "waiting")])
         assert pool.wait(0.0) == []
         pool.submit(3, b"one")
         assert pool.wait(0.0) == [Done(3, b"0 did 3 bytes: one")]

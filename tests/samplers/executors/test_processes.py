@@ -9,7 +9,7 @@ import time
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Done, Failed, Said
+from daps_kit.executor import Done, Failed, Said, State
 from daps_samplers.executors import processes
 from daps_samplers.executors.local import LocalPool
 from daps_samplers.executors.processes import ProcessExecutor, ProcessPool
@@ -22,7 +22,8 @@ def open_pool(workers=1, silence=60.0, setup=b"1.0"):
 
 def test_tasks_and_what_becomes_of_them():
     with open_pool(2) as pool:
-        assert (pool.apart, pool.uneven, pool.size) == (True, False, 2)
+        assert (pool.apart, pool.size) == (True, 2)
+        assert pool.states() == [State("0", "starting"), State("1", "starting")]
         pool.submit(1, b"beat 12")
         pool.submit(2, b"memory")
         shares: list[float] = []
@@ -31,6 +32,7 @@ def test_tasks_and_what_becomes_of_them():
         assert (done.task, done.result[1:]) == (1, b" did 7 bytes: beat 12")
         assert len(shares) > 1
         assert shares == sorted(shares)
+        assert [state.doing for state in pool.states()] == ["waiting", "waiting"]
         pool.submit(3, b"x" * 3_000_000)  # more than a pipe holds
         (done,) = events(pool, 1)
         assert done.result[1:] == b" did 3000000 bytes: " + b"x" * 20
