@@ -1,15 +1,20 @@
-"""Memory that does not suffice: told before it is taken where that can be known, and else known when it is refused.
+"""Memory: what does not suffice, told before it is taken where that can be known; and the most that was taken.
 
 Importing this module imports neither numpy nor torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from pathlib import Path
 
 from daps_kit.errors import UserError
 
-__all__ = ["out_of_memory", "require_memory"]
+__all__ = ["forget_peak", "out_of_memory", "peak_memory", "require_memory"]
+
+_PROCESS = Path("/proc/self")
 
 
 def require_memory(numbers: float, what: str) -> None:
@@ -42,3 +47,27 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     phrases = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
+
+
+def forget_peak() -> None:
+    """Begin to watch anew for the most memory of this process; nothing happens where the system cannot."""
+    with contextlib.suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes since `forget_peak` that this process held, its libraries included.
+
+    Of a process that uses a GPU, those of the GPU. None where the system does not tell, as any but Linux.
+    """
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        taken = int(torch.cuda.max_memory_allocated())
+        if taken:
+            return taken
+    with contextlib.suppress(OSError, ValueError):
+        for line in (_PROCESS / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return None

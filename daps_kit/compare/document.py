@@ -11,29 +11,72 @@
 A cell is a recipe: an operator and a prior (a task), a sampler, and a budget of network calls, in a folder of its own.
 Images, seed and hence measurements and noise are the same for all. A sampler that has no setting `budget` cannot be
 held to one, which is an error where budgets are given.
+
+    posteriors: [mixture-8-1, bipsda-low]   # tasks whose posterior is known, beside images or in their place
+    measurements: 4                         # of each
+    samples: 200                            # of each measurement
+
+    tuning: {images: {use: images, path: validation/*.png}, search: {dps: {zeta: [0.1, 3.0]}}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from daps_kit.errors import Location, Problem, RecipeError, did_you_mean
 from daps_kit.paths import RecipeText
+from daps_kit.recipe.data import ImagesData
 from daps_kit.recipe.document import Node
 from daps_kit.recipe.installed import find_recipe, shown
 from daps_kit.recipe.layers import apply_changes, compose
 from daps_kit.recipe.load import Recipe, complete, read_document, read_recipe
+from daps_kit.recipe.sections import SectionReader
 from daps_kit.recipe.wording import as_written
 from daps_kit.registry import Registry, default_registry
+from daps_kit.settings import SamplerSettings
 
-__all__ = ["Cell", "Comparison", "load_comparison"]
+from .tuning import Search, TuningSettings, Value, corners, require_other_images
+
+__all__ = ["POSTERIORS", "Cell", "Comparison", "Known", "Tuned", "load_comparison"]
+
+POSTERIORS = (
+    "gaussian",
+    *(f"mixture-{size}-{measured}" for size in (8, 80) for measured in (1, 2, 4)),
+    "bipsda-low",
+    "bipsda-high",
+)
+"""The names of the posteriors that are known (`daps_kit.compare.posteriors`)."""
 
 _LISTS = {"priors": "prior", "operators": "operator", "samplers": "sampler"}
 _COMMON = ("runs", "seed", "device", "batch_size", "execution", "check_prior", "metrics", "plugins")
-_KEYS = ("format", "name", "images", *_LISTS, "budgets", "seeds", *_COMMON, "output")
+_KNOWN = {"measurements": 4, "samples": 200}
+_KEYS = (
+    "format", "name", "images", *_LISTS, "posteriors", *_KNOWN, "tuning", "budgets", "seeds", *_COMMON, "output"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """A sampler on a known posterior.
+
+    Attributes:
+        posterior: its name.
+        sampler: settings.
+        runs: samples of each measurement.
+        measurements: how many, each a problem of its own where the posterior's makers drew it.
+        seed: of the first of them.
+        output: folder of the numbers.
+    """
+
+    posterior: str
+    sampler: SamplerSettings
+    runs: int
+    measurements: int
+    seed: int
+    output: Path
 
 
 @dataclass(frozen=True)
@@ -41,7 +84,7 @@ class Cell:
     """A sampler on a task with a budget.
 
     Attributes:
-        task: the operator's name, and the prior's where there are several.
+        task: the operator's name, and the prior's where there are several; or the name of a known posterior.
         sampler: its name in the comparison.
         budget: network calls of a sample; None where the comparison sets none.
         recipe: what is run.
@@ -50,7 +93,26 @@ class Cell:
     task: str
     sampler: str
     budget: int | None
-    recipe: Recipe
+    recipe: Recipe | Known
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A sampler whose settings are searched for a task and a budget.
+
+    Attributes:
+        task, sampler, budget: as of a cell.
+        metric: what is best on the images to tune on.
+        search: how the settings are searched.
+        cell: the cell of the settings that were found.
+    """
+
+    task: str
+    sampler: str
+    budget: int | None
+    metric: str
+    search: Search
+    cell: Callable[[Mapping[str, Value]], Cell]
 
 
 @dataclass(frozen=True)
@@ -61,11 +123,13 @@ class Comparison:
         name: of the comparison.
         output: folder of the tables, and of the cells' folders in `cells`.
         cells: task by task, budget by budget, sampler by sampler.
+        tuned: samplers that are tuned before they are compared.
     """
 
     name: str
     output: Path
     cells: tuple[Cell, ...]
+    tuned: tuple[Tuned, ...] = ()
 
 
 def load_comparison(
@@ -103,7 +167,10 @@ class _Reader:
                 self.fail(
                     f"unknown key; allowed: {', '.join(_KEYS)}{did_you_mean(key, _KEYS)}", key, node.place
                 )
-        for key in ("format", "images", *_LISTS):
+        known = self.posteriors()
+        only_known = bool(known) and not {"images", "priors", "operators"} & set(sections)
+        needed = ("format", "samplers") if only_known else ("format", "images", *_LISTS)
+        for key in needed:
             if key not in sections:
                 self.fail("is missing", key, Location(shown(self.file), 1, 1))
         paired: Literal["paired"] = "paired"
@@ -114,13 +181,19 @@ class _Reader:
                 "seeds",
             )
         budgets = self.budgets()
+        tuning = self.tuning()
         if self.problems:
             raise RecipeError(self.problems)
 
         name = str(sections["name"].value) if "name" in sections else self.file.stem
         output = sections["output"].value if "output" in sections else f"results/{name}"
-        priors, operators, samplers = (self.named(key) for key in _LISTS)
-        cells = []
+        samplers = self.named("samplers")
+        priors, operators = ({}, {}) if only_known else (self.named(key) for key in ("priors", "operators"))
+        cells, tuned = [], []
+        wanted = dict(tuning.search) if tuning else {}
+        for sampler_name in sorted(set(wanted) - set(samplers)):
+            hint = did_you_mean(sampler_name, samplers)
+            self.fail(f"there is no sampler '{sampler_name}' in the comparison{hint}", "tuning")
         for prior_name, prior in priors.items():
             for operator_name, operator in operators.items():
                 task = f"{operator_name} ({prior_name})" if len(priors) > 1 else operator_name
@@ -139,9 +212,115 @@ class _Reader:
                         )
                         if recipe is not None:
                             cells.append(Cell(task, sampler_name, budget, recipe))
+                        if tuning and sampler_name in wanted and not self.problems:
+                            tuned.append(self.tuned(tuning, cells[-1], sampler_name, parts, folder, name))
+        for posterior in known:
+            for budget in budgets:
+                for sampler_name, sampler in samplers.items():
+                    settings = self.settings(self.held(sampler, budget), f"samplers.{sampler_name}")
+                    folder = Path(str(output), "cells", posterior, str(budget or "own"), sampler_name)
+                    if settings is not None:
+                        counts = {key: self.count(key) for key in (*_KNOWN, "seed")}
+                        what = Known(
+                            posterior, settings, counts["samples"], counts["measurements"], counts["seed"],
+                            folder.absolute(),
+                        )  # fmt: skip
+                        cells.append(Cell(posterior, sampler_name, budget, what))
         if self.problems:
             raise RecipeError(self.problems)
-        return Comparison(name, Path(str(output)).absolute(), tuple(cells))
+        if tuning:
+            require_other_images(tuning.images.files, [
+                path for cell in cells if isinstance(cell.recipe, Recipe)
+                and isinstance(cell.recipe.data, ImagesData) for path in cell.recipe.data.files
+            ])  # fmt: skip
+        return Comparison(name, Path(str(output)).absolute(), tuple(cells), tuple(tuned))
+
+    def posteriors(self) -> list[str]:
+        """Return the names of known posteriors."""
+        node = self.root.value.get("posteriors")
+        if node is None:
+            return []
+        found = node.plain()
+        if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
+            self.fail(f"expected a list of names, got {as_written(found)}", "posteriors")
+            return []
+        for name in found:
+            if name not in POSTERIORS:
+                hint = did_you_mean(name, POSTERIORS)
+                self.fail(
+                    f"unknown posterior '{name}'; there are {', '.join(POSTERIORS)}{hint}", "posteriors"
+                )
+        return list(dict.fromkeys(found))
+
+    def count(self, key: str) -> int:
+        """Return a whole number of the document, or what it is where not given."""
+        node = self.root.value.get(key)
+        value = _KNOWN.get(key, 0) if node is None else node.plain()
+        if type(value) is not int or value < (1 if key in _KNOWN else 0):
+            self.fail(
+                f"expected a whole number from {1 if key in _KNOWN else 0} up, got {as_written(value)}", key
+            )
+            return 1
+        return value
+
+    def settings(self, node: Node, path: str) -> SamplerSettings | None:
+        """Return the settings of a sampler that no recipe holds."""
+        reader = SectionReader(self.registry)
+        found = reader.section(node, [SamplerSettings], path)
+        self.problems += reader.problems
+        return found if isinstance(found, SamplerSettings) else None
+
+    def tuning(self) -> TuningSettings | None:
+        """Return the section `tuning`."""
+        node = self.root.value.get("tuning")
+        if node is None:
+            return None
+        if not isinstance(node.value, dict):
+            self.fail(f"expected a section, got {as_written(node.plain())}", "tuning")
+            return None
+        reader = SectionReader(self.registry)
+        found = reader.model(node, TuningSettings, node.value, "tuning", {})
+        self.problems += reader.problems
+        return found if isinstance(found, TuningSettings) else None
+
+    def tuned(
+        self,
+        tuning: TuningSettings,
+        cell: Cell,
+        sampler: str,
+        parts: dict[str, Node],
+        folder: Path,
+        name: str,
+    ) -> Tuned:
+        """Return the search for a sampler's settings on a task, its trials beside the cells."""
+        bounds, title = tuning.search[sampler], f"{sampler} (tuned)"
+        trials = Path(*("tuning" if part == "cells" else part for part in folder.parts))
+        images = self.root.value["tuning"].value["images"]
+        common = {"data": images} | ({"runs": Node(tuning.runs)} if tuning.runs else {})
+
+        def with_values(values: Mapping[str, Value]) -> dict[str, Node]:
+            section = parts["sampler"]
+            new = {key: Node(value, section.location) for key, value in values.items()}
+            return {**parts, "sampler": replace(section, value={**section.value, **new})}
+
+        def made(values: Mapping[str, Value], at: Path, words: str, more: dict[str, Node]) -> Recipe:
+            recipe = self.recipe(with_values(values), at, f"{name}: {cell.task}, {words}", more)
+            if recipe is None:
+                raise RecipeError(self.problems)
+            return recipe
+
+        def trial(number: int, values: Mapping[str, Value]) -> Recipe:
+            return made(values, trials / str(number), f"{sampler}, trial {number}", common)
+
+        def final(values: Mapping[str, Value]) -> Cell:
+            return Cell(cell.task, title, cell.budget, made(values, folder.with_name(title), title, {}))
+
+        for values in corners(bounds):  # what is wrong with settings is said before anything runs
+            self.recipe(with_values(values), trials / "0", name, common)
+        seed = self.count("seed")
+        return Tuned(
+            cell.task, title, cell.budget, tuning.metric, Search(bounds, tuning.trials, seed, trial), final
+        )
 
     def fail(self, message: str, path: str, location: Location | None = None) -> None:
         node = self.root.value.get(path.partition(".")[0])
@@ -210,7 +389,9 @@ class _Reader:
             return sampler
         return replace(sampler, value={**sampler.value, "budget": Node(budget, sampler.location)})
 
-    def recipe(self, parts: dict[str, Node], folder: Path, name: str) -> Recipe | None:
+    def recipe(
+        self, parts: dict[str, Node], folder: Path, name: str, more: Mapping[str, Node] | None = None
+    ) -> Recipe | None:
         sections = self.root.value
         given = {key: sections[key] for key in _COMMON if key in sections}
         own = {
@@ -219,5 +400,5 @@ class _Reader:
             "data": sections["images"],
             "output": Node(RecipeText(str(folder), Path.cwd())),
         }
-        whole = complete(Node({**own, **parts, **given}), self.file.stem, None)
+        whole = complete(Node({**own, **parts, **given, **(more or {})}), self.file.stem, None)
         return read_recipe(whole, self.file, self.registry, self.problems)

@@ -36,7 +36,7 @@ from .planes import image_data, level_data, thumb
 from .reading import Result, result_in
 from .summary import CHOICES, HEADINGS, number, unexplained, with_error
 
-__all__ = ["INLINE", "write_report", "write_side_by_side"]
+__all__ = ["INLINE", "render", "write_report", "write_side_by_side"]
 
 Write = Callable[[Path, bytes], None]
 
@@ -187,6 +187,11 @@ def _environment() -> Environment:
     made.globals["style"] = Markup(texts["page.css"])
     made.globals["script"] = Markup(texts["page.js"])
     return made
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Return a page made from a template of the folder `page`; text is escaped."""
+    return _environment().get_template(template).render(version=daps_kit.__version__, **values).encode()
 
 
 def _html(

@@ -40,3 +40,17 @@ def test_a_command_that_finds_no_memory_ends_with_a_line(monkeypatch, error):
     assert (
         result.stderr == "error: there is not enough memory for this; try smaller images, or fewer at once\n"
     )
+
+
+def test_the_most_that_was_held_is_told_and_forgotten():
+    memory.forget_peak()
+    before = memory.peak_memory()
+    if before is None:
+        pytest.skip("this system does not tell")
+    block = torch.ones(1 << 24)  # 64 MiB
+    assert memory.peak_memory() >= before + (1 << 25)
+    del block
+    if torch.cuda.is_available():
+        return
+    memory.forget_peak()
+    assert memory.peak_memory() < before + (1 << 25)

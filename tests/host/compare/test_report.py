@@ -48,8 +48,28 @@ def test_the_table_marks_the_best_and_those_tied_with_it(outcomes: list[Outcome]
     rows = [line for line in markdown("duel", outcomes).splitlines() if line.startswith(("| few", "| wide"))]
     assert rows[0].startswith("| few | **27.00 [24.00, 30.00]**")
     assert rows[1].startswith("| wide | 26.03 [23.10, 29.00] |")
-    assert "0.2000 [0.1000, 0.4000] *" in rows[2]
-    assert rows[0].endswith("| 3 | – | – | 0.5 |")
+    assert "0.2000 [0.1000, 0.4000] *" in rows[4]
+    assert rows[0].endswith("| 3 | 0.5 |")
+
+
+def test_paired_differences_from_the_best_are_told(outcomes: list[Outcome], tmp_path: Path) -> None:
+    rows = [line for line in markdown("duel", outcomes).splitlines() if line.startswith("| wide")]
+    assert rows[1].startswith("| wide | +0.1000 [+0.1000, +0.1000] | -0.97 [-1.00, -0.90] |")
+    assert rows[3].startswith("| wide | best | -0.17 [-1.00, +0.50] |")
+    write(Comparison("duel", tmp_path, tuple(o.cell for o in outcomes)), outcomes)
+    pairs = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
+    (crps,) = [row for row in pairs if (row["task"], row["metric"]) == ("identity", "crps")]
+    assert (crps["sampler"], crps["best"], round(float(crps["difference"]), 6)) == ("wide", "few", 0.1)
+
+
+def test_what_a_comparison_asks_for_beyond_is_told_where_it_is_there(outcomes: list[Outcome]) -> None:
+    assert "LPIPS" not in markdown("duel", outcomes)
+    for scores in outcomes[0].images.values():
+        scores["lpips"] = 0.25
+    outcomes[0].cost["memory"] = 512.4
+    text = markdown("duel", outcomes)
+    assert "| LPIPS of the mean |" in text
+    assert "| 0.5 | 512 |" in text
 
 
 def test_ranks_leave_out_who_cannot_do_all(outcomes: list[Outcome]) -> None:
@@ -91,5 +111,7 @@ def test_files_are_for_programs_and_papers(outcomes: list[Outcome], tmp_path: Pa
     assert "down\\_sampling" in tex
     lines = [line for line in tex.splitlines() if line.endswith(r"\\")]
     assert {line.count("&") for line in lines} == {6}
+    page = (tmp_path / "tables" / "index.html").read_text()
+    assert page.count("<svg") == len(list((tmp_path / "tables").glob("*.svg")))
     pictures = {path.name for path in (tmp_path / "tables").glob("*.svg")}
     assert {"ranks-crps-3.svg", "front-1-network_calls.svg", "front-2-seconds.svg"} <= pictures
