@@ -87,6 +87,12 @@ def build(
         raise UserError(
             "an operator needs shape=(channels, height, width), the size of the images it measures"
         )
+    if kind == "operator" and size is not None:
+        from daps_kit.parameters import build_operator
+
+        return build_operator(
+            settings, shape=(size[0], size[1], size[2]), seed=seed, device=torch.device(device)
+        )
     offered = {"shape": size, "seed": seed, "device": torch.device(device)}
     wanted = inspect.signature(settings.build).parameters
     return settings.build(**{name: value for name, value in offered.items() if name in wanted})

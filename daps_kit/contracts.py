@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from daps_kit.linalg import inner, per_sample, solve
 from daps_kit.noise import GaussianNoise, Noise, PoissonNoise
 from daps_kit.random import RandomStreams
 from daps_kit.shape import Shape
+from daps_kit.unknown import Distribution, Unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,6 +44,7 @@ __all__ = [
     "LinearOperator",
     "Noise",
     "Operator",
+    "Parameters",
     "PoissonNoise",
     "Prior",
     "RandomStreams",
@@ -70,17 +72,21 @@ class Operator(ABC):
             magnitudes.
         scale: by how much, about, a measurement changes where an image changes by 1, which says what single precision
             carries.
+        parameters: what is unknown of it and of its noise, where a recipe leaves that open; it then is the operator at
+            the medians of their priors.
     """
 
     multimodal: bool = False
     elementwise: bool = False
     black: float = -1.0
     scale: float = 1.0
+    parameters: Parameters | None = None
 
     def __init__(self, shape: Shape, noise: Noise) -> None:
         self.shape = shape
         self.noise = noise.with_black(self.black).with_scale(self.scale)
         self.observed: Tensor | None = None
+        self.kept: dict[str, Any] = {}
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +179,70 @@ class Operator(ABC):
 
         This default calls them one by one; an operator with a mask or a kernel does better.
         """
-        return operators[0] if len(set(map(id, operators))) == 1 else _StackedOperator(operators)
+        if len(set(map(id, operators))) == 1:
+            return operators[0]
+        linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
+        return _StackedLinear(linear) if len(linear) == len(operators) else _StackedOperator(operators)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Unknown numbers, P of them.
+
+    Attributes:
+        names: as a recipe has them within `operator`, such as `intensity` or `noise.sigma`.
+        unknowns: the prior of each, and the value that a simulated measurement has.
+        builds: give the operator at values by their names: one for all samples, or one for each.
+        of_noise: what the names of the noise's parameters begin with.
+    """
+
+    of_noise: ClassVar[str] = "noise."
+
+    names: tuple[str, ...]
+    unknowns: tuple[Unknown, ...]
+    builds: tuple[Callable[[Mapping[str, float]], Operator], ...]
+
+    @property
+    def priors(self) -> tuple[Distribution, ...]:
+        """The prior of each."""
+        return tuple(unknown.prior for unknown in self.unknowns)
+
+    def row(self, sample: int) -> Callable[[Mapping[str, float]], Operator]:
+        """Return what gives the operator of a sample."""
+        return self.builds[sample if len(self.builds) > 1 else 0]
+
+    def operators(self, values: Tensor) -> list[Operator]:
+        """Return the operator of each sample at its values [B, P]."""
+        return [self.row(b)(dict(zip(self.names, row, strict=True))) for b, row in enumerate(values.tolist())]
+
+    def at(self, values: Tensor) -> Operator:
+        """Return the operator whose sample b has the values b, [B, P]."""
+        rows = self.operators(values)
+        if len(rows) == 1:
+            return rows[0]
+        first = rows[0]
+        if all(name.startswith(self.of_noise) for name in self.names) and len(self.builds) == 1:
+            joined = copy.copy(first)  # only the noise differs
+        else:
+            joined = type(first).stack(rows)
+        joined.noise = type(first.noise).stack([row.noise for row in rows])
+        return joined
+
+    def values(self, u: Tensor) -> Tensor:
+        """Return the values [B, P] of which the priors' distribution functions are u."""
+        columns = [
+            [prior.quantile(p) for p in column]
+            for prior, column in zip(self.priors, u.T.tolist(), strict=True)
+        ]
+        return torch.tensor(columns, dtype=torch.float64, device=u.device).T
+
+    def truths(self, streams: RandomStreams) -> Tensor:
+        """Return the values of simulated measurements, [B, P]: those that are stated, the others from their priors."""
+        drawn = self.values(streams.uniform((len(self.names),), torch.float64))
+        for place, unknown in enumerate(self.unknowns):
+            if unknown.truth is not None:
+                drawn[:, place] = unknown.truth
+        return drawn
 
 
 class _StackedOperator(Operator):
@@ -253,16 +322,61 @@ class LinearOperator(Operator):
         scale = per_sample(weight, b)
         return solve(lambda x: self.adjoint(self.forward(x)) + scale * x, b)
 
-    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return an approximate inverse of A C A^T + variance I, the covariance of a measurement.
 
         It is symmetric and positive definite on measurements. None, the default, where none is known.
 
         Args:
             covariance: C; operators know some kinds, above all `daps_kit.covariance.CosineCovariance`.
-            variance: that of the noise, positive.
+            variance: that of the noise, positive, one number or one for each sample [B].
         """
         return None
+
+    def spectrum(self, covariance: Covariance) -> Tensor | None:
+        """Return what is about the diagonal of A C A^T in the cosine basis of the measurement, [C, h, w].
+
+        That is the basis of a `daps_kit.covariance.CosineCovariance`, with its rotation of the colours. None, the
+        default, where it is not known.
+        """
+        return None
+
+
+class _StackedLinear(_StackedOperator, LinearOperator):
+    """Sample b is measured by linear operator b."""
+
+    operators: list[LinearOperator]  # type: ignore[assignment]
+
+    def __init__(self, operators: Sequence[LinearOperator]) -> None:
+        super().__init__(operators)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        rows = zip(self.operators, torch.split(y, 1), strict=True)
+        return torch.cat([operator.adjoint(row) for operator, row in rows])
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        weights = torch.as_tensor(weight, dtype=b.dtype, device=b.device).expand(len(b))
+        rows = zip(self.operators, torch.split(b, 1), torch.split(weights, 1), strict=True)
+        return torch.cat([operator.solve_normal(row, weight) for operator, row, weight in rows])
+
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        variances = torch.as_tensor(variance).expand(len(self.operators))
+        each = [
+            operator.preconditioner(covariance, row)
+            for operator, row in zip(self.operators, torch.split(variances, 1), strict=True)
+        ]
+        known = [inverse for inverse in each if inverse is not None]
+        if len(known) < len(each):
+            return None
+
+        def inverse(z: Tensor) -> Tensor:
+            return torch.cat([inverse(row) for inverse, row in zip(known, torch.split(z, 1), strict=True)])
+
+        return inverse
 
 
 class Calibration(Protocol):
@@ -297,6 +411,10 @@ class Covariance(ABC):
     def multiply(self, v: Tensor) -> Tensor:
         """Return C v, [B, ...]: by two products with the root, unless a covariance does better."""
         return self.sqrt(self.sqrt(v))
+
+    def of(self, sample: int) -> Covariance:
+        """Return the covariance of one sample; itself, the default, where all have one."""
+        return self
 
     @property
     def isotropic(self) -> Tensor | None:
@@ -560,6 +678,7 @@ class Step:
         warnings: lines for the user about the run as a whole, such as settings that have no effect.
         notes: lines for the user that are no warnings, such as what was chosen where the settings leave it open.
         failures: samples that were lost at this level, or are to be doubted since; each once in a run.
+        parameters: values of the operator's unknown parameters that x0y was drawn with, [B, P]; None where it has none.
     """
 
     level: int
@@ -573,6 +692,7 @@ class Step:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    parameters: Tensor | None = None
 
 
 class Sampler(ABC):
@@ -586,12 +706,14 @@ class Sampler(ABC):
         deterministic: whether it returns one estimate, whatever the random streams.
         together: whether the samples of one measurement depend on each other, as particles do: they are drawn in one
             batch then, and only samples of other measurements leave them as they are.
+        infers: whether it draws the operator's unknown parameters, too.
     """
 
     as_stated: bool = False
     approximate: str = ""
     deterministic: bool = False
     together: bool = False
+    infers: bool = False
 
     def refusal(self, prior: Prior, operator: Operator) -> str:
         """Return why it cannot sample with this prior and this operator, in a clause; empty, the default, if it can.

@@ -12,6 +12,7 @@ no slower than a fast transform.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 
@@ -141,6 +142,10 @@ class Isotropic(Covariance):
         """Return v / variance."""
         return v / per_sample(self.variance, v)
 
+    def of(self, sample: int) -> Isotropic:
+        """Return that of one sample."""
+        return Isotropic(self.variance[sample]) if self.variance.ndim else self
+
     @property
     def isotropic(self) -> Tensor:
         """The variance."""
@@ -165,6 +170,10 @@ class Diagonal(Covariance):
         """Return v / variance."""
         return v / self.variance.to(v)
 
+    def of(self, sample: int) -> Diagonal:
+        """Return that of one sample."""
+        return Diagonal(self.variance[sample : sample + 1]) if len(self.variance) > 1 else self
+
     def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return the variances: all is independent."""
         return self.variance, torch.zeros_like
@@ -184,6 +193,13 @@ class LowRank(Covariance):
         self._basis = basis.expand(len(variance), -1, -1)
         self._values, self._vectors = torch.linalg.eigh(spread)
         self._values = self._values.clamp_min(0) + self._variance
+
+    def of(self, sample: int) -> LowRank:
+        """Return that of one sample."""
+        one = copy.copy(self)
+        for key, value in vars(self).items():
+            setattr(one, key, value[sample : sample + 1])
+        return one
 
     def sqrt(self, v: Tensor) -> Tensor:
         """Return C^{1/2} v with the symmetric root, [B, ...]."""

@@ -14,7 +14,6 @@ full product at 256 pixels and a tenth at 1024, and a fifth and a seventeenth of
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Shape
 from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_matrix
+from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample
 
 __all__ = ["BandedMatrix", "SeparableOperator"]
@@ -82,7 +82,7 @@ class SeparableOperator(LinearOperator):
         """Return V^T y H, [B, C, H, W]."""
         return self._vertical_t.columns(self._horizontal_t.rows(y))
 
-    @cached_property
+    @kept
     def _spectrum(self) -> tuple[Constant, Constant, Constant]:
         """Q, Q' and the products S_i^2 S'_j^2."""
         bases, squares = [], []
@@ -103,7 +103,7 @@ class SeparableOperator(LinearOperator):
         x = solve(b)
         return x + solve(b - self.adjoint(self.forward(x)) - scale * x)
 
-    @cached_property
+    @kept
     def _cosine_gains(self) -> tuple[Constant, Constant]:
         """The squared entries of V and H between cosine bases."""
         gains = []
@@ -112,13 +112,23 @@ class SeparableOperator(LinearOperator):
             gains.append(Constant((coarse @ torch.from_numpy(matrix) @ fine.T).square()))
         return gains[0], gains[1]
 
-    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
-        """Return the inverse of what is diagonal of A C A^T + variance I in the cosine basis of the measurement.
+    def spectrum(self, covariance: Covariance) -> Tensor | None:
+        """Return what is diagonal of A C A^T in the cosine basis of the measurement.
 
         Nothing else is left where the image is mirrored with its edge repeated and the scale factor divides its sides.
         """
         if not isinstance(covariance, CosineCovariance):
             return None
         down, across = (constant.like(covariance.power) for constant in self._cosine_gains)
-        gain = 1 / (down @ covariance.power @ across.T + variance)
+        found: Tensor = down @ covariance.power @ across.T
+        return found
+
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """Return the inverse of the `spectrum` and the noise."""
+        spectrum = self.spectrum(covariance)
+        if spectrum is None or not isinstance(covariance, CosineCovariance):
+            return None
+        gain = 1 / (spectrum + per_sample(variance, spectrum[None]))
         return lambda z: cosine_filter(z, gain.to(z), covariance.colours.to(z))

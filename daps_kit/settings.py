@@ -24,15 +24,27 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    Strict,
+    field_validator,
+    model_validator,
+)
 
 from daps_kit.errors import ComponentError
 from daps_kit.papers import Paper
 from daps_kit.paths import AnyPath, FilePath, readable_file, resolve_path
 from daps_kit.shape import Shape
+from daps_kit.unknown import Distribution, Jeffreys, Unknown
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
     from daps_kit.contracts import Kernel, Noise, Operator, Prior, Sampler
     from daps_kit.executor import Executor
@@ -122,10 +134,42 @@ def _paths(value: Any) -> list[Path]:
 
 
 class ComponentSettings(Settings):
-    """Settings of something that a plugin offers and a recipe names by `use:`."""
+    """Settings of something that a plugin offers and a recipe names by `use:`.
+
+    Attributes:
+        unknowable: real fields of an operator or a noise model that a recipe may leave open (`unknown`), and the prior
+            of each where none is said; None where one has to be. Such a field holds an `Unknown`, a number that is the
+            median of its prior, and the component is built again for each value that a sampler tries.
+    """
 
     kind: ClassVar[Kind]
     name: ClassVar[str]
+    unknowable: ClassVar[Mapping[str, Distribution | None]] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _left_open(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keep what is left open: fields are made plain numbers."""
+        made = handler(data)
+        if isinstance(data, Mapping):
+            made.__dict__.update({key: value for key, value in data.items() if isinstance(value, Unknown)})
+        return made
+
+    @property
+    def left_open(self) -> dict[str, Unknown]:
+        """The fields that are left open."""
+        values = {key: getattr(self, key) for key in self.unknowable}
+        return {key: value for key, value in values.items() if isinstance(value, Unknown)}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for key in cls.unknowable:
+            said = properties[key]
+            about = {word: said.pop(word) for word in ("title", "description", "default") if word in said}
+            properties[key] = {"anyOf": [*said.get("anyOf", [said]), *Unknown.schema()], **about}
+        return schema
 
     @classmethod
     def summary(cls) -> str:
@@ -189,6 +233,7 @@ class GaussianNoiseSettings(NoiseSettings):
     """Gaussian noise, of one standard deviation or of one for each element of the measurement."""
 
     name = "gaussian"
+    unknowable: ClassVar = {"sigma": Jeffreys()}
     sigma: Annotated[float, Field(ge=0)] | Annotated[Path, BeforeValidator(readable_file)] = Field(
         default=0.05,
         description="standard deviation, in the units of the measurement (0 for noiseless data: as exact as single "

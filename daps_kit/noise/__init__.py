@@ -6,9 +6,9 @@ from typing import Any
 
 import daps_kit
 
-from .gaussian import GaussianNoise
+from .gaussian import GaussianNoise, SampleNoise
 from .heavy_tails import LaplaceNoise, StudentNoise
-from .model import Likelihood, Noise, Site
+from .model import Likelihood, Noise, Site, StackedNoise
 from .poisson import PoissonNoise
 from .poisson_gaussian import PoissonGaussianNoise
 from .recorded import RecordedNoise
@@ -21,7 +21,9 @@ __all__ = [
     "PoissonGaussianNoise",
     "PoissonNoise",
     "RecordedNoise",
+    "SampleNoise",
     "Site",
+    "StackedNoise",
     "StudentNoise",
 ]
 

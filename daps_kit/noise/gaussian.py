@@ -13,16 +13,18 @@ an image changes by 1 and eps = 2^-23 is the unit of single precision: the least
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from daps_kit.errors import ComponentError
+from daps_kit.linalg import per_sample
 from daps_kit.random import RandomStreams
 
 from .model import Noise, wide
 
-__all__ = ["GaussianNoise"]
+__all__ = ["GaussianNoise", "SampleNoise"]
 
 
 EPS = 2.0**-23
@@ -70,6 +72,12 @@ class GaussianNoise(Noise):
             self.dispersion = self.sigma**2
             self._weight = 1.0
             self._map = None
+
+    @classmethod
+    def stack(cls, noises: Sequence[Noise]) -> Noise:
+        """Return the noise of a batch whose sample b has that of `noises[b]`."""
+        levels = [noise.sigma for noise in noises if isinstance(noise, GaussianNoise) and noise._map is None]
+        return SampleNoise(levels) if len(levels) == len(noises) else super().stack(noises)
 
     def with_scale(self, scale: float) -> GaussianNoise:
         """Return the noise of measurements with values of about that size."""
@@ -128,6 +136,33 @@ class GaussianNoise(Noise):
         """Return the log of the normal density."""
         constant = (2 * math.pi * self.std(clean).square()).log() / 2
         return -self.misfit(clean, y) / (2 * self.dispersion) - constant
+
+
+class SampleNoise(GaussianNoise):
+    """Gaussian noise of one standard deviation for each sample, in units in which the dispersion is 1.
+
+    Args:
+        sigmas: positive, one for each sample.
+
+    Attributes:
+        each: the variances, [B].
+    """
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        super().__init__(1.0)
+        self.each = torch.tensor(sigmas, dtype=torch.float64).square()
+        self._weight = 1 / self.each
+
+    def with_scale(self, scale: float) -> SampleNoise:
+        """Return itself: no standard deviation is 0."""
+        return self
+
+    def _like(self, value: float | Tensor, like: Tensor) -> float | Tensor:
+        return per_sample(value, like)
+
+    def std(self, clean: Tensor) -> Tensor:
+        """Return the standard deviations."""
+        return torch.zeros_like(clean) + per_sample(self.each.sqrt(), clean)
 
 
 def log_normal_cell(low: Tensor, high: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from daps_kit.random import RandomStreams
 
-__all__ = ["Likelihood", "Noise", "Site"]
+__all__ = ["Likelihood", "Noise", "Site", "StackedNoise"]
 
 SIMULATIONS, SIMULATED = (4, 64), 20_000
 """How many measurements, at least and at most, and how many elements of them in all show what misfit is expected."""
@@ -176,6 +176,11 @@ class Noise(ABC):
     exact: bool = False
     gaussian: bool = False
 
+    @classmethod
+    def stack(cls, noises: Sequence[Noise]) -> Noise:
+        """Return the noise of a batch whose sample b has that of `noises[b]`, all of one kind."""
+        return StackedNoise(noises)
+
     @abstractmethod
     def sample(self, clean: Tensor, streams: RandomStreams) -> Tensor:
         """Draw y given the clean measurement [B, ...]; sample b uses stream b alone."""
@@ -257,3 +262,62 @@ class Noise(ABC):
         Itself, unless it stands for no noise, which means as little as single precision carries of such values.
         """
         return self
+
+
+class StackedNoise(Noise):
+    """Sample b has noise b, in units in which the dispersion is 1: the misfit of each is divided by its own.
+
+    Args:
+        noises: one for each sample, all of one kind.
+    """
+
+    def __init__(self, noises: Sequence[Noise]) -> None:
+        self.noises = list(noises)
+        self.gaussian = all(noise.gaussian for noise in noises)
+        self.exact = all(noise.exact for noise in noises)
+
+    def _rows(self, function: Callable[..., float | Tensor], *arguments: Tensor) -> Tensor:
+        """Return what a function of a noise and of its rows of the arguments gives, [B, ...]."""
+        parts = [
+            torch.split(t.expand(len(self.noises), *t.shape[1:]) if len(t) == 1 else t, 1) for t in arguments
+        ]
+        rows = zip(self.noises, *parts, strict=True)
+        return torch.cat([torch.zeros_like(row[0]) + function(noise, *row) for noise, *row in rows])
+
+    def sample(self, clean: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw y.
+
+        Raises:
+            TypeError: always; what is stacked is a likelihood.
+        """
+        raise TypeError("stacked noise is a likelihood, and draws nothing")
+
+    def log_density(self, clean: Tensor, y: Tensor) -> Tensor:
+        """Return log p(y | clean)."""
+        return self._rows(lambda noise, a, y: noise.log_density(a, y), clean, y)
+
+    def std(self, clean: Tensor) -> Tensor:
+        """Return the standard deviations."""
+        return self._rows(lambda noise, a: noise.std(a), clean)
+
+    def misfit(self, clean: Tensor, y: Tensor) -> Tensor:
+        """Return the misfits over the dispersions."""
+        return self._rows(lambda noise, a, y: noise.misfit(a, y) / noise.dispersion, clean, y)
+
+    def misfit_grad(self, clean: Tensor, y: Tensor) -> Tensor:
+        """Return their derivatives."""
+        return self._rows(lambda noise, a, y: noise.misfit_grad(a, y) / noise.dispersion, clean, y)
+
+    def curvature(self, clean: Tensor, y: Tensor) -> float | Tensor:
+        """Return their second derivatives over 2, or bounds on them."""
+        return self._rows(lambda noise, a, y: noise.curvature(a, y) / noise.dispersion, clean, y)
+
+    def expected_misfit(self, clean: Tensor) -> Tensor:
+        """Return the means of the misfits."""
+        return self._rows(lambda noise, a: noise.expected_misfit(a) / noise.dispersion, clean)
+
+    def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return log P(lower < y <= upper | clean)."""
+        return self._rows(
+            lambda noise, a, low, high: noise.log_probability(a, low, high), clean, lower, upper
+        )

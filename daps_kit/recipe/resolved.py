@@ -16,6 +16,7 @@ import daps_kit
 from daps_kit.fingerprint import fingerprints
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import ComponentSettings, Settings
+from daps_kit.unknown import Unknown
 
 from .document import add_resolvers
 
@@ -31,6 +32,8 @@ def plain(value: Any, registry: Registry) -> Any:
         return {key: plain(item, registry) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, registry) for item in value]
+    if isinstance(value, Unknown):
+        return value.written()
     return str(value) if isinstance(value, str | Path) else value
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -20,6 +20,7 @@ from daps_kit.declare import Declared
 from daps_kit.errors import SHOWN, ComponentError, Problem, RecipeError, UserError, did_you_mean
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
+from daps_kit.unknown import DISTRIBUTIONS, Unknown
 
 from .document import Node, from_python
 from .wording import as_written, either, reword
@@ -61,6 +62,15 @@ def _choice(model: type[BaseModel]) -> list[str]:
         if use and get_origin(use.annotation) is Literal
         else []
     )
+
+
+def _left_open(node: Node, info: FieldInfo) -> bool:
+    """Whether a value says that a number is not known."""
+    options = members(info.annotation)
+    if not any(option in (int, float) for option in options):
+        return False
+    section = isinstance(node.value, dict) and "unknown" in node.value
+    return section or (node.value == "unknown" and str not in options)
 
 
 def _is_model(annotation: Any) -> bool:
@@ -173,7 +183,10 @@ class SectionReader:
                     f"unknown key; allowed: {', '.join(words)}{hint}", section.path(key), item, key=True
                 )
                 continue
-            data[key] = self.value(item, info.annotation, section.path(key), _default(info))
+            if _left_open(item, info):
+                data[key] = self.unknown(item, model, key, section.path(key))
+            else:
+                data[key] = self.value(item, info.annotation, section.path(key), _default(info))
             if data[key] is _FAILED:
                 failed.add(key)
         try:
@@ -184,6 +197,60 @@ class SectionReader:
         except UserError as error:
             return self.fail(str(error), path, node, key=True)
         return _FAILED if len(self.problems) > before else settings
+
+    def unknown(self, node: Node, model: type[BaseModel], key: str, path: str) -> Any:
+        """Return the `Unknown` that a field holds which is left open: the word, or a section with its prior."""
+        fields: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
+        open_fields = getattr(model, "unknowable", {})
+        if key not in open_fields:
+            can = f"; of this section {either(list(open_fields))} can" if open_fields else ""
+            return self.fail(f"cannot be unknown{can}", path, node)
+        if extra := [word for word in fields if word not in ("unknown", "truth")]:
+            return self.fail("unknown key; allowed: unknown, truth", f"{path}.{extra[0]}", fields[extra[0]])
+        said, truth = fields.get("unknown", Node(None)), fields.get("truth", Node(None))
+        prior = open_fields[key]
+        if isinstance(said.value, list):
+            ends = said.plain()
+            if len(ends) != 2 or any(
+                isinstance(end, bool) or not isinstance(end, int | float) for end in ends
+            ):
+                return self.fail(f"expected [low, high], got {as_written(ends)}", f"{path}.unknown", said)
+            named = {"use": Node("uniform"), "low": said.value[0], "high": said.value[1]}
+            prior = self.section(Node(named, said.location, said.key), DISTRIBUTIONS, f"{path}.unknown")
+        elif isinstance(said.value, dict):
+            prior = self.section(said, DISTRIBUTIONS, f"{path}.unknown")
+        elif fields and said.value is not None:
+            return self.fail(
+                f"expected [low, high] or a prior such as {{use: lognormal, median: 2, factor: 1.5}}, got "
+                f"{as_written(said.plain())}",
+                f"{path}.unknown",
+                said,
+            )
+        if prior is None:
+            return self.fail(
+                f"needs a prior, such as {{unknown: [low, high]}}; {key} has none of its own", path, node
+            )
+        if prior is _FAILED:
+            return _FAILED
+        if truth.value is not None and (
+            isinstance(truth.value, bool) or not isinstance(truth.value, int | float)
+        ):
+            return self.fail(f"expected a number, got {as_written(truth.plain())}", f"{path}.truth", truth)
+        found = Unknown(prior, None if truth.value is None else float(truth.value))
+        return self._allowed(found, model.model_fields[key], path, node)
+
+    def _allowed(self, found: Unknown, info: FieldInfo, path: str, node: Node) -> Any:
+        """Return an `Unknown` if the field allows all of its values."""
+        adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation(), config=ConfigDict(strict=True))
+        for value in (*found.ends, *([] if found.truth is None else [found.truth])):
+            try:
+                adapter.validate_python(value)
+            except ValidationError as error:
+                every: list[Any] = error.errors(include_url=False)
+                wrong = [e for e in every if not e["type"].endswith("_type")] or every
+                message = reword(wrong[:1], float(f"{value:.3g}"))
+                return self.fail(f"{message}, which its prior allows", path, node)
+        return found
 
     def _note(self, error: ValidationError, section: _Section, failed: set[str]) -> None:
         """Note what pydantic found, one problem for each value: the alternatives of a union count as one."""

@@ -34,7 +34,7 @@ from .citations import SOFTWARE, papers_of
 from .compare import comparison
 from .planes import image_data, level_data, thumb
 from .reading import Result, result_in
-from .summary import CHOICES, HEADINGS, number, unexplained, with_error
+from .summary import CHOICES, HEADINGS, UNKNOWN, inferred, number, unexplained, with_error
 
 __all__ = ["INLINE", "render", "write_report", "write_side_by_side"]
 
@@ -283,12 +283,27 @@ def _run(result: Result, label: str) -> dict[str, Any]:
         "rows": rows,
         "figures": _figures(result),
         "widen": metrics.get("widen", 1.0),
+        "unknown": list(zip(inferred(metrics), _traces(metrics), strict=True)),
+        "unknown_columns": UNKNOWN,
         "told": unexplained(metrics),
         "lost": [_told(record) for record in metrics["lost"]],
         "doubted": [_told(record) for record in metrics.get("doubted", [])],
         "recipe": result.recipe_text,
         "provided": result.provided,
     }
+
+
+def _traces(metrics: dict[str, Any]) -> list[str]:
+    """Return the points of a line for each row of what was unknown: its mean after each level, in 120 by 24 pixels."""
+    lines = []
+    for item in metrics["images"].values():
+        for found in item.get("parameters", {}).values():
+            trace = found["trace"]
+            low, width = min(trace), max(max(trace) - min(trace), 1e-12)
+            step = 116 / max(1, len(trace) - 1)
+            points = [(2 + k * step, 22 - 20 * (value - low) / width) for k, value in enumerate(trace)]
+            lines.append(" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
+    return lines
 
 
 def _told(record: dict[str, Any]) -> str:

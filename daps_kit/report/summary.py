@@ -9,7 +9,17 @@ from typing import Any
 from daps_kit.failures import sample_name
 from daps_kit.tables import markdown_table
 
-__all__ = ["CHOICES", "HEADINGS", "metrics_markdown", "number", "outcome", "unexplained", "with_error"]
+__all__ = [
+    "CHOICES",
+    "HEADINGS",
+    "UNKNOWN",
+    "inferred",
+    "metrics_markdown",
+    "number",
+    "outcome",
+    "unexplained",
+    "with_error",
+]
 
 HEADINGS = {
     "psnr": "PSNR (dB)",
@@ -148,6 +158,13 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
             f"The sample that is shown, chosen without the truth: {' or '.join(_SHOWN[way] for way in ways)}.",
             "",
         ]
+    if unknown := inferred(metrics):
+        lines += [
+            "What was unknown, as the samples have it.",
+            "",
+            *markdown_table(UNKNOWN, unknown, left=[0, 1]),
+            "",
+        ]
     reported = {name: item["reported"] or {} for name, item in images.items()}
     rows = [
         [
@@ -167,6 +184,20 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
         lines += ["", "## Doubtful samples", "", "They count as the others.", ""]
         lines += [_sentence(record) for record in metrics["doubted"]]
     return "\n".join(lines) + "\n"
+
+
+UNKNOWN = ["image", "unknown", "mean", "standard deviation", "from (5 %)", "to (95 %)", "truth"]
+"""The columns of what was unknown."""
+
+
+def inferred(metrics: dict[str, Any]) -> list[list[str]]:
+    """Return the rows of what was unknown of the operator: of each image and each number."""
+    return [
+        [name, f"`{key}`", number(found["mean"], ".4g"), *(number(value, ".3g") for value in (
+            found["std"], *(found["interval"] or (None, None)))), number(found["truth"], ".4g")]
+        for name, item in metrics["images"].items()
+        for key, found in item.get("parameters", {}).items()
+    ]  # fmt: skip
 
 
 def _ensemble(found: dict[str, Any]) -> list[str]:

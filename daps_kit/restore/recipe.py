@@ -17,6 +17,7 @@ from PIL import Image
 from daps_kit.errors import UserError
 from daps_kit.files import unique_names
 from daps_kit.images import encode_png
+from daps_kit.noise_level import noise_level
 from daps_kit.paths import readable_file, unwritable
 from daps_kit.prior_check.choice import choose_priors
 from daps_kit.recipe import plain, to_yaml
@@ -24,7 +25,6 @@ from daps_kit.registry import default_registry
 
 from .mask import read_holes
 from .motion import linear_motion
-from .noise_level import noise_level
 from .picture import Picture, read
 
 __all__ = ["Draft", "Wishes", "draft"]

@@ -30,6 +30,7 @@ class Drawn:
         doubts: what else went wrong with samples.
         warnings: what the sampler says of the run as a whole.
         cost: of a sample, on average.
+        parameters: of each sample, the values of what is unknown of the operator after each level, by their names.
     """
 
     x0: Tensor
@@ -37,6 +38,7 @@ class Drawn:
     doubts: list[Failure]
     warnings: list[str]
     cost: Cost
+    parameters: tuple[dict[str, list[float]], ...] = ()
 
 
 def draw(
@@ -67,10 +69,12 @@ def draw(
     reported: list[Failure] = []
     warnings: list[str] = []
     step: Step | None = None
+    values: list[Tensor] = []
     measured = meter.prior(prior), meter.operator(operator)
     for step in sampler.sample(*measured, y, RandomStreams(seeds, y.device)):
         reported += step.failures
         warnings += step.warnings
+        values += [] if step.parameters is None else [step.parameters]
         watch(step)
     if step is None:
         raise RuntimeError(f"{type(sampler).__name__} took no step")
@@ -86,7 +90,12 @@ def draw(
         if failed or not whole:
             unsaid = Failure(place, step.level, step.levels, step.sigma, "nan" if failed else "decoder")
             lost[place] = reasons.get(place, unsaid) if failed else unsaid
-    return Drawn(x0, lost, [f for f in reported if not f.lost], warnings, meter.cost(len(y)))
+    doubts, cost = [f for f in reported if not f.lost], meter.cost(len(y))
+    if operator.parameters is None or not values:
+        return Drawn(x0, lost, doubts, warnings, cost)
+    traces = torch.stack(values, 2).tolist()
+    named = tuple(dict(zip(operator.parameters.names, rows, strict=True)) for rows in traces)
+    return Drawn(x0, lost, doubts, warnings, cost, named)
 
 
 def require_able(sampler: Sampler, prior: Prior, operator: Operator) -> None:
@@ -95,5 +104,8 @@ def require_able(sampler: Sampler, prior: Prior, operator: Operator) -> None:
     Raises:
         RefusalError: it cannot; the text says why.
     """
+    if operator.parameters is not None and not sampler.infers:
+        names = ", ".join(operator.parameters.names)
+        raise RefusalError(f"sampler: it does not draw what is unknown of the operator ({names}); daps does")
     if why := sampler.refusal(prior, operator):
         raise RefusalError(f"sampler: {why}")

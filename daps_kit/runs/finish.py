@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from daps_kit.failures import Failure
@@ -142,6 +144,12 @@ def _finish_item(
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
     x0 = torch.stack([sample.x0 for sample in samples])
+    parameters = inferred(samples)
+    if parameters:
+        for key, value in (bench.named_truths(index) or {}).items():
+            parameters[key]["truth"] = value
+        bench.settle(index, {key: found["mean"] for key, found in parameters.items()})
+        folder.write(folder.beside(name, "parameters.npz"), _traces(samples))
     scores = score(
         x0,
         truth,
@@ -150,6 +158,8 @@ def _finish_item(
         multimodal=bench.multimodal(index),
         widen=widen,
     )
+    if parameters:
+        scores["parameters"] = parameters
     collection.add(x0, truth, scores)
     for run in range(runs):
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
@@ -178,6 +188,33 @@ def draw_measurement(folder: RunFolder, name: str, picture: Tensor, truth: Tenso
     for file, image in ((path, picture), (path.with_name(f"{name}-truth.png"), truth)):
         if image is not None and not png_is_whole(file, (image.shape[-2], image.shape[-1])):
             folder.write(file, image_png(image))
+
+
+def inferred(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return what the samples that are not lost say of each number that was unknown, as metrics.json has it."""
+    alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
+    found: dict[str, Any] = {}
+    for name in alive[0] if alive else ():
+        values = torch.tensor([trace[name][-1] for trace in alive], dtype=torch.float64)
+        ends = torch.quantile(values, torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+        found[name] = {
+            "mean": float(values.mean()),
+            "std": float(values.std()) if len(values) > 1 else None,
+            "interval": ends if len(values) > 1 else None,
+            "truth": None,
+            "samples": values.tolist(),
+            "trace": [math.fsum(level) / len(level) for level in zip(*(t[name] for t in alive), strict=True)],
+        }
+    return found
+
+
+def _traces(samples: Sequence[Sample]) -> bytes:
+    """Return an archive of numpy with the values of each unknown number after each level, [runs, levels]."""
+    alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.array([each[name] for each in alive]) for name in alive[0]}
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:

@@ -22,7 +22,7 @@ import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Sample:
         cost: what it cost; None in files that do not say.
         doubts: what else went wrong with it.
         sigmas: noise levels of the trajectory that is beside it.
+        parameters: values of what is unknown of the operator after each level, by their names; the last are its own.
     """
 
     x0: Tensor
@@ -78,6 +79,7 @@ class Sample:
     cost: Cost | None = None
     doubts: tuple[Failure, ...] = ()
     sigmas: tuple[float, ...] = ()
+    parameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def read_if_whole(path: Path, *, outline: bool = False) -> tuple[dict[str, Tensor], dict[str, str]] | None:
@@ -297,6 +299,7 @@ class RunFolder:
             **_cost_record(sample.cost),
             "doubts": [vars(doubt) for doubt in sample.doubts],
             **({"sigmas": sample.sigmas} if sample.sigmas else {}),
+            **({"parameters": sample.parameters} if sample.parameters else {}),
         }
         self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
@@ -314,6 +317,7 @@ class RunFolder:
                 _cost(said),
                 tuple(_failure(doubt) for doubt in said.get("doubts", ())),
                 tuple(said.get("sigmas", ())),
+                {name: [float(x) for x in trace] for name, trace in said.get("parameters", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

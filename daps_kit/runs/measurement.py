@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from daps_kit.errors import UserError
 from daps_kit.files import files_of, unique_names
 from daps_kit.images import fit, load_image
 from daps_kit.memory import require_memory
+from daps_kit.parameters import build_operator
 from daps_kit.random import stream_seed
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES, naming
 from daps_kit.recipe import Recipe
@@ -189,7 +190,7 @@ class Operators:
             if len(self._built) >= self.kept:
                 self._built.pop(next(iter(self._built)))
             seed = stream_seed(self.seed, "operator", *([owner] if owner is not None else []))
-            self._built[key] = self.settings.build(shape=shape, seed=seed, device=self.device)
+            self._built[key] = build_operator(self.settings, shape=shape, seed=seed, device=self.device)
         return self._built[key]
 
 
@@ -219,6 +220,17 @@ class Bench:
         self.names = self.source.names
         self.notes, self.warnings = list(self.source.notes), list(self.source.warnings)
         self.shapes: dict[int, Shape] = {}
+        self._settled: dict[int, Operator] = {}
+
+    def settle(self, index: int, values: Mapping[str, float]) -> None:
+        """Take values of what is unknown of an item's operator, by which its samples are judged."""
+        parameters = self.operator(index).parameters
+        if parameters is not None:
+            self._settled[index] = parameters.row(0)(values)
+
+    def settled(self, index: int) -> Operator:
+        """Return the operator of an item, at the values that were taken."""
+        return self._settled.get(index) or self.operator(index)
 
     def recall(self, index: int, truth: Tensor | None) -> bool:
         """Take the shape of an item from the true image of an earlier run; say whether that is what this run needs."""
@@ -259,8 +271,30 @@ class Bench:
         if truth is None:
             raise RuntimeError("an item needs an image or a measurement")
         streams = RandomStreams([stream_seed(self.seed, "measurement", name)], self.device)
-        y = operator.measure(truth[None].to(self.device), streams)
+        known = self.true_parameters(index)
+        measuring = (
+            operator if known is None or operator.parameters is None else operator.parameters.at(known)
+        )
+        y = measuring.measure(truth[None].to(self.device), streams)
         return Measured(name, truth, y[0].cpu(), operator, _mask_doubts(operator))
+
+    def true_parameters(self, index: int) -> Tensor | None:
+        """Return the values [1, P] that an item's simulated measurement has of what is unknown; None where it has none.
+
+        They are those that the recipe states, and draws from the priors, from a stream named after the item.
+        """
+        operator = self.operator(index)
+        if operator.parameters is None or isinstance(self.source, _Given):
+            return None
+        seed = stream_seed(self.seed, "parameters", self.names[index])
+        return operator.parameters.truths(RandomStreams([seed]))
+
+    def named_truths(self, index: int) -> dict[str, float] | None:
+        """Return these values by their names."""
+        values, parameters = self.true_parameters(index), self.operator(index).parameters
+        if values is None or parameters is None:
+            return None
+        return dict(zip(parameters.names, values[0].tolist(), strict=True))
 
     def _judged(
         self, given: _Item, truth: Tensor | None, operator: Operator
@@ -283,7 +317,9 @@ class Bench:
         y = operator.project(y.masked_fill(hidden, 0))
         known = None if truth is None else truth.to(self.device)
         with naming(given.file):
-            found = tuple(doubts(operator, y[0], known, self.operators.settings.conventions()))
+            found: tuple[Doubt, ...] = ()
+            if operator.parameters is None:  # else too much is open for a doubt
+                found = tuple(doubts(operator, y[0], known, self.operators.settings.conventions()))
         return y[0].cpu(), (*_mask_doubts(operator), *found)
 
     @torch.no_grad()
@@ -297,11 +333,11 @@ class Bench:
 
     def check_noise(self, index: int, y: Tensor, x0: Tensor) -> NoiseCheck | None:
         """Return what the samples [R, C, H, W] of an item say of its noise; None where they cannot tell."""
-        return check_noise(self.operator(index), x0.to(self.device), y[None].to(self.device))
+        return check_noise(self.settled(index), x0.to(self.device), y[None].to(self.device))
 
     def residual(self, index: int, y: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function that gives the residuals [B] of images [B, C, H, W] for an item's measurement."""
-        operator, measured = self.operator(index), y[None].to(self.device)
+        operator, measured = self.settled(index), y[None].to(self.device)
 
         @torch.no_grad()
         def residual(x: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class Posterior:
         names: Sequence[str] = (),
         cost: Cost | None = None,
         single: bool = False,
+        traces: Sequence[Mapping[str, Sequence[float]]] = (),
     ) -> None:
         """Hold samples.
 
@@ -78,7 +79,9 @@ class Posterior:
             names: of the images; their numbers where not given.
             cost: of a sample.
             single: whether there is one image, which is to be without the first axis.
+            traces: of each sample, image by image, what was unknown of the operator after each level, by name.
         """
+        self._traces = list(traces) if any(traces) else []
         self._samples, self._measurement, self._truth = samples, measurement, truth
         self._residuals, self._pictures = residuals, pictures
         self._failures = dict(failures or {})
@@ -114,6 +117,24 @@ class Posterior:
     def failures(self) -> dict[Any, Failure]:
         """Why samples were lost."""
         return {key[1] if self.single else key: failure for key, failure in self._failures.items()}
+
+    @property
+    def traces(self) -> dict[str, Tensor]:
+        """What was unknown of the operator, by name, after each level: [B, runs, levels]; empty where nothing was."""
+        if not self._traces:
+            return {}
+        count, runs = self._samples.shape[:2]
+        levels = max(len(trace) for each in self._traces for trace in each.values())
+        found = {}
+        for name in next(each for each in self._traces if each):
+            rows = [list(each.get(name, [math.nan] * levels)) for each in self._traces]
+            found[name] = self._given(torch.tensor(rows, dtype=torch.float64).reshape(count, runs, levels))
+        return found
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Samples of what was unknown of the operator, by name: [B, runs]; they belong to the samples of the image."""
+        return {name: trace[..., -1] for name, trace in self.traces.items()}
 
     @cached_property
     def _moments(self) -> list[dict[str, Tensor]]:
@@ -236,6 +257,7 @@ class Posterior:
         if self.single and index != 0:
             raise IndexError("there is one image; `.samples` holds its samples")
         places = list(range(len(self)))[index] if isinstance(index, slice) else [range(len(self))[index]]
+        runs = self._samples.shape[1]
         failures = {
             (place, run): failure
             for place, b in enumerate(places)
@@ -252,6 +274,9 @@ class Posterior:
             names=[self._names[b] for b in places],
             cost=self.cost,
             single=not isinstance(index, slice),
+            traces=[self._traces[b * runs + run] for b in places for run in range(runs)]
+            if self._traces
+            else (),
         )
 
     def __iter__(self) -> Iterator[Posterior]:
@@ -313,6 +338,7 @@ class Posterior:
         residual = self._all_residuals.nanmean()
         if bool(torch.isfinite(residual)):
             words.append(f"residual {float(residual):.2f}")
+        words += [f"{name} {_told(found)}" for name, found in self.parameters.items()]
         if runs > 1:
             spread = torch.stack(
                 [m["std"].mean() for m in self._moments if "std" in m] or [residual.new_tensor(math.nan)]
@@ -414,7 +440,10 @@ class Posterior:
             )
             kept.write(kept.measurement(name).with_suffix(".png"), image_png(pictures[b]))
             for run, x0 in enumerate(self._samples[b].cpu()):
-                kept.write_sample(name, run, Sample(x0, self._failures.get((b, run)), self.cost))
+                trace = self._traces[b * len(self._samples[b]) + run] if self._traces else {}
+                kept.write_sample(
+                    name, run, Sample(x0, self._failures.get((b, run)), self.cost, parameters=trace)
+                )
                 if bool(torch.isfinite(x0).all()):
                     kept.write(kept.sample(name, run).with_suffix(".png"), image_png(x0))
             found = {key: t.cpu() for key, t in self._moments[b].items()}
@@ -450,11 +479,22 @@ class Posterior:
             data, residuals = data[:, :, 0], residuals[:, :, 0]
             dims.remove("image")
             del coords["image"]
+        unknown = {}
+        for name, found in self.parameters.items():
+            batch = (found if self.single else found.T)[None]
+            unknown[name] = (dims[: batch.ndim], batch.numpy())
         return xarray.Dataset(
-            {"x0": (dims, data.numpy()), "residual": (dims[: residuals.ndim], residuals.numpy())},
+            {"x0": (dims, data.numpy()), "residual": (dims[: residuals.ndim], residuals.numpy()), **unknown},
             coords=coords,
             attrs={"inference_library": "daps-kit", "images": "in [-1, 1]"},
         )
+
+
+def _told(values: Tensor) -> str:
+    """Return mean and standard deviation of samples of a number, those of several images pooled."""
+    known = values[torch.isfinite(values)]
+    spread = f" ± {float(known.std()):.2g}" if values.ndim == 1 and len(known) > 1 else ""
+    return f"{float(known.mean()):.4g}{spread}"
 
 
 def _alive(samples: Tensor) -> Tensor:

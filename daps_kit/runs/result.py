@@ -89,6 +89,7 @@ class RunResult:
             names=[name],
             cost=mean_cost(costs) if costs else None,
             single=True,
+            traces=[dict(sample.parameters) for sample in kept],
         )
 
     def _residuals(self, name: str) -> Tensor:

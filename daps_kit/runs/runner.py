@@ -28,6 +28,7 @@ from daps_kit.errors import UserError
 from daps_kit.executor import Job, Pool
 from daps_kit.failures import Failure, sample_name, told
 from daps_kit.memory import require_memory
+from daps_kit.parameters import settled
 from daps_kit.prior_check.build import build_prior
 from daps_kit.prior_check.verdict import require_sound
 from daps_kit.recipe import Recipe, load_recipe, resolved_yaml
@@ -374,7 +375,8 @@ class _Job:
 
         @torch.no_grad()
         def residual() -> float:
-            return float(operator.residual(self.prior.decode(step.x0y), y).nanmean())
+            at = settled(operator, step.parameters)
+            return float(at.residual(self.prior.decode(step.x0y), y).nanmean())
 
         self.progress.level(step.level, step.levels, step.sigma, residual)
         self.tracking.level(step.sigma, residual)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from daps_kit.contracts import Noise, Operator, Prior, Sampler, Step
 from daps_kit.failures import sample_name, told
+from daps_kit.parameters import joined, settled
 from daps_kit.random import stream_seed
 
 from .cost import mean_cost
@@ -53,7 +54,7 @@ class Measured:
     def stacked(self, places: Sequence[int]) -> tuple[Operator, Tensor]:
         """Return those at some places as one operator and its measurements."""
         chosen = [self.operators[b] for b in places]
-        return type(chosen[0]).stack(chosen), self.y[torch.tensor(places, device=self.y.device)]
+        return joined(chosen), self.y[torch.tensor(places, device=self.y.device)]
 
     def name(self, pair: Pair) -> str:
         """Return what people call a sample."""
@@ -119,7 +120,9 @@ def sample_all(
         rows = []
         for batch, drawn in zip(batches, found, strict=True):
             operator, y = measured.stacked([b for b, _ in batch])
-            rows.append(operator.residual(drawn.x0, y))
+            values = [[trace[-1] for trace in each.values()] for each in drawn.parameters]
+            at = settled(operator, torch.tensor(values, dtype=torch.float64) if values else None)
+            rows.append(at.residual(drawn.x0, y))
         return torch.cat(rows).reshape(-1, runs)
 
     @torch.no_grad()
@@ -139,6 +142,7 @@ def sample_all(
         },
         cost=mean_cost([(drawn.cost, len(batch)) for batch, drawn in zip(batches, found, strict=True)]),
         single=measured.single,
+        traces=[trace for drawn in found for trace in drawn.parameters],
     )
 
 
@@ -151,7 +155,8 @@ def _drawn(
     def watch(step: Step) -> None:
         @torch.no_grad()
         def residual() -> float:
-            return float(operator.residual(prior.decode(step.x0y), y).nanmean())
+            at = settled(operator, step.parameters)
+            return float(at.residual(prior.decode(step.x0y), y).nanmean())
 
         display.level(step.level, step.levels, step.sigma, residual)
 

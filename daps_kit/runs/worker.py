@@ -24,6 +24,7 @@ from daps_kit.errors import UserError
 from daps_kit.executor import Tell
 from daps_kit.failures import Failure, sample_name, told
 from daps_kit.memory import out_of_memory
+from daps_kit.parameters import joined
 from daps_kit.random import stream_seed
 from daps_kit.recipe import Recipe, plain
 from daps_kit.recipe.sections import read_section
@@ -117,6 +118,7 @@ class Batch:
             "failures": [vars(sample.failure) if sample.failure else None for sample in self.samples],
             "costs": [vars(sample.cost) if sample.cost else None for sample in self.samples],
             "doubts": [[vars(doubt) for doubt in sample.doubts] for sample in self.samples],
+            "parameters": [sample.parameters for sample in self.samples],
             "notes": self.notes,
             "warnings": self.warnings,
             "seconds": self.seconds,
@@ -133,9 +135,12 @@ class Batch:
                 Failure(**failure) if failure else None,
                 Cost(**cost) if cost else None,
                 tuple(Failure(**doubt) for doubt in doubts),
+                parameters=parameters,
             )
-            for x0, failure, cost, doubts in zip(
-                tensors["x0"], said["failures"], said["costs"], said["doubts"], strict=True
+            for x0, failure, cost, doubts, parameters in zip(
+                tensors["x0"],
+                *(said[key] for key in ("failures", "costs", "doubts", "parameters")),
+                strict=True,
             )
         ]
         trajectory = [
@@ -261,7 +266,7 @@ class Worker:
 
     def _drawn(self, task: Task, tell: Tell) -> Batch:
         operators = [self.operators.of(name, task.shape) for name in task.names]
-        operator = type(operators[0]).stack(operators)
+        operator = joined(operators)
         y = torch.stack([task.ys[name] for name in task.names]).to(self.device)
         pairs = list(zip(task.names, task.runs, strict=True))
         names = [sample_name(name, run) for name, run in pairs]
@@ -293,6 +298,7 @@ class Worker:
                 drawn.lost.get(place),
                 drawn.cost,
                 tuple(replace(doubt, sample=0) for doubt in drawn.doubts if doubt.sample == place),
+                parameters=drawn.parameters[place] if drawn.parameters else {},
             )
             for place, x in enumerate(drawn.x0.cpu())
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -191,6 +191,7 @@ class GaussianBlur(OperatorSettings):
     """
 
     name = "gaussian_blur"
+    unknowable: ClassVar = {"intensity": None}
     kernel_size: int = Field(61, ge=1, le=4001, description="pixels along a side of the kernel, odd")
     intensity: float = Field(3.0, gt=0, le=1000, description="standard deviation of the Gaussian, in pixels")
     boundary: BoundaryField = "reflect"
@@ -258,6 +259,7 @@ class HighDynamicRange(OperatorSettings):
     """
 
     name = "high_dynamic_range"
+    unknowable: ClassVar = {"scale": None}
     scale: float = Field(2.0, gt=0, description="exposure; values beyond 1 / scale are clipped")
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:

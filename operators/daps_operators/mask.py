@@ -6,7 +6,6 @@ A is diagonal, so A^T = A and (A^T A + w I)^{-1} b = b / (m + w).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,7 @@ from daps_kit.arrays import read_map
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
+from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample
 from daps_kit.low_modes import LowModes
 
@@ -44,11 +44,17 @@ class Identity(LinearOperator):
         """Return b / (1 + weight)."""
         return b / (1 + per_sample(weight, b))
 
-    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+    def spectrum(self, covariance: Covariance) -> Tensor | None:
+        """Return the variances of a C that is diagonal in frequency."""
+        return covariance.power if isinstance(covariance, CosineCovariance) else None
+
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return (C + variance I)^{-1} for a C that is diagonal in frequency."""
         if not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (covariance.power + variance)
+        gain = 1 / (covariance.power + per_sample(variance, covariance.power[None]))
         return lambda z: covariance.filter(z, gain)
 
 
@@ -78,7 +84,9 @@ class Inpainting(LinearOperator):
         """Return b / (m + weight)."""
         return b / (self._mask.like(b) + per_sample(weight, b))
 
-    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return m (C + variance I)^{-1} m for a C that is diagonal in frequency.
 
         Where less than half of the image is kept, that is no better than none. There the coarsest patterns are taken as
@@ -86,13 +94,14 @@ class Inpainting(LinearOperator):
         """
         if not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (covariance.power + variance)
+        gain = 1 / (covariance.power + per_sample(variance, covariance.power[None]))
 
         def dense(z: Tensor) -> Tensor:
             return self.forward(covariance.filter(z, gain))
 
         if (
-            self.observed.shape[1] > 1
+            isinstance(variance, Tensor)
+            or self.observed.shape[1] > 1
             or not bool(self._sparse.any())
             or not LowModes.pay(covariance.power, variance)
         ):
@@ -103,12 +112,12 @@ class Inpainting(LinearOperator):
         choice = self._sparse.to(covariance.power.device)
         return lambda z: torch.where(choice, sparse(z), dense(z))
 
-    @cached_property
+    @kept
     def _sparse(self) -> Tensor:
         """Whose mask keeps less than half, [1 or B, 1, 1, 1]."""
         return self.observed.mean((1, 2, 3), keepdim=True) < 0.5
 
-    @cached_property
+    @kept
     def _low_modes(self) -> LowModes:
         return LowModes(self.forward, self.shape, len(self.observed))
 

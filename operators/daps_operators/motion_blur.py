@@ -19,7 +19,6 @@ circulant one of periodic borders takes 1.8 times more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +32,7 @@ from daps_kit.arrays import read_map
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform
 from daps_kit.errors import UserError
+from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample, solve
 from daps_kit.low_modes import LowModes
 
@@ -116,7 +116,7 @@ class MotionBlur(LinearOperator):
             precondition=lambda r: self._filter(r, inverse, self.shape[1:]),
         )
 
-    @cached_property
+    @kept
     def _response(self) -> Constant:
         """|K|^2 at the frequencies of the cosine basis, the mean over the signs of one of them, [1 or B, 1, H, W]."""
         waves = []
@@ -128,7 +128,16 @@ class MotionBlur(LinearOperator):
         powers = [(down @ kernel @ wave.T).abs().square() for wave in (across, across.conj())]
         return Constant((powers[0] + powers[1]) / 2)
 
-    def preconditioner(self, covariance: Covariance, variance: float) -> Callable[[Tensor], Tensor] | None:
+    def spectrum(self, covariance: Covariance) -> Tensor | None:
+        """Return |K|^2 P, where there is one kernel and y has the size of x."""
+        if not isinstance(covariance, CosineCovariance) or self.boundary == "valid" or len(self.kernel) > 1:
+            return None
+        found: Tensor = self._response.like(covariance.power)[0] * covariance.power
+        return found
+
+    def preconditioner(
+        self, covariance: Covariance, variance: float | Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return the inverse of |K|^2 P + variance in the cosine basis, with the coarsest patterns as they are.
 
         |K|^2 P alone takes a quarter of the steps at 64 pixels that none takes, and the coarsest patterns a quarter of
@@ -139,8 +148,8 @@ class MotionBlur(LinearOperator):
             return None
         power = covariance.power
         response = self._response.like(power)
-        if not LowModes.pay(power, variance):
-            gain = 1 / (response * power + variance)
+        if isinstance(variance, Tensor) or not LowModes.pay(power, variance):
+            gain = 1 / (response * power + per_sample(variance, power[None]))
             return lambda z: covariance.filter(z, gain)
         above, rest = self._low_modes.excess(power)
         inverse = self._low_modes.inverse(above, 1 / (response * rest + variance).flatten(2))
@@ -148,7 +157,7 @@ class MotionBlur(LinearOperator):
             z, lambda rotated: cosine_inverse(inverse(cosine_transform(rotated)))
         )
 
-    @cached_property
+    @kept
     def _low_modes(self) -> LowModes:
         return LowModes(self.forward, self.shape, len(self.kernel), cosine_transform)
 

@@ -5,11 +5,12 @@ Gaussian noise, the default of every operator, is in `daps_kit.settings`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from daps_kit.settings import NoiseSettings
+from daps_kit.unknown import Jeffreys
 
 if TYPE_CHECKING:
     from daps_kit.contracts import Noise
@@ -21,6 +22,7 @@ class Poisson(NoiseSettings):
     """Photon (shot) noise."""
 
     name = "poisson"
+    unknowable: ClassVar = {"peak": None}
     peak: float = Field(255.0, gt=0, le=1e7, description="expected photon count at white (the value 1)")
     black: float | None = Field(
         None,
@@ -39,6 +41,7 @@ class PoissonGaussian(Poisson):
     """Photon noise and read noise, as cameras have them: counts of photons, read with Gaussian noise."""
 
     name = "poisson_gaussian"
+    unknowable: ClassVar = {"peak": None, "read": None}
     read: float = Field(2.0, gt=0, description="standard deviation of the read noise, in photons (electrons)")
 
     def model(self) -> Noise:
@@ -52,6 +55,7 @@ class Laplace(NoiseSettings):
     """Laplace noise, whose tails are heavier than a Gaussian's."""
 
     name = "laplace"
+    unknowable: ClassVar = {"scale": Jeffreys()}
     scale: float = Field(
         0.05,
         gt=0,
@@ -69,6 +73,7 @@ class Student(NoiseSettings):
     """Student's t noise, for measurements with outliers."""
 
     name = "student_t"
+    unknowable: ClassVar = {"scale": Jeffreys(), "dof": None}
     scale: float = Field(
         0.05,
         gt=0,

@@ -39,6 +39,7 @@ from daps_kit.contracts import Kernel, Operator, Prior, RandomStreams, Sampler, 
 from .annealing import Annealing
 from .conditional import Conditional, PriorScore, Spread
 from .explained import Explained, residual
+from .inference import Inference
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
 from .plan import Budget, complete, search_levels
@@ -77,6 +78,8 @@ class DAPS(Sampler):
         latent_gradient_clip: see `DecodedOperator`.
     """
 
+    infers = True
+
     def __init__(
         self,
         annealing: Annealing,
@@ -100,6 +103,14 @@ class DAPS(Sampler):
         self.budget, self.restarts, self.final_denoise = budget, restarts, final_denoise
         self.forgetting, self.noise_correlation = forgetting, noise_correlation
         self.latent_gradient_clip = latent_gradient_clip
+
+    def refusal(self, prior: Prior, operator: Operator) -> str:
+        """Return why it cannot sample: what is unknown of the operator needs its own noise and a prior of pixels."""
+        if operator.parameters is None:
+            return ""
+        if prior.latent:
+            return "what is unknown of an operator needs a prior over pixels, and this one is latent"
+        return "what is unknown of an operator needs its own noise: leave sampler.tau out" if self.tau else ""
 
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         """Yield one Step a level, of every start; the x0y of the last, decoded by the prior, is the sample.
@@ -130,6 +141,7 @@ class DAPS(Sampler):
     def _levels(self, run: _Run, levels: range, x_t: Tensor, failed: Tensor) -> Levels:
         """Yield the Steps of some levels from x_t; return the last x0y and which samples have failed."""
         prior, operator, y, sigmas = run.prior, run.operator, run.y, run.sigmas
+        inference, values = run.inference, None
         x0y = x_t
         for i in levels:
             last = i + 1 == len(sigmas)
@@ -139,15 +151,26 @@ class DAPS(Sampler):
                 x0hat = replaced(blind, x0hat, torch.zeros_like(x0hat))
 
                 target = self.conditional.target(prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas))
+                if inference is not None:
+                    inference.before(target, run.streams)
+                    operator = inference.operator
+                    target = self.conditional.target(
+                        prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas)
+                    )
                 x0y, info = self.kernel.run(target, x0hat, run.streams)
                 diverged = lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
+                if inference is not None:
+                    inference.after(target, x0y, run.streams)
+                    values = inference.values
+                    run.log.look_at(inference.operator)
 
                 result = self._denoised(run, x0y, x_t, sigmas[i]) if last and run.final_denoise else x0y
                 step = run.log.step(
                     sigmas[i], x_t, x0hat, x0y, result, info,
                     failed=failed, blind=blind, diverged=diverged, last=last,
                 )  # fmt: skip
+                step.parameters = values
             yield step
             failed = step.failed
             if bool(failed.all()):
@@ -199,7 +222,10 @@ class DAPS(Sampler):
         explained = Explained(operator, y) if self.tau is None else None
         log = Log(prior, self.kernel, explained, rounds, said)
         correlations = self._correlations(sigmas, calibrated=calibrated, multimodal=operator.multimodal)
-        return _Run(prior, operator, y, streams, shape, sigmas, correlations, denoised, log), starts
+        inference = None if operator.parameters is None else Inference(operator, y)
+        return _Run(
+            prior, operator, y, streams, shape, sigmas, correlations, denoised, log, inference
+        ), starts
 
     def _known(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> bool:
         """Return whether C is the prior's own account of its error."""
@@ -230,6 +256,7 @@ class _Run:
         correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
         log: makes the Steps.
+        inference: draws what is unknown of the operator; None where nothing is.
     """
 
     prior: Prior
@@ -241,6 +268,7 @@ class _Run:
     correlations: list[float]
     final_denoise: bool
     log: Log
+    inference: Inference | None = None
 
     def noise(self, level: int) -> Tensor:
         """Draw sigma n, n ~ N(0, I), [B, ...]."""

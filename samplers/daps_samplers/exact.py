@@ -24,7 +24,6 @@ Processing Letters 19 (2012), for conjugate gradients that stop early.
 from __future__ import annotations
 
 from contextlib import suppress
-from math import sqrt
 
 import torch
 from torch import Tensor
@@ -40,7 +39,8 @@ from daps_kit.contracts import (
 )
 from daps_kit.errors import ComponentError
 from daps_kit.failures import Failure
-from daps_kit.linalg import conjugate_gradients, inner
+from daps_kit.linalg import conjugate_gradients, inner, per_sample
+from daps_kit.noise import SampleNoise
 
 __all__ = ["Exact", "applies"]
 
@@ -93,13 +93,17 @@ class Exact(Kernel):
         self, target: Target, state: KernelState, streams: RandomStreams
     ) -> tuple[KernelState, KernelInfo]:
         """Draw one sample."""
-        operator, covariance, v = target.operator, target.covariance, target.likelihood_variance
+        operator, covariance = target.operator, target.covariance
         assert isinstance(operator, LinearOperator)
         centre = target.centre
+        v: float | Tensor = target.likelihood_variance
         weight = operator.noise.curvature(target.y, target.y)
+        if isinstance(operator.noise, SampleNoise):
+            v, weight = operator.noise.each.to(centre) * v, 1.0
         root = weight**0.5
+        spread = per_sample(v, target.y)
         x = centre + covariance.sqrt(streams.normal(centre.shape[1:], centre.dtype))
-        y = target.y - sqrt(v) / root * streams.normal(target.y.shape[1:], target.y.dtype)
+        y = target.y - spread**0.5 / root * streams.normal(target.y.shape[1:], target.y.dtype)
         misfit = operator.project(root * (y - operator.forward(x)))
         variance, mapped = covariance.isotropic, isinstance(weight, Tensor)
         if variance is not None and not mapped:
@@ -111,10 +115,10 @@ class Exact(Kernel):
 
         def apply(z: Tensor) -> Tensor:
             image = operator.forward(covariance.multiply(operator.adjoint(root * z)))
-            return torch.add(operator.project(root * image), z, alpha=v)
+            return operator.project(root * image) + spread * z
 
         norm = inner(misfit, misfit).sqrt().clamp_min(torch.finfo(misfit.dtype).tiny)
-        unit = sqrt(v * x[0].numel())
+        unit = (v * x[0].numel()) ** 0.5
         z, residual = conjugate_gradients(
             apply,
             misfit,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, Prior, Step
+from daps_kit.contracts import Kernel, KernelInfo, Operator, Prior, Step
 from daps_kit.failures import Failure
 
 from .annealing import Annealing
@@ -45,6 +45,11 @@ class Log:
         self.prior, self.kernel, self.explained = prior, kernel, explained
         self.rounds, self.warnings, self.round = rounds, warnings, 0
         self._said: set[object] = set()
+
+    def look_at(self, operator: Operator) -> None:
+        """Judge what follows by an operator, at other values of its parameters."""
+        if self.explained is not None:
+            self.explained.operator = operator
 
     def step(
         self,

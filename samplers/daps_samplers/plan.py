@@ -66,7 +66,7 @@ def complete(
         high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
     if low is None:
         share = 1.0 if last_calls else LAST
-        low = min(max(share * operator.noise.level(y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
+        low = min(max(share * _least_noise(operator, y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
     many = restarts is None and annealing.levels is None and operator.multimodal
     if many and total >= 4 * RESTARTS * calls:
@@ -81,6 +81,22 @@ def complete(
     while levels > 1 and calls * _rounds(grid(levels), starts) + last_calls > total:
         levels -= 1
     return grid(levels), starts
+
+
+def _least_noise(operator: Operator, y: Tensor) -> float:
+    """Return the standard deviation of the noise, where parts of it are unknown the least that is likely."""
+    if operator.parameters is None:
+        return operator.noise.level(y)
+    priors = operator.parameters.priors
+    sets = [[prior.quantile(u) for prior in priors] for u in LIKELY]
+    return min(
+        operator.parameters.row(0)(dict(zip(operator.parameters.names, values, strict=True))).noise.level(y)
+        for values in sets
+    )
+
+
+LIKELY = (0.05, 0.5, 0.95)
+"""Quantiles of the priors of unknown parameters at which the noise is looked at."""
 
 
 def search_levels(sigmas: list[float]) -> int:

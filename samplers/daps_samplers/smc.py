@@ -66,7 +66,7 @@ SOLVED = 1e-7
 class SMC(DAPS):
     """Sequential Monte Carlo with DAPS steps; its arguments are those of `DAPS`."""
 
-    together = True
+    together, infers = True, False
 
     def refusal(self, prior: Prior, operator: Operator) -> str:
         """Return why the weights are not known: a latent prior, other noise, a nonlinear operator or a large one."""

@@ -108,5 +108,9 @@ def test_the_schema_tells_trainings_from_runs() -> None:
 
 def test_a_component_alone() -> None:
     schema = component_schema(BUILT_IN.find("operator", "gaussian_blur"))
-    assert schema["properties"]["intensity"]["exclusiveMinimum"] == 0
+    assert schema["properties"]["kernel_size"]["minimum"] == 1
+    number, word, section = schema["properties"]["intensity"]["anyOf"]  # it may be unknown
+    assert number["exclusiveMinimum"] == 0
+    assert word == {"const": "unknown"}
+    assert set(section["properties"]) == {"unknown", "truth"}
     assert "NoiseSettings" in schema["$defs"]

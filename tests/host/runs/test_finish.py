@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,16 @@ def test_tasks_share_a_picture_and_a_table(tmp_path: Path, drawn: list[Any]) -> 
     text = (tmp_path / "metrics.md").read_text()
     assert text.index("one") < text.index("two")
     assert (tmp_path / "grid.png").exists()
+
+
+def test_what_was_unknown_is_summed_up() -> None:
+    values = [0.1, 0.2, 0.3, 0.6]
+    samples = [Sample(torch.zeros(1), parameters={"noise.sigma": [0.5, value]}) for value in values]
+    found = module.inferred([*samples, Sample(torch.zeros(1), LOST, parameters={"noise.sigma": [0.0, 9.0]})])
+    sigma = found["noise.sigma"]
+    assert sigma["samples"] == values
+    assert sigma["mean"] == pytest.approx(0.3)
+    assert sigma["std"] == pytest.approx(statistics.stdev(values))
+    assert sigma["interval"] == pytest.approx([0.115, 0.555])
+    assert sigma["trace"] == pytest.approx([0.5, 0.3])
+    assert module.inferred([Sample(torch.zeros(1))]) == {}

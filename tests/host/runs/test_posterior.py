@@ -8,6 +8,7 @@ import io
 import re
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +181,16 @@ def test_arviz_reads_the_samples() -> None:
         found = arviz.convert_to_inference_data(data)
         table = arviz.summary(found, var_names=["residual"], kind="stats")
     assert table["mean"].tolist() == pytest.approx([2.0, 2.0])
+
+
+def test_what_was_unknown_goes_with_the_samples(tmp_path: Path) -> None:
+    traces = [{"noise.sigma": [0.5, 0.1 * (k + 1)]} for k in range(6)]
+    found = Posterior(
+        torch.zeros(2, 3, 1, 4, 4), torch.zeros(2, 1, 4, 4), residuals=lambda: torch.ones(2, 3),
+        pictures=lambda: torch.zeros(2, 1, 4, 4), traces=traces,
+    )  # fmt: skip
+    assert found.traces["noise.sigma"].shape == (2, 3, 2)
+    assert torch.allclose(found[1].parameters["noise.sigma"], torch.tensor([0.4, 0.5, 0.6]).double())
+    assert "noise.sigma 0.5 ± 0.1" in repr(found[1])
+    again = daps_kit.open(found.save(tmp_path / "saved"))
+    assert torch.allclose(again[1].parameters["noise.sigma"], found[1].parameters["noise.sigma"])

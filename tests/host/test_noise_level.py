@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daps_kit.restore.noise_level import noise_level
+from daps_kit.noise_level import noise_level
 
 
 def smooth(height: int = 240, width: int = 200) -> np.ndarray:

@@ -1,0 +1,164 @@
+r"""Draws of an operator's unknown parameters theta, within the annealing.
+
+At a level, x0 and theta are drawn together from p(x0, theta | x_t, y): theta first, the image left out, then x0 given
+theta, which the kernel does,
+
+    theta ~ p(theta | x_t, y), proportional to p(theta) p(y | x_t, theta)        (`evidence`)
+    x0    ~ p(x0 | x_t, y, theta).
+
+Given an image that was drawn for another theta, theta would hardly move, since that image explains y with the old one.
+It is what a partially collapsed Gibbs sampler does, and every level's theta is a draw of p(theta | y) where x_t is one
+of p(x_t | y).
+
+Each parameter moves by its prior's distribution function u, in which the prior is flat on (0, 1), by slice sampling
+from all of (0, 1): no width is to be chosen, and far modes are seen. Parameters take turns there and back, which makes
+a sweep reversible; where a rougher evidence is cheaper, sweeps are made with it, and their end is a proposal that is
+accepted with
+
+    min(1, p(y | x_t, new) q(y | x_t, old) / (p(y | x_t, old) q(y | x_t, new))),    q the rough one.
+
+Where the evidence is not known, as for operators that are not linear, theta is drawn given the level's x0, from
+p(theta) p(y | x0, theta), which moves it less.
+
+Sources: van Dyk and Park, "Partially collapsed Gibbs samplers", JASA 103 (2008), and Murata et al., "GibbsDDRM", ICML
+2023, arXiv 2301.12686, for theta within a diffusion sampler; Neal, "Slice sampling", Annals of Statistics 31 (2003);
+Christen and Fox, "Markov chain Monte Carlo using an approximation", J. Comput. Graph. Stat. 14 (2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Operator, RandomStreams, Target
+from daps_kit.noise_level import noise_level
+from daps_kit.parameters import NOISE, Parameters
+
+from .evidence import Evidence, known
+
+__all__ = ["Inference", "slice_step"]
+
+TRIES = 40
+"""Points that a slice is searched by, at most."""
+
+FIRST, LATER = 4, 1
+"""Sweeps at the first level, where nothing is known, and at each that follows."""
+
+Log = Callable[[Tensor], Tensor]
+
+
+class Inference:
+    """The unknown parameters of a run, and how they are drawn.
+
+    Args:
+        operator: with parameters.
+        y: the measurements, [B, ...].
+
+    Attributes:
+        u: the priors' distribution functions at the values, [B, P].
+        operator: the operator at the values.
+    """
+
+    def __init__(self, operator: Operator, y: Tensor) -> None:
+        assert operator.parameters is not None
+        self.parameters: Parameters = operator.parameters
+        self.u = torch.full((len(y), len(self.parameters.names)), 0.5, dtype=torch.float64)
+        self._begin(y)
+        self.operator = self.parameters.at(self.values)
+        self.collapsed = all(map(known, self.parameters.operators(self.values)))
+        self._sweeps = FIRST
+
+    @property
+    def values(self) -> Tensor:
+        """The values, [B, P]."""
+        return self.parameters.values(self.u)
+
+    def _begin(self, y: Tensor) -> None:
+        """Start the standard deviation of Gaussian noise from what the measurement looks like."""
+        name = f"{NOISE}sigma"
+        if name not in self.parameters.names or y.ndim != 4:
+            return
+        place = self.parameters.names.index(name)
+        prior = self.parameters.priors[place]
+        for b, image in enumerate(y.detach().cpu().numpy()):
+            if found := noise_level(image):
+                self.u[b, place] = min(max(prior.cdf(found), 0.01), 0.99)
+
+    def before(self, target: Target, streams: RandomStreams) -> None:
+        """Draw the parameters, the image left out, where that is possible.
+
+        Args:
+            target: of the level; its operator is not used.
+            streams: of the samples.
+        """
+        if not self.collapsed:
+            return
+        evidence = Evidence(self.parameters, target)
+
+        def log(function: Log) -> Log:
+            return lambda u: function(self.parameters.values(u))
+
+        u = self._swept(log(evidence.rough_log), self.u, streams)
+        if evidence.rough:
+            move = log(evidence.log)(u) - log(evidence.log)(self.u)
+            rough = log(evidence.rough_log)(u) - log(evidence.rough_log)(self.u)
+            accepted = streams.uniform((), torch.float64).cpu().log() < move - rough
+            u = torch.where(accepted[:, None], u, self.u)
+        self._take(u)
+
+    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> None:
+        """Draw the parameters given the level's x0 [B, ...], where they were not drawn before."""
+        if self.collapsed:
+            return
+
+        def log(u: Tensor) -> Tensor:
+            operator = self.parameters.at(self.parameters.values(u))
+            return operator.log_likelihood(x0, target.y).double().cpu().nan_to_num(-torch.inf)
+
+        self._take(self._swept(log, self.u, streams))
+
+    def _swept(self, log: Log, u: Tensor, streams: RandomStreams) -> Tensor:
+        count = u.shape[1]
+        order = [*range(count), *reversed(range(count))] if count > 1 else [0]
+        for _ in range(self._sweeps):
+            for place in order:
+                u = slice_step(log, u, place, streams)
+        self._sweeps = LATER
+        return u
+
+    def _take(self, u: Tensor) -> None:
+        self.u = u
+        self.operator = self.parameters.at(self.values)
+
+
+def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tensor:
+    """Return u [B, P] with one coordinate moved by slice sampling on (0, 1), the interval shrunk to where it was.
+
+    Args:
+        log: log density of u, [B].
+        u: [B, P].
+        place: of the coordinate.
+        streams: of the samples; each draws as many numbers whatever happens.
+    """
+    draws = streams.uniform((TRIES + 1,), torch.float64).cpu()
+    height = log(u) + draws[:, 0].clamp_min(1e-300).log()
+    at = u[:, place].clone()
+    low, high = torch.zeros_like(at), torch.ones_like(at)
+    found = at.clone()
+    going = torch.ones(len(u), dtype=torch.bool)
+    for draw in draws[:, 1:].T:
+        tried = low + draw * (high - low)
+        proposal = u.clone()
+        proposal[:, place] = torch.where(going, tried, found)
+        inside = log(proposal) >= height
+        found = torch.where(going & inside, tried, found)
+        going = going & ~inside
+        if not bool(going.any()):
+            break
+        low = torch.where(going & (tried < at), tried, low)
+        high = torch.where(going & (tried >= at), tried, high)
+    moved = u.clone()
+    moved[:, place] = found
+    return moved

@@ -1,0 +1,107 @@
+"""Operators with unknown numbers, at any values of them: what building them from those values gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import daps_operators
+from daps_kit.api import build
+from daps_kit.contracts import LinearOperator, RandomStreams
+from daps_kit.noise import GaussianNoise
+from daps_kit.parameters import joined, with_noise
+from daps_kit.recipe.sections import read_section
+from daps_kit.settings import GaussianNoiseSettings
+
+SHAPE = (2, 12, 10)
+BLUR = {
+    "use": "gaussian_blur", "kernel_size": 7, "intensity": {"unknown": [0.5, 3.0]},
+    "noise": {"use": "gaussian", "sigma": "unknown"},
+}  # fmt: skip
+VALUES = torch.tensor([[0.7, 0.1], [2.0, 0.3]], dtype=torch.float64)
+
+
+def built(intensity: float, sigma: float) -> LinearOperator:
+    noise = GaussianNoiseSettings(sigma=sigma)
+    made = daps_operators.GaussianBlur(kernel_size=7, intensity=intensity, noise=noise)
+    return made.build(shape=SHAPE, seed=0, device=torch.device("cpu"))  # type: ignore[return-value]
+
+
+def test_an_operator_at_values_is_the_one_built_from_them() -> None:
+    operator = build("operator", BLUR, shape=SHAPE)
+    parameters = operator.parameters
+    assert parameters is not None
+    assert parameters.names == ("intensity", "noise.sigma")
+    at = parameters.at(VALUES)
+    assert isinstance(at, LinearOperator)
+    assert at.parameters is None
+    x, y = torch.randn(2, *SHAPE), torch.randn(2, *SHAPE)
+    apart = [built(*row) for row in VALUES.tolist()]
+    expected = torch.cat([each.forward(x[b : b + 1]) for b, each in enumerate(apart)])
+    assert torch.allclose(at.forward(x), expected, atol=1e-6)
+    back = torch.cat([each.adjoint(y[b : b + 1]) for b, each in enumerate(apart)])
+    assert torch.allclose(at.adjoint(y), back, atol=1e-6)
+    solved = at.solve_normal(y, torch.tensor([0.5, 0.1]))
+    found = [apart[0].solve_normal(y[:1], 0.5), apart[1].solve_normal(y[1:], 0.1)]
+    assert torch.allclose(solved, torch.cat(found), atol=1e-5)
+    likely = torch.cat([each.log_likelihood(x[b : b + 1], y[b : b + 1]) for b, each in enumerate(apart)])
+    assert torch.allclose(at.log_likelihood(x, y), likely, rtol=1e-5)
+    assert torch.allclose(at.residual(x, y), torch.cat(
+        [each.residual(x[b : b + 1], y[b : b + 1]) for b, each in enumerate(apart)]), rtol=1e-5)  # fmt: skip
+
+
+def test_operators_of_their_own_keep_their_draws() -> None:
+    section = {"use": "inpainting", "mask": "random", "noise": {"use": "gaussian", "sigma": "unknown"}}
+    apart = [build("operator", section, shape=SHAPE, seed=seed) for seed in (0, 1)]
+    operator = joined(apart)
+    assert operator.parameters is not None
+    at = operator.parameters.at(torch.tensor([[0.1], [0.2]], dtype=torch.float64))
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(at.forward(x), torch.cat([apart[0].forward(x[:1]), apart[1].forward(x[1:])]))
+    assert torch.allclose(at.noise.std(x)[:, 0, 0, 0], torch.tensor([0.1, 0.2]))
+    same = joined([apart[0], apart[0]])
+    assert same is apart[0]
+
+
+@pytest.mark.parametrize("noise", [
+    {"use": "poisson_gaussian", "peak": {"unknown": [50, 200]}, "read": {"unknown": [1, 4]}},
+    {"use": "laplace", "scale": "unknown"},
+    {"use": "gaussian", "sigma": "unknown", "quantised": 8},
+])  # fmt: skip
+def test_other_noise_is_stacked(noise: dict[str, object]) -> None:
+    operator = build("operator", {"use": "identity", "noise": noise}, shape=SHAPE)
+    assert operator.parameters is not None
+    values = operator.parameters.values(
+        torch.tensor([[0.6], [0.75]]).expand(2, len(operator.parameters.names))
+    )
+    at, apart = operator.parameters.at(values), operator.parameters.operators(values)
+    x = 0.3 * torch.randn(2, *SHAPE)
+    y = torch.cat([each.measure(x[b : b + 1], RandomStreams([b])) for b, each in enumerate(apart)])
+    for name in ("log_likelihood", "residual"):
+        rows = [getattr(each, name)(x[b : b + 1], y[b : b + 1]) for b, each in enumerate(apart)]
+        assert torch.allclose(getattr(at, name)(x, y), torch.cat(rows), rtol=1e-4)
+    scaled = [each.loss(x[b : b + 1], y[b : b + 1]) / each.noise.dispersion for b, each in enumerate(apart)]
+    assert torch.allclose(at.loss(x, y), torch.cat(scaled), rtol=1e-4)
+    slope = at.loss_grad(x, y)[1]
+    v = torch.randn_like(x)
+    h = 1e-3
+    change = (at.loss((x + h * v).double(), y.double()) - at.loss((x - h * v).double(), y.double())) / (2 * h)
+    assert torch.allclose(change.float(), (slope * v).flatten(1).sum(1), rtol=0.05, atol=1.0)
+
+
+def test_simulated_measurements_have_stated_values_or_draws_of_the_prior() -> None:
+    operator = build("operator", BLUR | {"intensity": {"unknown": [0.5, 3.0], "truth": 1.25}}, shape=SHAPE)
+    assert operator.parameters is not None
+    truths = operator.parameters.truths(RandomStreams(range(200)))
+    assert bool((truths[:, 0] == 1.25).all())
+    share = float((truths[:, 1] < 0.1).double().mean())
+    assert share == pytest.approx(0.5, abs=0.12)  # 3.4 standard errors
+
+
+def test_noise_of_its_own_for_any_operator() -> None:
+    settings = read_section("noise", {"use": "gaussian", "sigma": "unknown"})
+    operator = with_noise(built(1.0, 0.05), settings)  # type: ignore[arg-type]
+    assert operator.parameters is not None
+    assert operator.parameters.names == ("noise.sigma",)
+    assert isinstance(operator.parameters.at(torch.tensor([[0.4]])).noise, GaussianNoise)
+    assert with_noise(built(1.0, 0.05), GaussianNoiseSettings(sigma=0.2)).noise.level(torch.zeros(1)) == 0.2

@@ -1,0 +1,118 @@
+"""The evidence, against the density of the measurement as a matrix says it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from daps_kit.api import build
+from daps_kit.contracts import LinearOperator
+from daps_kit.covariance import CosineCovariance
+from daps_kit.noise import PoissonNoise
+from daps_samplers import evidence as module
+from daps_samplers.evidence import Evidence, known, lanczos
+from daps_samplers.target import GaussianTarget
+
+SHAPE = (3, 10, 12)
+SIZE = 360
+BLUR = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.4, 2.0]}}
+MASK = {"use": "inpainting", "mask": "random"}
+NOISE = {"noise": {"use": "gaussian", "sigma": "unknown"}}
+
+
+def covariance() -> CosineCovariance:
+    down, across = torch.arange(10.0)[:, None], torch.arange(12.0)
+    power = torch.tensor([1.0, 0.2, 0.05])[:, None, None] * 0.02 / (1 + down**2 + across**2)
+    colours, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+    return CosineCovariance(power, colours)
+
+
+def problem(section: dict[str, object], count: int = 1) -> tuple[GaussianTarget, LinearOperator]:
+    operator = build("operator", section, shape=SHAPE)
+    assert isinstance(operator, LinearOperator)
+    draw = torch.Generator().manual_seed(1)
+    centre = 0.3 * torch.randn(count, *SHAPE, generator=draw)
+    clean = covariance().sqrt(torch.randn(count, *SHAPE, generator=draw)) + centre
+    y = operator.forward(clean) + operator.project(0.1 * torch.randn(count, *SHAPE, generator=draw))
+    return GaussianTarget(centre, covariance(), operator, y, sigma=0.3, likelihood_variance=1.0), operator
+
+
+def expected(target: GaussianTarget, operator: LinearOperator, values: torch.Tensor) -> torch.Tensor:
+    """Return log N(y; A m, A C A^T + v I) over what is measured, without its constant."""
+    assert operator.parameters is not None
+    eye = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *SHAPE)
+    c = covariance().multiply(eye).flatten(1)
+    found = []
+    for b, each in enumerate(operator.parameters.operators(values)):
+        seen = each.project(torch.ones(1, *SHAPE)).flatten() > 0
+        a = each.forward(eye).flatten(1).T[seen]
+        s = a @ c @ a.T + each.noise.dispersion * torch.eye(len(a), dtype=torch.float64)
+        r = (target.y[b] - each.forward(target.centre[b : b + 1])[0]).double().flatten()[seen]
+        found.append(-0.5 * (r @ torch.linalg.solve(s, r) + torch.linalg.slogdet(s)[1]))
+    return torch.stack(found)
+
+
+VALUES = torch.tensor([[0.9, 0.1], [1.6, 0.2]], dtype=torch.float64)
+
+
+def test_matrices_are_exact() -> None:
+    target, operator = problem(BLUR | NOISE, 2)
+    assert operator.parameters is not None
+    evidence = Evidence(operator.parameters, target)
+    assert evidence.dense
+    assert not evidence.rough
+    assert torch.allclose(evidence.log(VALUES), expected(target, operator, VALUES), rtol=1e-5)
+    masked, operator = problem(MASK | NOISE)
+    assert operator.parameters is not None
+    found = Evidence(operator.parameters, masked).log(VALUES[:1, 1:])
+    assert torch.allclose(found, expected(masked, operator, VALUES[:1, 1:]), rtol=1e-5)
+
+
+def test_beside_a_preconditioner_differences_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(BLUR | NOISE, 2)
+    assert operator.parameters is not None
+    evidence = Evidence(operator.parameters, target)
+    assert evidence.rough
+    other = torch.tensor([[0.7, 0.12], [1.4, 0.15]], dtype=torch.float64)
+    change = expected(target, operator, other) - expected(target, operator, VALUES)
+    exact = evidence.log(other) - evidence.log(VALUES)
+    rough = evidence.rough_log(other) - evidence.rough_log(VALUES)
+    assert float(change.abs().min()) > 5
+    assert torch.allclose(exact, change, atol=0.3)
+    assert torch.allclose(rough, change, atol=0.1 * float(change.abs().max()))
+    assert float((exact - change).abs().max()) < float((rough - change).abs().max())
+
+
+def test_by_lanczos_alone_the_maximum_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(MASK | NOISE)
+    assert operator.parameters is not None
+    evidence = Evidence(operator.parameters, target)
+    assert not evidence.rough
+    grid = torch.logspace(-2, 0, 41, dtype=torch.float64)[:, None]
+    ours = torch.cat([evidence.log(row[None]) for row in grid])
+    exact = torch.cat([expected(target, operator, row[None]) for row in grid])
+    assert abs(int(ours.argmax()) - int(exact.argmax())) <= 1
+    near = (exact - exact.max()).abs() < 10
+    assert torch.allclose(ours[near] - ours.max(), exact[near] - exact.max(), atol=1.5)
+
+
+def test_the_quadrature_is_exact_after_as_many_steps_as_eigenvalues() -> None:
+    draw = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(12, 12, generator=draw, dtype=torch.float64))
+    spread = torch.tensor([1.0, 1, 1, 1, 2, 2, 2, 5, 5, 7, 7, 7], dtype=torch.float64)
+    matrix = basis * spread @ basis.T
+    z = torch.randn(3, 12, generator=draw, dtype=torch.float64)
+    values, weights = lanczos(lambda v: v @ matrix, z, 6)
+    found = z.square().sum(1) * (weights * values.clamp_min(1e-9).log()).sum(1)
+    log = basis * spread.log() @ basis.T
+    assert torch.allclose(found, (z @ log * z).sum(1), rtol=1e-9)
+
+
+def test_only_linear_operators_with_gaussian_noise_have_one() -> None:
+    linear = build("operator", {"use": "identity"}, shape=SHAPE)
+    assert known(linear)
+    assert not known(build("operator", {"use": "high_dynamic_range"}, shape=SHAPE))
+    linear.noise = PoissonNoise(100.0)
+    assert not known(linear)

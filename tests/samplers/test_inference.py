@@ -1,0 +1,94 @@
+"""Draws of unknown parameters: slices against known laws, posteriors of a sampler against quadrature."""
+
+from __future__ import annotations
+
+import pytest
+import scipy.stats
+import torch
+
+from daps_kit.api import build
+from daps_kit.contracts import RandomStreams
+from daps_kit.errors import RefusalError
+from daps_kit.runs.draw import draw
+from daps_samplers.inference import slice_step
+from tests.samplers.closed_form import SHAPE, SIZE, smooth_prior
+
+SCALE = {"unknown": {"use": "log_uniform", "low": 0.05, "high": 1.0}}
+WIDTH = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5], "truth": 0.8}}
+
+
+def test_slices_leave_a_density_as_it_is() -> None:
+    count, law = 3000, scipy.stats.beta(6.0, 2.5)
+    streams = RandomStreams(range(count))
+    u = torch.full((count, 2), 0.5, dtype=torch.float64)
+    for _ in range(8):
+        u = slice_step(lambda u: 5 * u[:, 1].log() + 1.5 * (1 - u[:, 1]).log(), u, 1, streams)
+    assert bool((u[:, 0] == 0.5).all())
+    assert scipy.stats.kstest(u[:, 1].numpy(), law.cdf).pvalue > 0.001
+
+
+def test_a_sample_depends_on_its_own_stream_alone() -> None:
+    def log(u: torch.Tensor) -> torch.Tensor:
+        return -((u[:, 0] - 0.3) ** 2) / 2e-4
+
+    u = torch.full((5, 1), 0.5, dtype=torch.float64)
+    streams, one = RandomStreams(range(5)), RandomStreams([3])
+    together = slice_step(log, slice_step(log, u, 0, streams), 0, streams)
+    alone = slice_step(log, slice_step(log, u[:1], 0, one), 0, one)
+    assert torch.equal(together[3], alone[0])
+
+
+def posterior(operator, y):
+    """Return mean and standard deviation of one parameter given y, with the closed-form prior, by quadrature."""
+    prior, parameters = smooth_prior(), operator.parameters
+    eye = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *SHAPE)
+    vectors, variances = prior.covariance.vectors, prior.covariance.variances
+    u = (torch.arange(150, dtype=torch.float64)[:, None] + 0.5) / 150
+    logs = []
+    for each in parameters.operators(parameters.values(u[:, :1])):
+        root = each.forward((vectors * variances.sqrt()).T.reshape(eye.shape)).flatten(1)
+        s = root.T @ root + each.noise.dispersion * torch.eye(SIZE, dtype=torch.float64)
+        r = (y.double() - each.forward(prior.mean[None])).flatten()
+        logs.append(-0.5 * (r @ torch.linalg.solve(s, r) + torch.linalg.slogdet(s)[1]))
+    weights, values = torch.stack(logs).softmax(0), parameters.values(u)[:, 0]
+    mean = (weights * values).sum()
+    return float(mean), float((weights * (values - mean).square()).sum().sqrt())
+
+
+def drawn(operator, y, count):
+    seen = []
+    draw(
+        build("sampler", {"use": "daps", "budget": 9}), smooth_prior(), operator,
+        y.expand(count, *y.shape[1:]), range(count), lambda step: seen.append(step.parameters),
+    )  # fmt: skip
+    return seen[-1][:, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("section", "count"),
+    [({"use": "identity", "noise": {"use": "gaussian", "sigma": SCALE}}, 150),
+     (WIDTH | {"noise": {"use": "gaussian", "sigma": 0.05}}, 60)],
+)  # fmt: skip
+def test_posteriors_are_those_of_quadrature(section: dict[str, object], count: int) -> None:
+    operator = build("operator", section, shape=SHAPE)
+    assert operator.parameters is not None
+    x = smooth_prior().sample(SHAPE, RandomStreams([5]))
+    y = operator.parameters.at(operator.parameters.truths(RandomStreams([3]))).measure(x, RandomStreams([7]))
+    mean, std = posterior(operator, y)
+    values = drawn(operator, y, count)
+    assert abs(float(values.mean()) - mean) < 4 * std / count**0.5
+    assert float(values.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+
+
+def test_what_cannot_be_inferred_is_refused() -> None:
+    operator = build(
+        "operator", {"use": "identity", "noise": {"use": "gaussian", "sigma": SCALE}}, shape=SHAPE
+    )
+    y = torch.zeros(1, *SHAPE)
+    with pytest.raises(RefusalError, match="leave sampler.tau out"):
+        draw(build("sampler", {"use": "daps", "tau": 0.1}), smooth_prior(), operator, y, [0])
+    with pytest.raises(
+        RefusalError, match="does not draw what is unknown of the operator .noise.sigma.; daps"
+    ):
+        draw(build("sampler", {"use": "smc"}), smooth_prior(), operator, y, [0])
