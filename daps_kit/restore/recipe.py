@@ -121,6 +121,7 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
     task, operator = _operator(wishes, path, beside)
     names = unique_names(file.stem for file in files)
     sections, pixels, said = [], [], []
+    plugin: Path | None = None
     for file in files:
         picture = read(file)
         prior, channels, plugin = _prior(wishes.prior, len(picture.seen))

@@ -268,7 +268,8 @@ def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image
     ]
     width, height = pictures[0][0].size
     left, top = STRIP_LEFT, STRIP_TOP
-    canvas = Image.new("RGB", strip_size(levels)[::-1], _PAPER)
+    bottom, right = strip_size(levels)
+    canvas = Image.new("RGB", (right, bottom), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for row, name in enumerate(names):
         _text(draw, (left - 12, top + row * (height + 6) + height / 2), name, 16, _INK, "rm")
