@@ -152,7 +152,9 @@ class ComponentSettings(Settings):
         """Keep what is left open: fields are made plain numbers."""
         made = handler(data)
         if isinstance(data, Mapping):
-            made.__dict__.update({key: value for key, value in data.items() if isinstance(value, Unknown)})
+            for key, value in data.items():
+                if isinstance(value, Unknown):
+                    object.__setattr__(made, key, value)
         return made
 
     @property

@@ -74,7 +74,9 @@ class _Between(Distribution):
 class Uniform(_Between):
     """Every value between two ends is as likely."""
 
-    use: Literal["uniform"] = Field("uniform", description="every value from low to high is as likely")
+    use: Literal["uniform"] = Field(
+        default="uniform", description="every value from low to high is as likely"
+    )
 
     def quantile(self, u: float) -> float:
         """Return low + u (high - low)."""
@@ -93,7 +95,7 @@ class LogUniform(_Between):
     """Every order of magnitude between two positive ends is as likely."""
 
     use: Literal["log_uniform"] = Field(
-        "log_uniform", description="every order of magnitude from low to high is as likely"
+        default="log_uniform", description="every order of magnitude from low to high is as likely"
     )
     low: float = Field(gt=0, description="least value")
 
@@ -110,7 +112,7 @@ class LogUniform(_Between):
 class Jeffreys(Distribution):
     """Nothing is known of a scale: p(s) is proportional to 1 / s, from 0.0001 to 100."""
 
-    use: Literal["jeffreys"] = Field("jeffreys", description="nothing is known of a scale")
+    use: Literal["jeffreys"] = Field(default="jeffreys", description="nothing is known of a scale")
 
     def quantile(self, u: float) -> float:
         """Return that of the range in which it is not cut."""
