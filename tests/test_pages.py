@@ -12,6 +12,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -30,15 +31,42 @@ RUN = [
     "guide-engineering",
     "index",
     "photos",
+    "report",
+    "train",
+    "blur64",
 ]
-"""Pages whose commands are run; those of others are long, or need weights, packages or a shell, and have tests of their own."""
+"""Pages whose commands and Python are run as they stand, but for what makes them short."""
+
+ELSEWHERE = {
+    "arena": "plugins/daps-rivals/tests/test_recipes.py",
+    "deepinv": "plugins/daps-deepinv/tests/test_recipes.py",
+    "guide-plugins": "tests/host/scaffold/test_write.py",
+    "many-machines": "tests/test_pages.py",
+    "python": "tests/test_docs.py",
+    "reproduce": "tests/test_reproduce.py",
+    "write-a-plugin": "tests/test_docs.py",
+}
+"""Pages that need packages, weights or several machines, and who tries what they say."""
 
 CUT = {
     "run": ["runs=1", "sampler.budget=4"],
     "restore": ["--samples", "2", "--budget", "4"],
     "coverage": ["--count", "2", "--runs", "2"],
-}
-"""What makes a command short."""
+    "recipe.yaml": [
+        "trainer.frame=16", "trainer.images_seen=16", "trainer.batch_size=8", "trainer.validation=1",
+        "trainer.workers=1",
+        "trainer.network={components: 1, channels: [8, 8], blocks: [1, 1], embedding: 8, attention: 0}",
+    ],
+    "train/photos": [
+        "trainer.images_seen=4", "trainer.batch_size=2", "trainer.validation=1", "trainer.sizes=[16]",
+        "trainer.validation_side=32", "trainer.network={widths: [8, 8, 8, 8], blocks: [1, 1, 1, 1], embedding: 8}",
+    ],
+    "train/blur64": [
+        "trainer.frame=16", "trainer.pairs_seen=4", "trainer.batch_size=2", "trainer.validation=1",
+        "trainer.validation_pairs=1", "trainer.network.radius=4",
+    ],
+}  # fmt: skip
+"""What makes a command short, and the training of a recipe."""
 
 BLOCK = re.compile(r"(?:<!-- (?P<file>\S+) -->\n\n)?```(?P<language>\w+)\n(?P<code>.*?)```\n", re.S)
 
@@ -78,7 +106,8 @@ def folder(tmp_path):
         cat = Image.open(path).convert("RGB").resize((40, 40))
     noisy = (np.asarray(cat) + 20 * rng.standard_normal((40, 40, 3))).clip(0, 255).astype(np.uint8)
     photos = ["photo.jpg", "scratched.jpg", "blurred.jpg", "moved.jpg", "small.jpg"]
-    for name in (*photos, "album/a.png", "photos/a.png", "photos/b.png"):
+    folders = [f"{name}/{photo}.png" for name in ("photos", "photographs") for photo in "abc"]
+    for name in (*photos, "album/a.png", *folders):
         (here / name).parent.mkdir(exist_ok=True)
         Image.fromarray(noisy).save(here / name)
     mask = np.zeros((40, 40), np.uint8)
@@ -128,13 +157,67 @@ def test_every_recipe_of_a_page_is_valid(folder, monkeypatch):
     assert seen >= 8
 
 
+def finished_runs(folder: Path) -> dict[str, object]:
+    """Leave the results that the page on reports names."""
+    for name in ("deblurring", "fast", "accurate"):
+        short = ["runs=2", "sampler.budget=3", f"output=results/{name}", "--quiet"]
+        assert CliRunner().invoke(main, ["run", str(folder / "my.yaml"), *short]).exit_code == 0
+    return {}
+
+
+def blurred_pictures(folder: Path) -> dict[str, object]:
+    """Return what the page on the weights of blurs calls its own."""
+    from daps_operators.nonlinear_blur.operator import EMBEDDED
+
+    pictures = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return {"path": EMBEDDED, "sharp": pictures[0], "blurred": pictures[1]}
+
+
+def training_recipe(folder: Path) -> dict[str, object]:
+    """Leave the recipe that the page on training shows after its command."""
+    page = next(page for page in PAGES if page.stem == "train")
+    (shown,) = [block.code for block in blocks(page) if block.language == "yaml"]
+    (folder / "recipe.yaml").write_text(shown)
+    return {}
+
+
+PREPARED = {"report": finished_runs, "blur64": blurred_pictures, "train": training_recipe}
+"""What pages take for granted."""
+
+
+def test_no_page_is_left_out():
+    for page in PAGES:
+        code = [b for b in blocks(page) if b.language in ("python", "bash") or commands(b)]
+        assert bool(code) == (page.stem in RUN or page.stem in ELSEWHERE), page
+    for name, file in ELSEWHERE.items():
+        assert name not in RUN
+        assert (ROOT / file).is_file()
+
+
+@pytest.mark.slow
+def test_the_shards_of_the_page_on_many_machines_are_joined(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    page = next(page for page in PAGES if page.stem == "many-machines")
+    text = page.read_text(encoding="utf-8")
+    (line,) = re.findall(r"^daps-kit (run .*--shard .*)$", text, re.M)
+    for task in ("1", "2"):
+        words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID/16", f"{task}/2").replace("--workers 4", ""))
+        done = CliRunner().invoke(main, [*words, "runs=2", "sampler.budget=3", "output=results/my"])
+        assert done.exit_code == 0, done.output
+    (line,) = re.findall(r"^    daps-kit (merge .*)$", text, re.M)
+    words = [str(found) for word in line.split() for found in (sorted(Path().glob(word)) or [word])]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert Path(words[-1], "metrics.json").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", RUN)
 def test_what_a_page_says_is_done(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     page = next(page for page in PAGES if page.stem == name)
-    scope: dict[str, object] = {}
+    scope: dict[str, object] = PREPARED[name](folder) if name in PREPARED else {}
     ran = 0
     for block in blocks(page):
         if block.file is not None:
@@ -145,7 +228,7 @@ def test_what_a_page_says_is_done(name, folder, monkeypatch):
         for words in commands(block):
             if words[:2] == ["recipes", "copy"]:
                 Path(words[-1]).unlink(missing_ok=True)
-            extra = CUT.get(words[0], [])
+            extra = CUT.get(words[1] if words[0] == "train" else words[0], [])
             if words[-1] == "compare.yaml":  # its samplers say how many levels they have
                 extra = extra[:1]
             done = CliRunner().invoke(main, [*words, *extra])
