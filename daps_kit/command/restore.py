@@ -144,7 +144,10 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
         for place, each in enumerate(load_recipe(drafted.path)):
             progress.later = sum(drafted.pixels[place + 1 :]) / drafted.pixels[place]
             result = run(each, progress=progress)
-            say(results.write(read(files[place]), result, wishes, output, drafted.names[place]))
+            picture = read(files[place])
+            say(results.write(picture, result, wishes, output, drafted.names[place]))
+            if hint := results.advice(picture, result, wishes):
+                tell(hint)
 
 
 def _files(photo: Path, tell: Any) -> list[Path]:

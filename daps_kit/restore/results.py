@@ -11,6 +11,7 @@ The folder OUTPUT/NAME is that of the run (see `daps_kit.runs.folder`).
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from daps_kit.runs.result import RunResult
 from .picture import Picture
 from .recipe import Draft, Wishes
 
-__all__ = ["begun", "write"]
+__all__ = ["advice", "begun", "write"]
 
 
 @contextlib.contextmanager
@@ -56,6 +57,18 @@ def begun(draft: Draft, output: Path | None = None) -> Iterator[None]:
             for path in fresh:
                 path.unlink(missing_ok=True)
         raise
+
+
+def advice(picture: Picture, result: RunResult, wishes: Wishes) -> str:
+    """Return what to try where the samples say that the noise is not what it was estimated to be; empty elsewhere."""
+    (item,) = result.metrics["images"].values()
+    noise = item.get("noise") or {}
+    words = {"overstated": "less detail may be lost", "understated": "less noise may be left"}
+    if wishes.denoise is not None or wishes.counts is not None or noise.get("cause") not in words:
+        return ""
+    # A grey picture that is measured in each of three channels has their noise together.
+    level = noise["level"] / math.sqrt(result.samples[0].shape[1] / len(picture.seen))
+    return f"{picture.path}: the noise was estimated; with --denoise {level:.2g} {words[noise['cause']]}"
 
 
 def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, name: str) -> Path:

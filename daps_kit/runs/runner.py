@@ -138,7 +138,8 @@ def run(
                     job.sample()
                     metrics, rows = job.finish(chosen)
                 for line in unexplained(metrics):
-                    progress.warn(f"{job.recipe.name}: {line}")
+                    of = f"{job.recipe.name}: "
+                    progress.warn(line if line.startswith(of) else of + line)
                 _report(job.folder, progress, job.recipe.video, inline=len(jobs) == 1)
                 tracking.finished(metrics, job.folder.grid)
             parts.append((job.recipe.name.rpartition("/")[2], metrics, rows))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from daps_kit.errors import UserError
@@ -14,7 +16,7 @@ from daps_kit.reading import deep_png
 from daps_kit.recipe import load_recipe
 from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import Wishes, draft
-from daps_kit.restore.results import begun, write
+from daps_kit.restore.results import advice, begun, write
 from daps_kit.runs.runner import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("work")
@@ -54,6 +56,26 @@ def test_mean_samples_uncertainty_and_before_after():
     both = opened(OUT / "photo/before-after.png")
     assert np.array_equal(both[:, :32], opened("photo.png"))
     assert np.array_equal(both[:, -32:], mean)
+
+
+@pytest.mark.parametrize(
+    ("cause", "wishes", "channels", "hint"),
+    [
+        ("overstated", {}, 3, "with --denoise 0.12 less detail may be lost"),
+        ("understated", {}, 3, "with --denoise 0.12 less noise may be left"),
+        ("understated", {}, 9, "with --denoise 0.069 less noise may be left"),
+        ("mask", {}, 3, ""),
+        ("overstated", {"denoise": 0.2}, 3, ""),
+        ("overstated", {"counts": 100.0}, 3, ""),
+    ],
+)
+def test_what_to_try_where_the_estimated_noise_is_another(cause, wishes, channels, hint):
+    noise = {"cause": cause, "level": 0.12}
+    result: Any = SimpleNamespace(
+        metrics={"images": {"photo": {"noise": noise}}}, samples=[torch.zeros(2, channels, 4, 4)]
+    )
+    found = advice(read(Path("photo.png")), result, Wishes(**wishes))
+    assert found == (f"photo.png: the noise was estimated; {hint}" if hint else "")
 
 
 def test_the_posterior_mean_of_a_gaussian():
