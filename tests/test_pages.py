@@ -194,6 +194,15 @@ def test_no_page_is_left_out():
         assert (ROOT / file).is_file()
 
 
+def test_samplers_are_compared_on_the_same_measurements(folder):
+    (page,) = [page for page in PAGES if page.stem == "guide-samplers"]
+    (shown,) = [block.code for block in blocks(page) if block.file == "compare.yaml"]
+    (folder / "compare.yaml").write_text(shown)
+    first, second = load_recipe(folder / "compare.yaml")
+    assert (first.data, first.operator, first.seed) == (second.data, second.operator, second.seed)
+    assert first.sampler != second.sampler
+
+
 @pytest.mark.slow
 def test_the_shards_of_the_page_on_many_machines_are_joined(folder, monkeypatch):
     monkeypatch.chdir(folder)
