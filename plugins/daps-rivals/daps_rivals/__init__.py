@@ -27,7 +27,9 @@ __all__ = [
     "DDSMC",
     "DPS",
     "FPSSMC",
+    "LATINO",
     "MMPS",
+    "PSLD",
     "RED",
     "TDS",
     "TMPD",
@@ -408,6 +410,40 @@ class PnPHQS(_Steps):
         return HQS(self.calls, self.sigma_max, self.weight)
 
 
+class PSLD(_Steps):
+    """Posterior sampling with latent diffusion (PSLD, arXiv 2307.00619), for linear operators."""
+
+    name = "psld"
+    papers = (PAPERS["psld"],)
+    steps: int = Field(
+        1000, ge=1, description="steps of the diffusion: a network call and a Jacobian product each"
+    )
+    omega: float = Field(1.0, gt=0, description="weight of the misfit")
+    gamma: float = Field(0.1, ge=0, description="weight of the glue, by which latents are those of images")
+    eta: float = Field(1.0, ge=0, le=1, description="share of fresh noise in DDIM's step; 1 is ancestral")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .psld import PSLD
+
+        return PSLD(self.calls, self.omega, self.gamma, self.eta)
+
+
+class LATINO(_Steps):
+    """A latent consistency inverse solver (LATINO, arXiv 2503.12615), for linear operators and Gaussian noise."""
+
+    name = "latino"
+    papers = (PAPERS["latino"],)
+    steps: int = Field(8, ge=1, description="steps: a network call each")
+    delta: float = Field(1.0, gt=0, description="how far an image may go towards the measurement in a step")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .latino import LATINO
+
+        return LATINO(self.calls, self.delta)
+
+
 class PnPADMM(_Steps):
     """The alternating direction method with the prior's denoiser (PnP-ADMM, arXiv 1605.01710): one estimate."""
 
@@ -511,6 +547,8 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:
         MCGDiff,
         DDSMC,
         FPSSMC,
+        PSLD,
+        LATINO,
         PnPHQS,
         PnPADMM,
         RED,

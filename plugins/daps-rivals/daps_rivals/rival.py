@@ -120,16 +120,18 @@ class Rival(Sampler):
         name: what users call it.
         needs_linear, needs_gaussian: whether operators have to be linear, noise Gaussian and the same everywhere.
         needs_spectrum: whether the singular values of the operator are needed.
+        takes_latents: whether the prior may be latent.
     """
 
     name: str
     needs_linear: bool = False
     needs_gaussian: bool = False
     needs_spectrum: bool = False
+    takes_latents: bool = False
 
     def refusal(self, prior: Prior, operator: Operator) -> str:
         """Return why it cannot sample with this prior and this operator; empty if it can."""
-        if prior.latent:
+        if prior.latent and not self.takes_latents:
             return f"{self.name} works on pixels, and the prior is latent; allowed: priors over images"
         if self.needs_linear and not isinstance(operator, LinearOperator):
             return f"{self.name} needs a linear operator, and {type(operator).__name__} is not one"

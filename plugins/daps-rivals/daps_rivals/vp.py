@@ -27,7 +27,7 @@ from daps_kit.errors import UserError
 
 __all__ = ["CLEAN", "Spacing", "Time", "ancestral", "ddim", "ddim_weights", "karras", "times"]
 
-Spacing = Literal["uniform", "quad"]
+Spacing = Literal["uniform", "quad", "trailing"]
 STEPS = 1000
 
 
@@ -60,7 +60,8 @@ def times(
     Args:
         steps: how many; fewer where the range holds fewer.
         sigma_range: the lowest and the highest noise level.
-        spacing: in equal steps of t, or of its root, which places more of them at little noise.
+        spacing: in equal steps of t; or of its root, which places more of them at little noise; or in equal steps that
+            end one before the lowest.
         start: the noisiest t that is allowed, unless the range holds none so clean.
 
     Raises:
@@ -78,6 +79,8 @@ def times(
     last = max(first, min(float(inside[-1]), start - 1.0))
     if spacing == "quad":
         places = np.linspace(math.sqrt(first), math.sqrt(last), steps) ** 2
+    elif spacing == "trailing":
+        places = last - np.arange(steps) * (last + 1 - first) / steps
     else:
         places = np.linspace(first, last, steps) if steps > 1 else np.array([last])
     chosen = sorted({round(place) for place in places.tolist()}, reverse=True)

@@ -19,6 +19,8 @@ SECTIONS = [
     {"use": "mcgdiff", "steps": 30, "particles": 4},
     {"use": "ddsmc", "steps": 30, "particles": 3},
     {"use": "fps_smc", "steps": 40, "particles": 3},
+    {"use": "psld", "steps": 60, "omega": 0.3, "gamma": 0.05},
+    {"use": "latino"},
     {"use": "pnp_hqs"},
     {"use": "pnp_admm"},
     {"use": "red"},

@@ -89,6 +89,8 @@ def test_a_budget_is_the_calls_of_a_sample(name):
         "fps_smc",
         "pnp_admm",
         "red",
+        "psld",
+        "latino",
     ],
 )
 def test_what_is_not_linear_is_refused(name):
