@@ -40,13 +40,21 @@ from daps_kit.settings import SamplerSettings
 
 from .tuning import Search, TuningSettings, Value, corners, require_other_images
 
-__all__ = ["POSTERIORS", "Cell", "Comparison", "Known", "Tuned", "load_comparison"]
+__all__ = ["LEVY", "POSTERIORS", "Cell", "Comparison", "Known", "Tuned", "load_comparison"]
+
+LEVY = tuple(
+    (law, operator)
+    for law in ("gauss", "laplace", "bernoulli-laplace", "student")
+    for operator in ("identity", "convolution", "sample", "fourier")
+)
+"""The laws and operators of walks (`daps_kit.compare.levy`)."""
 
 POSTERIORS = (
     "gaussian",
     *(f"mixture-{size}-{measured}" for size in (8, 80) for measured in (1, 2, 4)),
     "bipsda-low",
     "bipsda-high",
+    *(f"levy-{law}-{operator}" for law, operator in LEVY),
 )
 """The names of the posteriors that are known (`daps_kit.compare.posteriors`)."""
 

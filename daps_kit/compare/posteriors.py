@@ -4,8 +4,10 @@ r"""Posteriors that are known: a prior with an exact denoiser, a measurement, an
     mixture-D-M         25 Gaussians in D elements, M measured: those of MCGDiff (arXiv 2308.07983), over 16
     bipsda-low, -high   three Gaussians in 10 elements, 8 of them measured with little noise or much: the inpainting of
                         BIPSDA (arXiv 2503.03007), over 8
+    levy-LAW-OPERATOR   walks of 64 steps with independent increments (`daps_kit.compare.levy`)
 
-A mixture of Gaussians, x0 ~ sum_k w_k N(m_k, C_k), has denoiser, Cov[x0 | x_t] and posterior in closed form. With
+The walks are sampled by Gibbs. A mixture of Gaussians, x0 ~ sum_k w_k N(m_k, C_k), has denoiser, Cov[x0 | x_t] and
+posterior in closed form. With
 C_k = Q_k diag(l_k) Q_k^T and v_k = l_k + sigma^2,
 
     r_k         proportional to w_k N(x_t; m_k, C_k + sigma^2 I)
@@ -24,8 +26,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, GaussianNoise, LinearOperator, Prior, RandomStreams
+from daps_kit.contracts import LinearOperator, Prior, RandomStreams
 from daps_kit.errors import UserError, did_you_mean
+
+from .document import LEVY
+from .levy import Gibbs, LevyWalk, levy_operator
+from .matrix import Dense, Matrix
 
 __all__ = ["KnownPosterior", "MixtureOfGaussians", "known_posterior"]
 
@@ -51,56 +57,6 @@ class KnownPosterior:
     y: Tensor
     exact: Callable[[int, int], Tensor]
     unit: float
-
-
-class Matrix(LinearOperator):
-    """y = A x for images [1, 1, d] and a matrix [m, d], in double precision."""
-
-    def __init__(self, matrix: Tensor, sigma: float) -> None:
-        super().__init__((1, 1, matrix.shape[1]), GaussianNoise(sigma))
-        self.matrix, self.sigma = matrix.double(), sigma
-        self._values, self._vectors = torch.linalg.eigh(self.matrix.T @ self.matrix)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return A x, [B, m]."""
-        return x.flatten(1) @ self.matrix.T.to(x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Return A^T y, [B, 1, 1, d]."""
-        return (y @ self.matrix.to(y)).reshape(-1, *self.shape)
-
-    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
-        """Return (A^T A + weight I)^{-1} b."""
-        scale = torch.as_tensor(weight, dtype=torch.float64, device=b.device).reshape(-1, 1)
-        vectors = self._vectors.to(b.device)
-        solved: Tensor = (b.flatten(1).double() @ vectors) / (self._values.to(b.device) + scale) @ vectors.T
-        return solved.to(b).reshape(b.shape)
-
-
-class Dense(Covariance):
-    """Covariances given as matrices, [d, d] or one a sample [B, d, d], of images [1, 1, d]."""
-
-    def __init__(self, matrices: Tensor) -> None:
-        values, self._vectors = torch.linalg.eigh(matrices)
-        self._values = values.clamp_min(1e-12)
-
-    def _power(self, v: Tensor, exponent: float) -> Tensor:
-        vectors, values = self._vectors.to(v), self._values.to(v)
-        flat = v.reshape(len(v), -1, 1)
-        product: Tensor = vectors @ (values.unsqueeze(-1) ** exponent * (vectors.mT @ flat))
-        return product.reshape(v.shape)
-
-    def sqrt(self, v: Tensor) -> Tensor:
-        """Return C^{1/2} v."""
-        return self._power(v, 0.5)
-
-    def precision(self, v: Tensor) -> Tensor:
-        """Return C^{-1} v."""
-        return self._power(v, -1.0)
-
-    def multiply(self, v: Tensor) -> Tensor:
-        """Return C v."""
-        return self._power(v, 1.0)
 
 
 class MixtureOfGaussians(Prior):
@@ -256,11 +212,23 @@ def _bipsda(sigma: float, seed: int) -> KnownPosterior:
     return _Linear(prior, Matrix(seen, sigma / 8), 8.0, seed).whole
 
 
+def _levy(law: str, name: str, seed: int) -> KnownPosterior:
+    prior = LevyWalk(law)
+    operator, draw = levy_operator(prior, name), torch.Generator().manual_seed(4000 + seed)
+    truth = prior.draw(1, draw)[0]
+    y = operator.matrix @ truth + operator.sigma * _normal(draw, len(operator.matrix))
+    return KnownPosterior(prior, operator, truth, y, Gibbs(prior, operator, y, seed), prior.unit)
+
+
 _MAKERS: dict[str, Callable[[int], KnownPosterior]] = {
     "gaussian": _gaussian,
     **{f"mixture-{d}-{m}": lambda seed, d=d, m=m: _mixture(d, m, seed) for d in (8, 80) for m in (1, 2, 4)},  # type: ignore[misc]
     "bipsda-low": lambda seed: _bipsda(0.1, seed),
     "bipsda-high": lambda seed: _bipsda(5.0, seed),
+    **{
+        f"levy-{law}-{name}": lambda seed, law=law, name=name: _levy(law, name, seed)  # type: ignore[misc]
+        for law, name in LEVY
+    },
 }
 
 

@@ -1,0 +1,60 @@
+"""Operators and covariances that are matrices, for problems small enough to be solved exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from daps_kit.contracts import Covariance, GaussianNoise, LinearOperator
+
+__all__ = ["Dense", "Matrix"]
+
+
+class Matrix(LinearOperator):
+    """y = A x for images [1, 1, d] and a matrix [m, d], in double precision."""
+
+    def __init__(self, matrix: Tensor, sigma: float) -> None:
+        super().__init__((1, 1, matrix.shape[1]), GaussianNoise(sigma))
+        self.matrix, self.sigma = matrix.double(), sigma
+        self._values, self._vectors = torch.linalg.eigh(self.matrix.T @ self.matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x, [B, m]."""
+        return x.flatten(1) @ self.matrix.T.to(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y, [B, 1, 1, d]."""
+        return (y @ self.matrix.to(y)).reshape(-1, *self.shape)
+
+    def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
+        """Return (A^T A + weight I)^{-1} b."""
+        scale = torch.as_tensor(weight, dtype=torch.float64, device=b.device).reshape(-1, 1)
+        vectors = self._vectors.to(b.device)
+        solved: Tensor = (b.flatten(1).double() @ vectors) / (self._values.to(b.device) + scale) @ vectors.T
+        return solved.to(b).reshape(b.shape)
+
+
+class Dense(Covariance):
+    """Covariances given as matrices, [d, d] or one a sample [B, d, d], of images [1, 1, d]."""
+
+    def __init__(self, matrices: Tensor) -> None:
+        values, self._vectors = torch.linalg.eigh(matrices)
+        self._values = values.clamp_min(1e-12)
+
+    def _power(self, v: Tensor, exponent: float) -> Tensor:
+        vectors, values = self._vectors.to(v), self._values.to(v)
+        flat = v.reshape(len(v), -1, 1)
+        product: Tensor = vectors @ (values.unsqueeze(-1) ** exponent * (vectors.mT @ flat))
+        return product.reshape(v.shape)
+
+    def sqrt(self, v: Tensor) -> Tensor:
+        """Return C^{1/2} v."""
+        return self._power(v, 0.5)
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v."""
+        return self._power(v, -1.0)
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self._power(v, 1.0)
