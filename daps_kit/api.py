@@ -121,8 +121,8 @@ def sample(
         operator: a built operator, or a list with one for each measurement; a name or section; or a function (a
             network) of images [B, C, H, W] in [-1, 1] that returns measurements [B, ...], differentiable by torch.
         y: a measurement, or several with an axis before it: a tensor, an array or nested lists.
-        noise: of y: a standard deviation, a map of it, a section such as `{"use": "poisson"}` or a noise model. A
-            function needs it; of an operator it takes the place of its own.
+        noise: of y: a standard deviation (0 where there is none), a map of it, a section such as
+            `{"use": "poisson"}` or a noise model. A function needs it; of an operator it takes the place of its own.
         shape: (C, H, W) of the images, where neither prior nor operator says it.
         adjoint: A^T, a function of y [B, ...], of an operator that is a linear function; by autograd where not given.
         linear: whether an operator that is a function is linear, which is tried; samples are then drawn exactly.

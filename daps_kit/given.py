@@ -6,7 +6,6 @@ that says what is likely meant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -171,14 +170,10 @@ def as_noise(noise: Any, build: Callable[..., Any]) -> Noise:
             noise = float(noise)
     if isinstance(noise, np.generic):
         noise = noise.item()
-    if isinstance(noise, int | float) and not isinstance(noise, bool):
-        if not (math.isfinite(noise) and noise > 0):
-            raise UserError(f"noise: a standard deviation is positive, not {noise:g}")
-        return GaussianNoise(float(noise))
-    if isinstance(noise, Tensor):
+    if isinstance(noise, Tensor | int | float) and not isinstance(noise, bool):
         try:
-            return GaussianNoise(noise)
-        except ValueError as error:
+            return GaussianNoise(noise if isinstance(noise, Tensor) else float(noise))
+        except (ValueError, OverflowError) as error:
             raise UserError(f"noise: {error}") from None
     if isinstance(noise, str):
         noise = {"use": noise}
@@ -218,7 +213,7 @@ def as_operator(
             import copy
 
             operator = copy.copy(operator)
-            operator.noise = as_noise(noise, build).with_black(operator.black)
+            operator.noise = as_noise(noise, build).with_black(operator.black).with_scale(operator.scale)
         found: Operator = operator
         return found
     if not callable(operator):

@@ -108,7 +108,7 @@ def test_faults_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["traceback"].startswith("KeyError at ")
     assert found["memory"].endswith(" MB of memory")
     assert found["dies"] == "the process died"
-    assert found["hangs"] == "no end after 6 s"
+    assert found["hangs"] == "no end"
     assert found["works"].endswith(" s of work")
     assert tallies["kind of refused"].outcomes == {"refused": 1}
     kept = {path.name for path in tmp_path.iterdir()}

@@ -14,8 +14,8 @@ from typing import Any
 from daps_kit.errors import RefusalError, UserError
 from daps_kit.memory import forget_peak, peak_memory
 from daps_kit.recipe.load import Recipe
+from daps_kit.report.reading import as_written, read_values
 from daps_kit.runs.cost import COSTS
-from daps_kit.runs.finished import read_values
 from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.progress import RunDisplay
 from daps_kit.runs.runner import run
@@ -177,14 +177,16 @@ def read(cell: Cell) -> Outcome:
     """Return what the folder of a finished cell holds."""
     path = cell.recipe.output
     metrics = read_values(path / "metrics.json")
-    images = {name: _scores(item, cell.recipe.runs) for name, item in metrics["images"].items()}
-    cost = {key: metrics[key] for key in COSTS if metrics[key] is not None}
     spent = RunFolder(path).read_environment()
-    if spent.get("drawn"):
-        cost["seconds"] = spent["seconds"] / spent["drawn"]
-    if peak := _peak(RunFolder(path)):
-        cost["memory"] = peak / 2**20
-    return Outcome(cell, images=images, cost=cost, lost=len(metrics["lost"]))
+    peak = _peak(RunFolder(path))
+    with as_written(path):
+        images = {name: _scores(item, cell.recipe.runs) for name, item in metrics["images"].items()}
+        cost = {key: metrics[key] for key in COSTS if metrics[key] is not None}
+        if spent.get("drawn"):
+            cost["seconds"] = spent["seconds"] / spent["drawn"]
+        if peak:
+            cost["memory"] = peak / 2**20
+        return Outcome(cell, images=images, cost=cost, lost=len(metrics["lost"]))
 
 
 def _scores(item: dict[str, Any], runs: int) -> dict[str, float]:

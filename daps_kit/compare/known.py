@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daps_kit.report.reading import read_values
 from daps_kit.runs.cost import COSTS, mean_cost
 from daps_kit.runs.draw import draw
 from daps_kit.runs.ensemble import spread_scores
-from daps_kit.runs.finished import read_values
 from daps_kit.runs.folder import RunFolder
 
 from .document import Known

@@ -33,7 +33,7 @@ from daps_kit.papers import bibtex, distinct
 from .citations import SOFTWARE, papers_of
 from .compare import comparison
 from .planes import image_data, level_data, thumb
-from .reading import Result, result_in
+from .reading import Result, as_written, result_in
 from .summary import CHOICES, HEADINGS, UNKNOWN, inferred, number, unexplained, with_error
 
 __all__ = ["INLINE", "render", "write_report", "write_side_by_side"]
@@ -110,15 +110,16 @@ def _write_data(result: Result, write: Write, *, inline: bool) -> list[bytes] | 
     """Write the files of a run; return what they would hold where that is little enough for the page itself."""
     write(result.folder / "report" / "environment.js", _script("environment", result.environment))
     held: list[tuple[str, bytes]] | None = [] if inline else None
-    for name, data in _files(result):
-        if held is None:
-            write(result.folder / "report" / name, data)
-            continue
-        held.append((name, data))
-        if sum(len(data) for _, data in held) > INLINE:
-            for earlier in held:
-                write(result.folder / "report" / earlier[0], earlier[1])
-            held = None
+    with as_written(result.folder):
+        for name, data in _files(result):
+            if held is None:
+                write(result.folder / "report" / name, data)
+                continue
+            held.append((name, data))
+            if sum(len(data) for _, data in held) > INLINE:
+                for earlier in held:
+                    write(result.folder / "report" / earlier[0], earlier[1])
+                held = None
     return None if held is None else [data for _, data in held]
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daps_kit.errors import UserError
+from daps_kit.reading import reading
 from daps_kit.recipe import plain_yaml, to_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Result", "read_environment", "result_in"]
+__all__ = ["Result", "as_written", "read_environment", "read_values", "result_in"]
 
 _OF_THE_MACHINE = ("batch_size", "device", "execution", "check_prior", "trackers", "output")
 """Settings that change no result, and so are not in the recipe that is shown."""
@@ -103,7 +106,40 @@ def read_environment(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    for key in ("seconds", "drawn"):  # what is added to
+        if key in found and not isinstance(found[key], int | float):
+            del found[key]
+    return found
+
+
+def read_values(path: Path) -> Any:
+    """Return what a .json or .yaml file of a results folder holds.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    with reading(path):
+        text = path.read_text(encoding="utf-8")
+        try:
+            return json.loads(text) if path.suffix == ".json" else plain_yaml(text, path)
+        except (ValueError, RecursionError, UserError) as error:
+            raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Make one line of what comes of values that are not those that a run writes.
+
+    Raises:
+        UserError: something is missing in the files of a results folder, or of another kind or size.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{folder}: recipe.yaml or metrics.json is not what daps-kit run writes ({error!r})"
+        ) from error
 
 
 def result_in(folder: Path) -> Result:
@@ -114,17 +150,11 @@ def result_in(folder: Path) -> Result:
     """
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder} holds no finished run (no metrics.json); run its recipe again")
-    try:
-        text = (folder / "recipe.yaml").read_text(encoding="utf-8")
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        recipe = plain_yaml(text, folder / "recipe.yaml")
+    recipe, metrics = read_values(folder / "recipe.yaml"), read_values(folder / "metrics.json")
+    with as_written(folder):
         if not {"summary", "lost", "images"} <= metrics.keys() or not isinstance(recipe["runs"], int):
             raise ValueError("keys are missing")
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, UserError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder}: recipe.yaml or metrics.json is damaged: {first}") from error
+    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     kinds = "prior|operator|noise|sampler|kernel"
     provided = re.findall(rf"^# ((?:{kinds}) \S+: .+)$", text, re.MULTILINE)
     return Result(folder, recipe, tuple(provided), metrics)

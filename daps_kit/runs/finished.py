@@ -8,20 +8,18 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daps_kit.errors import UserError
-from daps_kit.reading import reading
-from daps_kit.recipe import plain_yaml
+from daps_kit.report.reading import as_written, read_values
 from daps_kit.report.summary import CHOICES
 
 from .published import published
 
-__all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result", "read_values"]
+__all__ = ["OTHER_SETTINGS", "FinishedRun", "find_results", "read_result"]
 
 OTHER_SETTINGS = "(other settings)"
 """Follows the name of a task whose operator or noise is not the published one."""
@@ -91,7 +89,7 @@ def read_result(folder: Path) -> FinishedRun:
         UserError: its recipe or its metrics cannot be read, or are damaged.
     """
     recipe, metrics = read_values(folder / "recipe.yaml"), read_values(folder / "metrics.json")
-    try:
+    with as_written(folder):
         prior, operator, sampler = (dict(recipe[key]) for key in ("prior", "operator", "sampler"))
         model, (task, exact) = published().model(prior), published().task(operator)
         return FinishedRun(
@@ -106,24 +104,6 @@ def read_result(folder: Path) -> FinishedRun:
             lost=len(metrics["lost"]),
             summary={choice: dict(metrics["summary"].get(choice) or {}) for choice in CHOICES},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{folder}: recipe.yaml or metrics.json is not what daps-kit run writes ({error!r})"
-        ) from error
-
-
-def read_values(path: Path) -> Any:
-    """Return what a .json or .yaml file of a results folder holds.
-
-    Raises:
-        UserError: it cannot be read, or is damaged.
-    """
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-        try:
-            return json.loads(text) if path.suffix == ".json" else plain_yaml(text, path)
-        except (ValueError, RecursionError, UserError) as error:
-            raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _kernel(sampler: dict[str, Any]) -> str:

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.images import load_image
-from daps_kit.reading import reading
+from daps_kit.report.reading import as_written, read_values
 from daps_kit.report.summary import outcome
 
 from .claim import RECIPE
 from .cost import mean_cost
-from .finished import read_values
 from .folder import RunFolder
 from .posterior import SAVED, Posterior
 
@@ -145,9 +144,8 @@ class RunResult:
         """What metrics.json holds; for tasks, that of each by its folder's name."""
         if self.tasks:
             return {task.path.name: task.metrics for task in self.tasks}
-        with reading(path := self.path / "metrics.json"):
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return content
+        content: dict[str, Any] = read_values(self.path / "metrics.json")
+        return content
 
     @property
     def _folder(self) -> RunFolder:
@@ -181,7 +179,8 @@ def open(folder: str | Path) -> RunResult:
         raise UserError(f"no such folder of results: {folder}")
     if (path / SAVED).is_file():
         saved = read_values(path / SAVED)
-        return RunResult(path, tuple(saved["names"]), saved["runs"])
+        with as_written(path):
+            return RunResult(path, tuple(saved["names"]), int(saved["runs"]))
     if not (path / RECIPE).is_file():
         tasks = [open(below.parent) for below in sorted(path.glob(f"*/{RECIPE}"))]
         if not tasks:
@@ -190,7 +189,5 @@ def open(folder: str | Path) -> RunResult:
     if not (path / "metrics.json").is_file():
         raise UserError(f"{folder}: the run is not finished (no metrics.json); run its recipe again")
     metrics, recipe = read_values(path / "metrics.json"), read_values(path / RECIPE)
-    try:
+    with as_written(path):
         return RunResult(path, tuple(metrics["images"]), int(recipe["runs"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: is not what daps-kit run writes ({error!r})") from error

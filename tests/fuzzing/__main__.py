@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,9 @@ def main() -> int:
     parser.add_argument("--names", type=int, default=100, metavar="N", help="runs with strange names")
     parser.add_argument("--files", type=int, default=300, metavar="N", help="files of each format and kind")
     parser.add_argument("--checkpoints", type=int, default=150, metavar="N", help="checkpoints and archives")
+    parser.add_argument(
+        "--kinds", default="", metavar="TEXT", help="only kinds of input that match, as in 'file.png'"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["HOME"] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="home")
@@ -48,6 +52,7 @@ def main() -> int:
     good = Path(tempfile.mkdtemp(prefix="good"))
     cases = [*recipe_cases(options.recipes), *name_cases(options.names)]
     cases += [*file_cases(options.files, good), *checkpoint_cases(options.checkpoints)]
+    cases = [case for case in cases if re.search(options.kinds, case.kind)]
     tallies = watch(cases, folder, options.seed, lambda text: print(text, file=sys.stderr, flush=True))
     print(table(tallies))
     return bool(faulty(tallies))

@@ -358,6 +358,7 @@ def file_cases(count: int, folder: Path) -> Iterator[Case]:
         except (ImportError, KeyError, OSError):  # an extra, or a reader of Pillow's, that is not there
             continue
         goods[kind] = path.read_bytes()
+    _packed_zeros()  # once, for all processes
     for kind in goods:
         for index in range(count):
             yield Case(

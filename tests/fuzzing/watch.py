@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from daps_kit.errors import UserError
 
@@ -30,7 +31,7 @@ __all__ = ["BYTES", "CANARY", "SECONDS", "Case", "Fault", "Tally", "faulty", "wa
 SECONDS = 10.0
 BYTES = 1 << 30
 WAIT = 60.0
-"""Seconds of the clock after which a case is ended: a busy machine is slow."""
+"""Seconds of the clock in which a case may do nothing at all; a busy machine is slow."""
 CANARY = "canary"
 """The file that programs in bad input write."""
 ROOM = 4 << 30
@@ -93,7 +94,7 @@ def watch(
         pid, pipe = _start(cases[at:], folder, seed)
         with os.fdopen(pipe) as lines:
             while at < len(cases):
-                readable, _, _ = select.select([lines], [], [], WAIT)
+                readable = _wait(pid, lines)
                 line = lines.readline() if readable else ""
                 case, tally = cases[at], tallies[cases[at].kind]
                 if line:
@@ -101,7 +102,7 @@ def watch(
                 elif readable:
                     outcome, fault, seconds, peak = "died", "the process died", 0.0, 0.0
                 else:
-                    outcome, fault, seconds, peak = "hang", f"no end after {WAIT:g} s", WAIT, 0.0
+                    outcome, fault, seconds, peak = "hang", "no end", WAIT, 0.0
                 at += 1
                 tally.cases += 1
                 tally.outcomes[outcome] += 1
@@ -122,6 +123,23 @@ def faulty(tallies: dict[str, Tally]) -> list[str]:
     return [
         f"{kind}: {name}: {fault}" for kind, tally in tallies.items() for name, fault in tally.faults.items()
     ]
+
+
+def _wait(pid: int, lines: TextIO) -> bool:
+    """Return whether a process says something, before it has worked for too long or has done nothing for a while."""
+    begun = before = _worked(pid)
+    while not select.select([lines], [], [], WAIT)[0]:
+        now = _worked(pid)
+        if now == before or now - begun > 3 * SECONDS:
+            return False
+        before = now
+    return True
+
+
+def _worked(pid: int) -> float:
+    """Return how many seconds of the processor a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _start(cases: Sequence[Case], folder: Path, seed: int) -> tuple[int, int]:

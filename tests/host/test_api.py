@@ -262,7 +262,7 @@ def test_the_shape_is_that_of_the_adjoint() -> None:
         (torch.full(SHAPE, torch.nan), {}, "y: 4 of 4 values are infinite or NaN"),
         (torch.zeros(SHAPE, dtype=torch.complex64), {}, "y: complex numbers"),
         (["a"], {}, "y: list is no array of real numbers"),
-        (torch.zeros(SHAPE), {"noise": -1.0}, "noise: a standard deviation is positive, not -1"),
+        (torch.zeros(SHAPE), {"noise": -1.0}, "noise: sigma must not be negative or above 1e.15, got -1"),
         (torch.zeros(SHAPE), {"noise": object()}, "noise: object is no noise; allowed:"),
         (torch.zeros(SHAPE), {"linear": True}, "adjoint and linear belong to an operator that is a function"),
         (torch.zeros(SHAPE), {"shape": (2, 2)}, r"shape must be \(channels, height, width\), not \(2, 2\)"),

@@ -43,6 +43,15 @@ def test_noise_of_an_operator_is_replaced_in_a_copy() -> None:
     assert as_noise(louder.noise, daps_kit.build) is louder.noise
 
 
+def test_no_noise_means_what_it_does_in_a_recipe() -> None:
+    noise = {"use": "gaussian", "sigma": 0}
+    said = daps_kit.build("operator", {"use": "phase_retrieval", "noise": noise}, shape=(1, 8, 8))
+    given = as_operator({"use": "phase_retrieval"}, daps_kit.build, (1, 8, 8), torch.device("cpu"), noise=0)
+    assert said.noise.exact
+    assert given.noise.exact
+    assert given.noise.dispersion == said.noise.dispersion
+
+
 def test_precision_of_tensors_is_kept() -> None:
     assert as_array(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64
     assert as_array(np.zeros(2)).dtype == torch.float32

@@ -57,9 +57,9 @@ def test_a_lost_sample_is_none(toy) -> None:
     [
         ("metrics.json", None, "holds no finished run"),
         ("recipe.yaml", None, "cannot read .*recipe.yaml: No such file"),
-        ("metrics.json", "{", "recipe.yaml or metrics.json is damaged"),
-        ("metrics.json", "[]", "is damaged"),
-        ("metrics.json", "{}", "is damaged: keys are missing"),
+        ("metrics.json", "{", "metrics.json is damaged: "),
+        ("metrics.json", "[]", "is not what daps-kit run writes"),
+        ("metrics.json", "{}", "is not what daps-kit run writes .*keys are missing"),
         ("recipe.yaml", "a: [", "is damaged"),
         (
             "recipe.yaml",
@@ -70,7 +70,7 @@ def test_a_lost_sample_is_none(toy) -> None:
             "more than 20000 values",
         ),
         ("metrics.json", "[" * 100_000, "is damaged"),
-        ("recipe.yaml", "", "is damaged"),
+        ("recipe.yaml", "", "is not what daps-kit run writes"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_line(tmp_path, file, text, message) -> None:
