@@ -51,6 +51,8 @@ def load_module(path: Path) -> ModuleType:
     Raises:
         BaseException: whatever the file raises, or OSError where it cannot be read.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device has no end
+        raise OSError("it is no regular file")
     return _executed(path, path.read_bytes())
 
 

@@ -115,3 +115,9 @@ def test_dataclasses_find_their_module(tmp_path: Path) -> None:
     module = load_module(write_plugin(tmp_path, source, "with data.py"))
     assert module.A().y == 2
     assert module.__name__.startswith(f"{PREFIX}with_data_")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.py")
+    with pytest.raises(OSError, match="it is no regular file"):
+        load_module(tmp_path / "mine.py")
