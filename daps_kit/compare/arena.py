@@ -60,6 +60,7 @@ METRICS = {
     "miss": Metric("coverage off by", ".3f", -1),
     "residual": Metric("residual", ".2f", 0, "sample_mean", "residual"),
     "success": Metric("success", ".2f", 1),
+    "psnr_limit": Metric("PSNR of the mean of infinitely many (dB)", ".2f", 1, "ensemble", "psnr_corrected"),
     "lpips": Metric("LPIPS of the mean", ".3f", -1, "posterior_mean", "lpips"),
     "lpips_sample": Metric("LPIPS of a sample", ".3f", -1, "sample_mean", "lpips"),
     "sliced_wasserstein": Metric("sliced Wasserstein", ".3g", -1),
@@ -195,7 +196,9 @@ def _scores(item: dict[str, Any], runs: int) -> dict[str, float]:
         name: _number(item, metric.choice, metric.key) for name, metric in METRICS.items() if metric.choice
     }
     found = {
-        name: value for name, value in found.items() if not (name.startswith("lpips") and math.isnan(value))
+        name: value
+        for name, value in found.items()
+        if not (name.startswith(("lpips", "psnr_limit")) and math.isnan(value))
     }
     found["miss"] = abs(found["coverage"] - _number(item, "ensemble", "coverage_due"))
     explained: Sequence[Any] = [

@@ -40,6 +40,7 @@ __all__ = [
     "PnPADMM",
     "PnPDM",
     "PnPHQS",
+    "ReSample",
     "RedDiff",
     "Sitcom",
     "TotalVariation",
@@ -444,6 +445,34 @@ class LATINO(_Steps):
         return LATINO(self.calls, self.delta)
 
 
+class ReSample(_Steps):
+    """A latent diffusion with hard data consistency (ReSample, arXiv 2307.08123), for any operator and noise."""
+
+    name = "resample"
+    papers = (PAPERS["resample"],)
+    steps: int = Field(500, ge=1, description="steps of the diffusion: a network call each")
+    every: int = Field(10, ge=1, description="steps from one data consistency to the next")
+    pixel_steps: int = Field(2000, ge=1, description="steps on an image, in the second third, at most")
+    latent_steps: int = Field(500, ge=1, description="steps on a latent, in the last third, at most")
+    pixel_lr: float = Field(0.01, gt=0, description="step size of Adam on images")
+    latent_lr: float = Field(0.005, gt=0, description="step size of Adam on latents")
+    gamma: float = Field(40.0, gt=0, description="how much more the guess counts than the step before it")
+
+    def build(self) -> Sampler:
+        """Return the sampler."""
+        from .resample import ReSample
+
+        return ReSample(
+            self.calls,
+            self.every,
+            self.pixel_steps,
+            self.latent_steps,
+            self.pixel_lr,
+            self.latent_lr,
+            self.gamma,
+        )
+
+
 class PnPADMM(_Steps):
     """The alternating direction method with the prior's denoiser (PnP-ADMM, arXiv 1605.01710): one estimate."""
 
@@ -549,6 +578,7 @@ def daps_samplers() -> Iterable[type[SamplerSettings]]:
         FPSSMC,
         PSLD,
         LATINO,
+        ReSample,
         PnPHQS,
         PnPADMM,
         RED,

@@ -205,6 +205,14 @@ PAPERS = {
         booktitle="IEEE/CVF International Conference on Computer Vision",
         arxiv="2503.12615",
     ),
+    "resample": Paper(
+        "song2024resample",
+        "Solving inverse problems with latent diffusion models via hard data consistency",
+        ("Song, Bowen", "Kwon, Soo Min", "Zhang, Zecheng", "Hu, Xinyu", "Qu, Qing", "Shen, Liyue"),
+        2024,
+        booktitle=_ICLR,
+        arxiv="2307.08123",
+    ),
     "pnp_admm": Paper(
         "chan2017pnp",
         "Plug-and-play ADMM for image restoration: fixed-point convergence and applications",

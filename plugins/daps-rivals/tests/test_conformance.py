@@ -21,6 +21,7 @@ SECTIONS = [
     {"use": "fps_smc", "steps": 40, "particles": 3},
     {"use": "psld", "steps": 60, "omega": 0.3, "gamma": 0.05},
     {"use": "latino"},
+    {"use": "resample", "steps": 30, "every": 5, "pixel_steps": 60, "latent_steps": 60, "latent_lr": 0.05},
     {"use": "pnp_hqs"},
     {"use": "pnp_admm"},
     {"use": "red"},

@@ -70,6 +70,50 @@ def test_psld(eta):
     assert_close(got, z)
 
 
+def test_resample():
+    """With the optimiser of torch on images, then on latents, one sample at a time."""
+    problem = Gaussian()
+    section = {
+        "use": "resample", "steps": 12, "every": 2, "pixel_steps": 7, "latent_steps": 5, "pixel_lr": 0.03,
+        "latent_lr": 0.02, "gamma": 3.0,
+    }  # fmt: skip
+    got = sampled(problem, section, 7)
+    draw, a, y = problem.numbers(7), problem.a, problem.y
+    enough = problem.sigma_y**2 * len(y)
+
+    def explain(start, matrix, steps, lr):
+        x = start.clone().requires_grad_()
+        adam = torch.optim.Adam([x], lr=lr)
+        for _ in range(steps):
+            misfit = (y - matrix @ x).square().sum()
+            if float(misfit.detach()) < enough:
+                break
+            adam.zero_grad()
+            misfit.backward()
+            adam.step()
+        return x.detach()
+
+    z = draw()
+    pairs = list(pairwise([*vp.times(12, (0.0, 1e9)), vp.CLEAN]))
+    for i, (t, s) in enumerate(pairs):
+        hat, _ = denoised(problem, z / t.a, t.sigma)
+        following = s.a * hat + s.s * (z - t.a * hat) / t.s
+        if s == vp.CLEAN:
+            assert_close(got, explain(hat, a @ Q, 5, 0.02))
+            return
+        if i in (5, 7):
+            guess = P @ explain(Q @ hat, a, 7, 0.03)
+        elif i == 9:
+            guess = explain(hat, a @ Q, 5, 0.02)
+        else:
+            z = following
+            continue
+        nu = 3.0 * (1 - s.a**2) / (1 - t.a**2) * (1 - t.a**2 / s.a**2)
+        precision = 1 / nu + 1 / (1 - s.a**2)
+        mean = (following / nu + s.a * guess / (1 - s.a**2)) / precision
+        z = mean + draw() / math.sqrt(precision)
+
+
 def test_latino():
     problem = Gaussian()
     got = sampled(problem, {"use": "latino", "steps": 5, "delta": 0.7}, 6)
