@@ -22,7 +22,7 @@ SAMPLERS = {settings.name: settings for settings in daps_rivals.daps_samplers()}
 
 
 def test_there_are_recipes():
-    assert len(RECIPES) == 12
+    assert len(RECIPES) == 19
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
