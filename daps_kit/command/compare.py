@@ -29,7 +29,9 @@ def command(comparison: Path, overrides: tuple[str, ...], output: Path | None, q
 
     Every sampler on every task at every budget is a run folder, on the same measurements; the same command goes on
     where it was broken off. Tables with paired intervals, ranks and fronts are comparison.md, .csv and .tex and
-    pictures in the folder of the comparison, results/<name> if not given.
+    pictures in the folder of the comparison, results/<name> if not given, and all of it is index.html.
+
+    `posteriors` lists tasks whose posterior is known, and `tuning` searches settings on images of their own.
     """
     from daps_kit.compare.document import load_comparison
 
