@@ -414,9 +414,9 @@ def _quiet() -> Iterator[None]:
     log = logging.getLogger("distributed")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="distributed")
-            yield
-    finally:
-        log.setLevel(before)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="distributed")
+        yield
+    log.setLevel(
+        before
+    )  # not where the run has failed: of a connection that was lost dask tells for a while after
