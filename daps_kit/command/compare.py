@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import quiet
+from .options import plugin_files, quiet
 
 
 @click.command("compare")
@@ -15,6 +15,7 @@ from .options import quiet
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the tables and of every cell.")
 @quiet
+@plugin_files
 def command(comparison: Path, overrides: tuple[str, ...], output: Path | None, quiet: bool) -> None:
     """Compare samplers as the file COMPARISON says.
 

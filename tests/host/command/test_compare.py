@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from daps_kit.command.main import main
 from tests.host.compare.comparison import written
+from tests.plugin_files import write_plugin
 
 
 def test_a_comparison_is_run_and_told(toy: Callable[..., Path], tmp_path: Path) -> None:
@@ -26,3 +27,12 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(toy: Callable[..., Path]) -> 
     done = CliRunner().invoke(main, ["compare", str(path)])
     assert done.exit_code == 2
     assert "budgets: expected a list of whole numbers from 1 up" in done.output
+
+
+def test_components_may_come_from_a_file_of_python(toy: Callable[..., Path], tmp_path: Path) -> None:
+    path = written(toy(), operators=[{"use": "dim", "strength": 2}])
+    unknown = CliRunner().invoke(main, ["compare", str(path)])
+    assert "unknown operator 'dim'" in unknown.output
+    known = CliRunner().invoke(main, ["compare", str(path), "--plugin", str(write_plugin(tmp_path))])
+    assert known.exit_code == 2
+    assert "strength: expected at most 1" in known.output
