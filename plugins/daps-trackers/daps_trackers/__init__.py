@@ -169,57 +169,7 @@ class Trackio(WandB):
         self.run.finish()
 
 
-class Aim(Tracker):
-    """Aim: a run in the repository AIM_REPO, or in one of its own in the folder of the results."""
-
-    name = "aim"
-
-    def begin(self, run: str, folder: Path, recipe: str) -> None:
-        """Start a run, whose parameters are the recipe; nothing of the machine is recorded."""
-        import aim
-        import yaml
-
-        self.image: Any = aim.Image
-        self.run: Any = aim.Run(
-            repo=os.environ.get("AIM_REPO", str(folder)),
-            experiment=PROJECT,
-            system_tracking_interval=None,
-            log_system_params=False,
-            capture_terminal_logs=False,
-        )
-        self.run.name = run
-        self.run["recipe"] = yaml.safe_load(recipe)
-        self.samples = self.lost = 0
-
-    def level(self, step: int, sigma: float, residual: float) -> None:
-        """Track sigma and residual."""
-        self.run.track(sigma, name="sigma", step=step)
-        self.run.track(residual, name="residual", step=step)
-
-    def sample(self, image: str, run: int, lost: bool) -> None:
-        """Count samples, and those that are lost."""
-        self.samples += 1
-        self.lost += lost
-        self.run.track(self.samples, name="samples", step=self.samples)
-        self.run.track(self.lost, name="lost", step=self.samples)
-
-    def metrics(self, values: Mapping[str, float]) -> None:
-        """Track the numbers."""
-        for name, value in values.items():
-            self.run.track(value, name=name)
-
-    def picture(self, name: str, file: Path) -> None:
-        """Track the picture."""
-        self.run.track(self.image(str(file)), name=name)
-
-    def end(self, error: str) -> None:
-        """Close the run."""
-        if error:
-            self.run["error"] = error
-        self.run.close()
-
-
 @hookimpl
 def daps_trackers() -> list[type[Tracker]]:
     """Return the trackers."""
-    return [MLflow, TensorBoard, WandB, Trackio, Aim]
+    return [MLflow, TensorBoard, WandB, Trackio]
