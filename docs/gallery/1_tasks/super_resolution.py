@@ -31,7 +31,7 @@ samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0].s
 
 figure, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 pictures = {"truth": truth[0], "measurement": y[0], "mean of 6": samples.mean(0)}
-pictures |= {f"sample {run}": samples[run] for run in range(3)}
+pictures |= {f"sample {place}": sample for place, sample in enumerate(samples[:3], 1)}
 for axis, (title, image) in zip(axes.flat, pictures.items(), strict=True):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
     axis.set_title(title)

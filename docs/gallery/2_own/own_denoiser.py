@@ -59,9 +59,7 @@ for sigma in (0.1, 0.5, 2.0):
 
 operator = daps_kit.build("operator", {"use": "down_sampling", "scale_factor": 4}, shape=(3, 64, 64))
 y = operator.measure(truth[:1], RandomStreams([0]))
-samples = daps_kit.sample(prior, operator, y, sampler={"use": "daps", "budget": "fast"}, runs=3, seed=0)[
-    0
-].samples
+samples = daps_kit.sample(prior, operator, y, runs=3, seed=0)[0].samples
 
 figure, axes = plt.subplots(1, 5, figsize=(9.5, 2.3), layout="constrained")
 for axis, image, title in zip(axes, (truth[0], y[0], *samples), ("truth", "y", *["sample"] * 3), strict=True):
