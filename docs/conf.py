@@ -69,6 +69,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "show_signature": False,
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # pages whose tables would load scripts from elsewhere
     "download_all_examples": False,
     "show_memory": False,
     "remove_config_comments": True,
