@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from daps_kit.hooks import hookimpl as hookimpl
     from daps_kit.runs.posterior import Posterior as Posterior
     from daps_kit.runs.result import open as open
-    from daps_kit.runs.runner import run as run
+    from daps_kit.runs.sweep import run as run
 
 __version__ = "0.1.0"
 
 _HOME = {
     "build": "daps_kit.api",
     "sample": "daps_kit.api",
-    "run": "daps_kit.runs.runner",
+    "run": "daps_kit.runs.sweep",
     "open": "daps_kit.runs.result",
     "Posterior": "daps_kit.runs.posterior",
     "UserError": "daps_kit.errors",

@@ -20,6 +20,7 @@ __all__ = [
     "ComponentError",
     "InvalidPluginError",
     "Location",
+    "LostError",
     "Problem",
     "RecipeError",
     "RefusalError",
@@ -77,6 +78,10 @@ class InvalidPluginError(Exception):
 
 class RefusalError(UserError):
     """A sampler cannot do what it is asked for, with these settings or with any."""
+
+
+class LostError(UserError):
+    """Every sample of a run was lost."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import click
 
 from daps_kit.errors import Problem, RecipeError
 from daps_kit.recipe import Recipe, is_training, load_recipe, load_training, resolved_yaml
+from daps_kit.recipe.sweep import Search, Sweep, load_sweep
 
-from .options import as_json, plugin_files, recipe_arguments
+from .options import as_json, multirun, plugin_files, recipe_arguments
 from .terminal import print_json, print_yaml, say
 
 if TYPE_CHECKING:
@@ -19,30 +20,36 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @recipe_arguments
+@multirun
 @click.option("--quick", is_flag=True, help="Look at the text alone: no file that it names is opened.")
 @click.option("--resolved", is_flag=True, help="Print the recipe with every default written out.")
 @as_json
 @plugin_files
-def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool, as_json: bool) -> None:
+def command(
+    recipe: str, overrides: tuple[str, ...], multirun: bool, quick: bool, resolved: bool, as_json: bool
+) -> None:
     """Find what a run of a RECIPE would find before it samples; every problem is listed.
 
     The prior, the operator and the sampler are built, and the data are read and measured, for about a second; what was
-    not looked at is said. Nothing is written.
+    not looked at is said. Nothing is written. Of a recipe with a `sweep` every point is looked at, of one with a
+    `search` those with each value and each end of a range.
     """
-    training = is_training(recipe)
+    training, sweep = is_training(recipe), None
     found: list[tuple[str, Path, Any]]
     try:
         if training:
             trained = load_training(recipe, overrides)
             found = [(trained.name, trained.trainer.output, trained)]
         else:
-            found = [(each.name, each.output, each) for each in load_recipe(recipe, overrides)]
+            sweep = load_sweep(recipe, overrides, multirun=multirun)
+            recipes = load_recipe(recipe, overrides) if sweep is None else _points(sweep)
+            found = [(each.name, each.output, each) for each in recipes]
     except RecipeError as error:
         if not as_json:
             raise
         print_json({"valid": False, "problems": [_problem(problem) for problem in error.problems]})
         raise click.exceptions.Exit(2) from None
-    looked = [] if quick or resolved or training else _examine([each for *_, each in found])
+    looked = [] if quick or resolved or training else _examine([each for *_, each in found], sweep)
     wrong = [finding for finding in looked if finding.kind == "error"]
     if as_json:
         names = [{"name": name, "output": output} for name, output, _ in found]
@@ -69,10 +76,19 @@ def command(recipe: str, overrides: tuple[str, ...], quick: bool, resolved: bool
         raise click.exceptions.Exit(2)
 
 
-def _examine(recipes: list[Recipe]) -> list[Finding]:
-    from daps_kit.runs.examine import examine  # imports torch
+def _points(sweep: Sweep | Search) -> list[Recipe]:
+    """Return the recipes of all points of a sweep; of a search those with each value and each end of a range."""
+    points = sweep.ends() if isinstance(sweep, Search) else sweep.points
+    return [recipe for point in points for recipe in point.recipes]
 
-    return examine(recipes)
+
+def _examine(recipes: list[Recipe], sweep: Sweep | Search | None) -> list[Finding]:
+    from daps_kit.runs.examine import SECONDS, examine  # imports torch
+    from daps_kit.runs.sweep import require_objective
+
+    if isinstance(sweep, Search):
+        require_objective(sweep)
+    return examine(recipes, SECONDS if sweep is None else 0.0)  # of each point one item is looked at
 
 
 def _told(finding: Finding) -> dict[str, str]:

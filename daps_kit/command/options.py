@@ -12,6 +12,7 @@ __all__ = [
     "as_json",
     "complete_components",
     "complete_recipes",
+    "multirun",
     "plugin_files",
     "prior_argument",
     "quiet",
@@ -55,6 +56,12 @@ plugin_files = click.option(
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+multirun = click.option(
+    "--multirun",
+    "-m",
+    is_flag=True,
+    help="KEY=A,B stands for a run with each of the values, and several such for all combinations.",
+)
 quiet = click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
 prior_argument = click.argument(
     "prior", nargs=-1, required=True, metavar="PRIOR|SECTION|RECIPE [KEY=VALUE]..."

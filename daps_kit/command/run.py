@@ -11,8 +11,9 @@ import click
 
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.recipe.sweep import load_sweep
 
-from .options import plugin_files, quiet, recipe_arguments
+from .options import multirun, plugin_files, quiet, recipe_arguments
 
 
 @click.command("run")
@@ -38,6 +39,7 @@ from .options import plugin_files, quiet, recipe_arguments
 @click.option(
     "--name", help="Name of the run (the setting `name`), and of its folder where that is not given."
 )
+@multirun
 @click.option("--fresh", is_flag=True, help="Begin a new folder, numbered, beside one that is there.")
 @click.option("--open", "show", is_flag=True, help="Show the page of the run, or its picture, in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print what happens as JSON, an event a line.")
@@ -51,6 +53,7 @@ def command(
     scheduler: str | None,
     shard: str | None,
     name: str | None,
+    multirun: bool,
     fresh: bool,
     show: bool,
     as_json: bool,
@@ -59,7 +62,7 @@ def command(
     """Run a RECIPE: a file or the name of an installed one.
 
     KEY=VALUE changes a setting, such as `runs=4` or `sampler.kernel.steps=50`. The same command again goes on where
-    it was broken off.
+    it was broken off. A recipe with a `sweep` or a `search` is run at each of its points.
     """
     if workers is not None:
         overrides = (*overrides, "execution.use=processes", f"execution.workers={workers}")
@@ -72,18 +75,18 @@ def command(
     if output is not None:
         overrides = (*overrides, f"output={json.dumps(str(output))}")
     if fresh:
-        overrides = (*overrides, f"output={json.dumps(str(_numbered(recipe, overrides)))}")
-    from daps_kit.runs.runner import run  # which imports torch
+        overrides = (*overrides, f"output={json.dumps(str(_numbered(recipe, overrides, multirun)))}")
+    from daps_kit.runs.sweep import run  # which imports torch
 
     if as_json:
         from daps_kit.runs.events import EventDisplay
 
         events = EventDisplay(click.echo)
         with events:
-            result = run(recipe, overrides, progress=events, shard=shard)
+            result = run(recipe, overrides, multirun=multirun, progress=events, shard=shard)
         events.end(result.path, result.grid)
     else:
-        result = run(recipe, overrides, quiet=quiet, shard=shard)
+        result = run(recipe, overrides, multirun=multirun, quiet=quiet, shard=shard)
     if show:
         import webbrowser
 
@@ -91,9 +94,14 @@ def command(
         webbrowser.open((page if page.is_file() else result.grid).absolute().as_uri())
 
 
-def _numbered(recipe: str, overrides: tuple[str, ...]) -> Path:
+def _numbered(recipe: str, overrides: tuple[str, ...], multirun: bool) -> Path:
     """Return the folder of a recipe if it is not there yet, or the first of those numbered after it."""
-    folders = [each.output for each in load_recipe(recipe, overrides)]
-    base = folders[0] if len(folders) == 1 else Path(os.path.commonpath([each.parent for each in folders]))
+    if found := load_sweep(recipe, overrides, multirun=multirun):
+        base = found.output
+    else:
+        folders = [each.output for each in load_recipe(recipe, overrides)]
+        base = (
+            folders[0] if len(folders) == 1 else Path(os.path.commonpath([each.parent for each in folders]))
+        )
     choices = (base if count == 1 else base.with_name(f"{base.name}-{count}") for count in itertools.count(1))
     return next(folder for folder in choices if not folder.exists())

@@ -4,6 +4,7 @@
     layers      `extends` and overrides
     sections    nodes -> settings of the components, every error with file:line:column
     load        a file -> one `Recipe` a task                     training    the same for a training
+    sweep       a file -> the recipes of many runs
     resolved    settings -> text                                  copy        an installed recipe -> a user's own
     schema      the JSON Schema of recipes                        describe    a component in words
     data        the section `data`                                wording     validation errors in words

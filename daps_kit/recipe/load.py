@@ -30,7 +30,7 @@ from .sections import SectionReader
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Recipe", "complete", "load_recipe", "read_document", "read_recipe"]
+__all__ = ["Recipe", "complete", "expand", "load_recipe", "read_document", "read_recipe"]
 
 
 Metric = Literal["lpips_piq", "lpips_vgg", "lpips_alex", "fid_torchvision", "fid"]
@@ -131,14 +131,28 @@ def load_recipe(
     if "trainer" in root.value:
         message = "this is a recipe of a training; `daps-kit train` runs it"
         raise RecipeError([Problem(message, "trainer", root.value["trainer"].place)])
-    root = _change_tasks(root, changes, problems)
-    registry = registry or default_registry()
-    recipes = [
-        read_recipe(node, found, registry, problems) for node in _expand(root, found.stem, changes, problems)
-    ]
+    for key in ("sweep", "search"):
+        if key in root.value:
+            message = "the recipe stands for many runs, which `daps-kit run` and `daps-kit check` take"
+            raise RecipeError([Problem(message, key, root.value[key].place)])
+    recipes = expand(found, root, changes, registry or default_registry(), problems)
     if problems:
         raise RecipeError(problems)
     return tuple(recipe for recipe in recipes if recipe is not None)
+
+
+def expand(
+    file: Path,
+    root: Node,
+    changes: Sequence[tuple[list[str], Node]],
+    registry: Registry,
+    problems: list[Problem],
+) -> list[Recipe | None]:
+    """Return the recipe of each task of a document, or the only one; None where anything is wrong with it."""
+    root = _change_tasks(root, changes, problems)
+    return [
+        read_recipe(node, file, registry, problems) for node in _expand(root, file.stem, changes, problems)
+    ]
 
 
 def read_document(

@@ -12,6 +12,7 @@ from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 
 from .load import Recipe
+from .sweep import MOST, Range, SearchSettings
 from .training import TrainingRecipe
 
 __all__ = ["component_schema", "recipe_schema"]
@@ -31,7 +32,14 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
     in_recipes = _in_recipes(registry)
     offered = [c for kind in in_recipes for c in registry.components(kind)]
     schemas = _schemas(
-        [Recipe, TrainingRecipe, *(KINDS[kind] for kind in in_recipes), *(c.settings for c in offered)]
+        [
+            Recipe,
+            TrainingRecipe,
+            SearchSettings,
+            Range,
+            *(KINDS[kind] for kind in in_recipes),
+            *(c.settings for c in offered),
+        ]
     )
     definitions: dict[str, Any] = schemas.pop("$defs")
     for component in offered:
@@ -58,12 +66,39 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
         "minProperties": 1,
         "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Task"}, {"type": "null"}]},
     }
+    varied = {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object"}]}
+    several = {
+        "sweep": {
+            "description": "settings, by their paths, each with a list of values: the recipe stands for a run of every "
+            "combination; with {use: random, count: N} for so many, and ranges are allowed",
+            "type": "object",
+            "properties": {
+                "use": {"enum": ["grid", "random"], "default": "grid"},
+                "count": {"type": "integer", "minimum": 1, "maximum": MOST},
+            },
+            "additionalProperties": varied,
+        },
+        "search": {
+            "description": "settings, each with a list of values or a range, of which Optuna finds the best; needs the "
+            "extra `sweeps`",
+            "$ref": f"#/$defs/{schemas[SearchSettings]}",
+        },
+    }
+    definitions[schemas[SearchSettings]]["properties"]["ranges"]["additionalProperties"] = {
+        "anyOf": [{"type": "array", "minItems": 1}, {"$ref": f"#/$defs/{schemas[Range]}"}, {"type": "object"}]
+    }
     complete = ["format", "data", "prior", "operator"]
     schema = {
         "$schema": DIALECT,
         "title": "A recipe of daps-kit",
         "type": "object",
-        "properties": {"extends": extends, **recipe["properties"], "tasks": tasks, "trainer": trainer},
+        "properties": {
+            "extends": extends,
+            **recipe["properties"],
+            "tasks": tasks,
+            **several,
+            "trainer": trainer,
+        },
         "additionalProperties": False,
         "anyOf": [
             {"required": complete},
@@ -71,7 +106,7 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
             {"required": ["tasks"]},
             {"required": ["format", "trainer"]},
         ],
-        "dependentSchemas": {"trainer": {"properties": dict.fromkeys([*of_runs, "tasks"], False)}},
+        "dependentSchemas": {"trainer": {"properties": dict.fromkeys([*of_runs, "tasks", *several], False)}},
         "$defs": dict(sorted({**definitions, "Task": overlay}.items())),
     }
     tidied: dict[str, Any] = _tidied(schema)

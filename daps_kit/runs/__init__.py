@@ -4,6 +4,7 @@ runner        a recipe -> a results folder                    train       a trai
 examine       what a run would stumble over                   devices     where a run computes, and how much at once
 worker        who draws a batch                               dispatch    who draws which batch, and what if it fails
 sampling      measurements in memory -> samples  posterior   samples, to be looked at
+sweep         a recipe at many points -> folders of runs, compared
 shard         the i-th of n parts of a run                     merge       folders of parts -> one
 measurement   the items of a run and their measurements       finish      what is made from the samples
 folder        what lies in a results folder                   result      the same, from Python

@@ -1,5 +1,6 @@
 """What happens in a run, for programs: JSON, an event a line.
 
+{"event": "point", "number": N, "points": N, "label": TEXT}
 {"event": "begin", "recipe": NAME, "samples": N, "done": N}
 {"event": "level", "recipe": NAME, "level": N, "levels": N, "sigma": X, "residual": X, "done": N, "samples": N}
 {"event": "workers", "recipe": NAME, "workers": [{"worker": NAME, "doing": WHAT, "share": X}], "done": N, "samples": N}
@@ -38,6 +39,11 @@ class EventDisplay(RunDisplay):
         super().plan(name, total, done)
         if total:
             self._event("begin", recipe=name, samples=total, done=done)
+
+    def point(self, number: int, points: int, label: str) -> None:
+        """Begin one of several runs."""
+        self.later = points - number
+        self._event("point", number=number, points=points, label=label)
 
     def level(self, level: int, levels: int, sigma: float, residual: Callable[[], float]) -> None:
         """Tell that an annealing level is done."""

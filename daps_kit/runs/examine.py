@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import torch
+
+from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 from daps_kit.prior_check.build import build_prior
 from daps_kit.recipe import Recipe
@@ -48,16 +51,35 @@ def examine(recipes: Iterable[Recipe], seconds: float = SECONDS) -> list[Finding
         seconds: for the items of each.
     """
     found: dict[Finding, None] = {}  # in order; what is wrong with a prior is wrong with it in every task
+    built = _Built()
     for recipe in recipes:
         try:
-            for finding in _examined(recipe, seconds):
+            for finding in _examined(recipe, seconds, built):
                 found[finding] = None
         except UserError as error:
             found[Finding("error", recipe.name, str(error))] = None
     return list(found)
 
 
-def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
+class _Built:
+    """The prior that was built last: most recipes of a sweep share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Prior, list[str]] | None = None
+
+    def prior(self, recipe: Recipe, device: torch.device) -> tuple[Prior, list[str]]:
+        """Return the prior of a recipe, and what is warned of it."""
+        key = (recipe.prior, recipe.data, device)
+        if self._last is None or self._last[0] != key:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("default")
+                prior = build_prior(recipe.prior, recipe.data, device)
+            texts = [f"prior: {warning.message}" for warning in said if warning.category is UserWarning]
+            self._last = (key, prior, texts)
+        return self._last[1:]
+
+
+def _examined(recipe: Recipe, seconds: float, built: _Built) -> Iterator[Finding]:
     if recipe.video:
         try:
             require(recipe.video)
@@ -65,10 +87,8 @@ def _examined(recipe: Recipe, seconds: float) -> Iterator[Finding]:
             yield Finding("error", recipe.name, str(error))
     device = device_of(recipe.device)
     sampler = recipe.sampler.build()
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("default")
-        prior = build_prior(recipe.prior, recipe.data, device)
-    texts = [f"prior: {warning.message}" for warning in said if warning.category is UserWarning]
+    prior, said = built.prior(recipe, device)
+    texts = list(said)
     bench = Bench(recipe, prior, device)
     texts += bench.warnings
     drawn = isinstance(recipe.data, PriorData)

@@ -170,6 +170,11 @@ class RunDisplay:
         self._worked += self._batch if drawn is None else drawn
         self.done += fresh
 
+    def point(self, number: int, points: int, label: str) -> None:
+        """Begin one of several runs; the time left is that of all."""
+        self.later = points - number
+        self.say(f"{number} of {points}: {label}")
+
     def say(self, text: str) -> None:
         """Write a line."""
         self.console.print(printable(text), markup=False)

@@ -35,7 +35,8 @@ class RunResult:
         path: the folder of the run.
         names: the items, in the order of the recipe.
         runs: samples of each.
-        tasks: for a recipe with `tasks`, the result of each in their order; `names` is then empty.
+        tasks: for a recipe with `tasks`, the result of each in their order, and for a sweep that of each point; `names`
+            is then empty.
     """
 
     path: Path
@@ -109,7 +110,7 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         """Return the picture of the run and its numbers, for a notebook."""
-        data = base64.b64encode(self.grid.read_bytes()).decode()
+        data = base64.b64encode(self.grid.read_bytes()).decode() if self.grid.is_file() else ""
         lines = [f"{task.path.name}: {outcome(task.metrics)}" for task in self.tasks]
         if not self.tasks and (self.path / "metrics.json").is_file():
             lines = [outcome(self.metrics)]
@@ -182,7 +183,8 @@ def open(folder: str | Path) -> RunResult:
         with as_written(path):
             return RunResult(path, tuple(saved["names"]), int(saved["runs"]))
     if not (path / RECIPE).is_file():
-        tasks = [open(below.parent) for below in sorted(path.glob(f"*/{RECIPE}"))]
+        below = [each for each in sorted(path.iterdir()) if each.is_dir() and any(each.rglob(RECIPE))]
+        tasks = [open(each) for each in below]
         if not tasks:
             raise UserError(f"{folder} holds no results: no {RECIPE} in it or below")
         return RunResult(path, tasks=tuple(tasks))

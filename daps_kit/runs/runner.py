@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Operator, Prior, Step
-from daps_kit.errors import UserError
+from daps_kit.errors import LostError, UserError
 from daps_kit.executor import Job, Pool
 from daps_kit.failures import Failure, sample_name, told
 from daps_kit.memory import require_memory
@@ -63,7 +63,7 @@ LOOKED_AT = 64
 
 
 def run(
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | Sequence[Recipe],
     overrides: Sequence[str] = (),
     *,
     quiet: bool = False,
@@ -74,7 +74,7 @@ def run(
     """Run a recipe and return its result; what is finished in its output folder already is kept.
 
     Args:
-        recipe: a file, the name of an installed recipe, or a recipe that was read.
+        recipe: a file, the name of an installed recipe, or a recipe that was read, or those of its tasks.
         overrides: settings as `a.b.c=value`, which win over the file.
         quiet: show no progress and no warnings.
         progress: what shows them, of a program that runs several recipes.
@@ -85,12 +85,12 @@ def run(
         RecipeError: the recipe is wrong.
         UserError: something the user can put right; every file already written is whole and will be used again.
     """
-    if not isinstance(recipe, Recipe):
+    if isinstance(recipe, str | Path):
         recipes = load_recipe(recipe, overrides)
     elif overrides:
         raise UserError("overrides change the text of a recipe; give its file, not a recipe that was read")
     else:
-        recipes = (recipe,)
+        recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
     part = Shard.read(shard) if shard is not None else None
     if part is not None:
         recipes = tuple(each.model_copy(update={"output": part.folder(each.output)}) for each in recipes)
@@ -156,7 +156,7 @@ def run(
     scores = [item for _, metrics, _ in parts for item in metrics["images"].values()]
     if not any(item["reported"] for item in scores):
         lost = parts[0][1]["lost"][0]
-        raise UserError(
+        raise LostError(
             f"every sample was lost; {sample_name(lost['image'], lost['run'])}: {lost['message']}"
         )
     progress.say(f"picture: {results[0].grid}")

@@ -314,7 +314,7 @@ const daps = (() => {
       const hidden = !allSamples && samples > TILES ? samples - TILES : 0;
       if (hidden) all = all.filter((one) => one.group !== "sample" || one.sample < TILES);
       return [make("div", { class: "group" },
-        title ? make("h4", { class: several() ? `tag r${number}` : null, text: title }) : null,
+        title ? make("h4", { class: several() ? `tag r${number % 6}` : null, text: title }) : null,
         make("div", { class: "row" }, ...all.map(tile)),
         hidden ? make("div", { class: "pager" }, make("button", { type: "button", text: `Show ${hidden} more samples`, onclick: () => { allSamples = true; drawTiles(); } })) : null)];
     }));
@@ -532,7 +532,7 @@ const daps = (() => {
         const values = lane.values.map((value) => value[c]), found = statistics(values, lane.run.widen);
         rows.push({ run: lane.run, channel, found, truth: truth?.[c] });
         about.push(`${several() ? `${lane.run.name}: ` : ""}median ${fixed(found.q50, 2)}, 5 to 95 %: ${fixed(found.q05, 2)} to ${fixed(found.q95, 2)}`);
-        return { values, found, color: several() ? `var(--r${lane.run.number})` : color };
+        return { values, found, color: several() ? `var(--r${lane.run.number % 6})` : color };
       });
       return histogram(charts, truth?.[c], low, high, c === names.length - 1, `${channel}: ${about.join("; ")}${truth ? `; truth ${fixed(truth[c], 2)}` : ""}`);
     });
@@ -540,7 +540,7 @@ const daps = (() => {
     $("histogram").innerHTML = legend(truth !== null, some) + drawn.map((svg) => `<div class="channel">${svg}</div>`).join("");
     const head = [several() ? "run" : "", "", "mean", "sd", "5 %", "median", "95 %", truth ? "truth" : ""].filter((_, i) => (i ? i !== 7 || truth : several()));
     const cells = rows.map(({ run, channel, found, truth: value }) => [
-      ...(several() ? [`<span class="tag r${run.number}">${escape(run.name)}</span>`] : []), channel,
+      ...(several() ? [`<span class="tag r${run.number % 6}">${escape(run.name)}</span>`] : []), channel,
       ...[found.mean, found.std, found.q05, found.q50, found.q95].map((number) => fixed(number, 3)), ...(truth ? [fixed(value, 3)] : []),
     ]);
     const wide = lanes.some((lane) => lane.run.widen !== 1) ? "; intervals are widened" : "";
@@ -673,7 +673,7 @@ const daps = (() => {
     const rows = table.rows.slice(table.page * ROWS, (table.page + 1) * ROWS).map((row) => make("tr", { "data-name": row.item.name }, ...table.columns.map((column, i) => {
       const value = column.value(row);
       if (i === 0) return make("th", { scope: "row" }, make("button", { type: "button", text: value, title: "Show this image", onclick: () => show(row.item, { focus: true }) }));
-      if (column.text) return make("td", {}, make("span", { class: `tag r${row.run.number}`, text: value }));
+      if (column.text) return make("td", {}, make("span", { class: `tag r${row.run.number % 6}`, text: value }));
       return make("td", { class: column.flag && value ? "flag" : null, text: column.flag ? (value ? `⚠ ${value}` : "") : fixed(value, column.digits) });
     })));
     $("table").replaceChildren(make("caption", { class: "unseen", text: "Numbers of each image; a click on a heading sorts" }), make("thead", {}, head), make("tbody", {}, ...rows));
@@ -711,7 +711,7 @@ const daps = (() => {
     [low, high] = [low - room, high + room];
     const at = (value) => 8 + ((value - low) / (high - low)) * (width - 16);
     const body = lanes.map((each, i) => {
-      const base = (i + 1) * lane - 6, color = several() ? `var(--r${each.run.number})` : "var(--accent)", bins = 52;
+      const base = (i + 1) * lane - 6, color = several() ? `var(--r${each.run.number % 6})` : "var(--accent)", bins = 52;
       const columns = new Array(bins).fill(0);
       const most = () => Math.max(...columns);
       const place = (value) => clamp(Math.floor(((at(value) - 8) / (width - 16)) * bins), 0, bins - 1);
@@ -736,7 +736,7 @@ const daps = (() => {
         const clear = row.interval && (low > 0 || high < 0);
         const places = digits(row.key) + (Math.max(Math.abs(row.difference), Math.abs(low), Math.abs(high)) < 0.01 ? 2 : 0);
         const signed = (value) => (value > 0 ? "+" : "") + fixed(value, places);
-        const bar = `<svg viewBox="0 0 260 22" aria-hidden="true"><path class="axis" d="M130 2V20"/><path d="M${at(low)} 11H${at(high)}" stroke="var(--r${pair.run})" stroke-width="${clear ? 3 : 1.5}"/><circle cx="${at(row.difference)}" cy="11" r="4" fill="var(--r${pair.run})"/></svg>`;
+        const bar = `<svg viewBox="0 0 260 22" aria-hidden="true"><path class="axis" d="M130 2V20"/><path d="M${at(low)} 11H${at(high)}" stroke="var(--r${pair.run % 6})" stroke-width="${clear ? 3 : 1.5}"/><circle cx="${at(row.difference)}" cy="11" r="4" fill="var(--r${pair.run % 6})"/></svg>`;
         return `<tr><th scope="row">${escape(row.metric)} <small>${escape(row.of)}</small></th><td>${signed(row.difference)}</td><td>${row.interval ? `${signed(low)} to ${signed(high)}` : DASH}</td><td>${bar}</td><td>${row.better === null ? DASH : `${row.better} of ${row.images}`}</td></tr>`;
       });
       place.innerHTML = `<thead><tr>${head.map((h) => (h ? `<th scope="col">${h}</th>` : "<td></td>")).join("")}</tr></thead><tbody>${rows.join("")}</tbody>`;

@@ -17,7 +17,7 @@ from tests.host.command_line import call, ok
 
 
 class _Runner:
-    """Stands for `daps_kit.runs.runner`, to see what it is called with."""
+    """Stands for `daps_kit.runs.sweep`, to see what it is called with."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -27,6 +27,7 @@ class _Runner:
         recipe: str,
         overrides: tuple[str, ...],
         *,
+        multirun: bool,
         shard: str | None,
         quiet: bool = False,
         progress: Any = None,
@@ -43,7 +44,7 @@ class _Runner:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> _Runner:
     stand_in = _Runner()
-    monkeypatch.setitem(sys.modules, "daps_kit.runs.runner", stand_in)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "daps_kit.runs.sweep", stand_in)  # type: ignore[arg-type]
     return stand_in
 
 

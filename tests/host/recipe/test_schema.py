@@ -30,7 +30,9 @@ def test_the_committed_schema_is_current() -> None:
 
 def test_every_setting_of_a_recipe_is_in_the_schema_and_described() -> None:
     schema = recipe_schema(BUILT_IN)
-    assert list(schema["properties"]) == ["extends", *Recipe.model_fields, "tasks", "trainer"]
+    assert list(schema["properties"]) == [
+        "extends", *Recipe.model_fields, "tasks", "sweep", "search", "trainer",
+    ]  # fmt: skip
     assert all(value["description"] for value in schema["properties"].values())
     for kind in KINDS:
         section = schema["$defs"][KINDS[kind].__name__]
