@@ -82,8 +82,12 @@ def command(
         from daps_kit.runs.events import EventDisplay
 
         events = EventDisplay(click.echo)
-        with events:
-            result = run(recipe, overrides, multirun=multirun, progress=events, shard=shard)
+        try:
+            with events:
+                result = run(recipe, overrides, multirun=multirun, progress=events, shard=shard)
+        except (UserError, KeyboardInterrupt) as error:
+            events.failed(str(error))
+            raise
         events.end(result.path, result.grid)
     else:
         result = run(recipe, overrides, multirun=multirun, quiet=quiet, shard=shard)

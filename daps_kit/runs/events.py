@@ -2,11 +2,14 @@
 
 {"event": "point", "number": N, "points": N, "label": TEXT}
 {"event": "begin", "recipe": NAME, "samples": N, "done": N}
-{"event": "level", "recipe": NAME, "level": N, "levels": N, "sigma": X, "residual": X, "done": N, "samples": N}
-{"event": "workers", "recipe": NAME, "workers": [{"worker": NAME, "doing": WHAT, "share": X}], "done": N, "samples": N}
-{"event": "samples", "recipe": NAME, "done": N, "samples": N}
+{"event": "level", "recipe": NAME, "level": N, "levels": N, "sigma": X, "residual": X, HOW FAR}
+{"event": "workers", "recipe": NAME, "workers": [{"worker": NAME, "doing": WHAT, "share": X}], HOW FAR}
+{"event": "samples", "recipe": NAME, HOW FAR}
 {"event": "note" | "warning" | "said", "text": TEXT}
-{"event": "end", "folder": PATH, "picture": PATH}
+{"event": "end", "folder": PATH, "picture": PATH}  or  {"event": "error", "text": TEXT}
+
+HOW FAR is "done": N, "samples": N, "rate": X, "left": X: how many samples are written of all, how many are drawn a
+minute, and the seconds to the end of this run, or of all points of a sweep; null before anything was drawn.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ class EventDisplay(RunDisplay):
     def _event(self, event: str, **what: Any) -> None:
         self.tell(json.dumps({"event": event, **what}, ensure_ascii=False))
 
+    def _far(self, drawn: float = 0.0) -> dict[str, Any]:
+        rate, left = self.pace(drawn) or (None, None)
+        return {"done": self.done, "samples": self.total, "rate": rate, "left": left}
+
     def plan(self, name: str, total: int, done: int) -> None:
         """Begin a part of the work."""
         super().plan(name, total, done)
@@ -50,7 +57,7 @@ class EventDisplay(RunDisplay):
         found = residual()
         self._event(
             "level", recipe=self.name, level=level + 1, levels=levels, sigma=sigma,
-            residual=found if math.isfinite(found) else None, done=self.done, samples=self.total,
+            residual=found if math.isfinite(found) else None, **self._far(self._batch * (level + 1) / levels),
         )  # fmt: skip
 
     def together(self, drawn: float, states: Callable[[], Sequence[State]]) -> None:
@@ -59,12 +66,12 @@ class EventDisplay(RunDisplay):
         if now - self._shown >= 1.0:
             self._shown = now
             workers = [vars(state) for state in states()]
-            self._event("workers", recipe=self.name, workers=workers, done=self.done, samples=self.total)
+            self._event("workers", recipe=self.name, workers=workers, **self._far(drawn))
 
     def finish(self, fresh: int, drawn: int | None = None) -> None:
         """Tell that a batch is written."""
         super().finish(fresh, drawn)
-        self._event("samples", recipe=self.name, done=self.done, samples=self.total)
+        self._event("samples", recipe=self.name, **self._far())
 
     def say(self, text: str) -> None:
         """Tell a line."""
@@ -85,3 +92,7 @@ class EventDisplay(RunDisplay):
     def end(self, folder: Path, picture: Path) -> None:
         """Tell that all is done."""
         self._event("end", folder=str(folder), picture=str(picture))
+
+    def failed(self, text: str) -> None:
+        """Tell why the run ended."""
+        self._event("error", text=text)

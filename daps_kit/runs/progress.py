@@ -134,9 +134,21 @@ class RunDisplay:
         text = "workers: " + (
             ", ".join(f"{count} {what}" for what, count in sorted(doing.items())) or "none yet"
         )
-        if worked := self._worked + drawn:
-            text += f"  {60 * worked / max(1e-9, self.clock() - self._began):.3g} samples a minute"
+        if pace := self.pace(drawn):
+            text += f"  {pace[0]:.3g} samples a minute"
         self._show(text, drawn)
+
+    def pace(self, drawn: float = 0.0) -> tuple[float, float] | None:
+        """Return samples a minute and how many seconds are left; None before anything was drawn.
+
+        Args:
+            drawn: so many samples' worth of what is at work.
+        """
+        worked, spent = self._worked + drawn, max(1e-9, self.clock() - self._began)
+        if not worked:
+            return None
+        ahead = self.total * (1 + self.later) - self.done - drawn
+        return 60 * worked / spent, ahead * spent / worked
 
     def _due(self) -> bool:
         """Return whether it is time to show something."""
@@ -150,12 +162,8 @@ class RunDisplay:
         self._first, self._shown = False, now
         self._interval = min(60.0, max(2.0, 1.5 * self._interval))
         text = f"{text}  {self.done} of {self.total} samples done"
-        worked = self._worked + drawn
-        if worked:
-            ahead = self.total * (1 + self.later) - self.done - drawn
-            text += (
-                f"  {_duration(ahead * (now - self._began) / worked)} left{' in all' if self.later else ''}"
-            )
+        if pace := self.pace(drawn):
+            text += f"  {_duration(pace[1])} left{' in all' if self.later else ''}"
         if self._bar is not None:
             task = self._bar.tasks[0].id
             self._bar.update(task, completed=self.done + drawn, text=text)

@@ -119,3 +119,6 @@ def test_events_are_lines_of_json(runner: _Runner) -> None:
     assert told == [
         {"event": "note", "text": "a line"}, {"event": "end", "folder": "out", "picture": "out/grid.png"},
     ]  # fmt: skip
+    failed = call("run", "wrong", "--json")
+    assert json.loads(failed.stdout.splitlines()[-1]) == {"event": "error", "text": "the disk is full"}
+    assert (failed.exit_code, failed.stderr) == (2, "error: the disk is full\n")

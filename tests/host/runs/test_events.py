@@ -42,11 +42,28 @@ def test_each_worker_is_told_of_once_a_second():
     now = [0.0]
     events = EventDisplay(lines.append)
     events.clock = lambda: now[0]
-    events.plan("blur", 0, 0)
+    events.plan("blur", 4, 0)
     for now[0] in (0.5, 1.0, 1.5):
         events.together(0.5, lambda: [State("a", "at work", 0.5)])
-    (told,) = [json.loads(line) for line in lines]
+    _, told = [json.loads(line) for line in lines]
     assert told == {
         "event": "workers", "recipe": "blur", "workers": [{"worker": "a", "doing": "at work", "share": 0.5}],
-        "done": 0, "samples": 0,
+        "done": 0, "samples": 4, "rate": 30.0, "left": 7.0,
     }  # fmt: skip
+
+
+def test_rate_and_time_left_are_those_of_all_points():
+    lines: list[str] = []
+    now = [0.0]
+    events = EventDisplay(lines.append)
+    events.clock = lambda: now[0]
+    events.point(1, 3, "seed=1")
+    events.plan("blur", 8, 0)
+    events.begin(2)
+    events.level(0, 2, 1.0, lambda: 1.0)
+    now[0] = 30.0
+    events.finish(2)
+    point, _, _, samples = (json.loads(line) for line in lines)
+    assert point == {"event": "point", "number": 1, "points": 3, "label": "seed=1"}
+    assert samples["rate"] == 4.0  # two in half a minute
+    assert samples["left"] == (3 * 8 - 2) * 15.0
