@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-__all__ = ["Trainer", "TrainingProgress"]
+__all__ = ["Launched", "Trainer", "TrainingProgress", "launched"]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The place of this process among those that torchrun started.
+
+    Attributes:
+        rank: of this process, from 0; the first alone writes and reports.
+        count: of all processes, on all machines.
+        local: rank among those of this machine, which is the number of its GPU.
+    """
+
+    rank: int
+    count: int
+    local: int
+
+
+def launched() -> Launched | None:
+    """Return the place of this process; None where it was not started by torchrun, or is alone."""
+    found = [os.environ.get(key, "") for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if "TORCHELASTIC_RUN_ID" not in os.environ or not all(map(str.isdecimal, found)):
+        return None
+    rank, count, local = map(int, found)
+    return Launched(rank, count, local) if count > 1 else None
 
 
 @dataclass(frozen=True)
@@ -34,7 +60,13 @@ class Trainer(ABC):
     """Trains a network as its settings say.
 
     A run that was broken off, in whatever way, goes on from its last checkpoint and ends as an unbroken one would.
+
+    Attributes:
+        shared: whether the processes that torchrun started share its steps (see `launched`); `run` is then called in
+            each, and the first alone writes and reports.
     """
+
+    shared: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, progress: Callable[[TrainingProgress], None] | None = None) -> Path:

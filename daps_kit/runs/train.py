@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.recipe import TrainingRecipe, load_training, plain_yaml, resolved_yaml
+from daps_kit.trainer import launched
 
 from .claim import Claim
 from .training_progress import TrainingDisplay
@@ -28,10 +29,13 @@ def train_recipe(
 ) -> Path:
     """Train as a recipe says and return the file of weights; a training that was broken off goes on.
 
+    Of the processes that torchrun starts, the first alone writes and reports; the others return when they are not
+    needed any more.
+
     Raises:
         RecipeError: the recipe is wrong.
         UserError: something the user can put right, such as a folder that holds something else or in which another
-            program is at work; the last checkpoint is intact.
+            program is at work, or a trainer that torchrun is not for; the last checkpoint is intact.
         KeyboardInterrupt: broken off by the user; its text says how to go on.
     """
     if not isinstance(recipe, TrainingRecipe):
@@ -44,6 +48,11 @@ def train_recipe(
     resolved = resolved_yaml(recipe, command="train")
     console = console or Console(stderr=True, soft_wrap=True, highlight=False, quiet=quiet)
     trainer = recipe.trainer.build()
+    if place := launched():
+        if not trainer.shared:
+            raise UserError("this trainer trains in one process; run the same command without torchrun")
+        if place.rank:
+            return trainer.run()
     claim = Claim(folder, "trainer.output", "training")
     with claim.held() as fresh, TrainingDisplay(recipe.name, console) as report:
         before = None if fresh else _training_of(claim, resolved)

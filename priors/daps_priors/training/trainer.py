@@ -6,10 +6,10 @@ import datetime
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from daps_kit.calibration import calibrate
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.settings import Shape
-from daps_kit.trainer import Trainer, TrainingProgress
+from daps_kit.trainer import Trainer, TrainingProgress, launched
 from daps_kit.training import Pace, TrainingFolder, train
 from daps_priors.trained import network, weights
 from daps_priors.trained.network import Denoiser, channels_last
@@ -29,8 +29,9 @@ from .batches import Batches, NoiseLevels
 from .dataset import ImageSet
 from .grow import grow
 from .objective import DenoisingError, Objective
+from .peers import Peers, joined
 from .state import Optimisation, State
-from .step import Mean, NetworkLearner
+from .step import Mean, NetworkLearner, take_step
 from .teacher import Teacher
 from .validation import pictures, squared_errors
 from .workers import workers
@@ -64,7 +65,11 @@ class DenoiserTrainer(Trainer):
         epoch: images between two reports; None for once over the training images.
         checkpoint_seconds: seconds between two checkpoints.
         card, settings: written into the file of weights.
+
+    Under torchrun its processes share every step as workers do, each on a GPU of its own where the device is `cuda`.
     """
+
+    shared: ClassVar[bool] = True
 
     output: Path
     images: ImageSet
@@ -91,7 +96,24 @@ class DenoiserTrainer(Trainer):
             UserError: images, checkpoint or output folder cannot be used, a worker process died, or the loss diverged.
                 The last checkpoint stays as it is.
         """
+        place = launched()
+        if place is None:
+            return self._run(progress)
+        if self.workers > 1:
+            raise UserError("workers are the processes of one machine: set workers to 1 under torchrun")
+        if self.optimisation.batch_size % place.count:
+            raise UserError(
+                f"batch_size ({self.optimisation.batch_size}) must be divisible by the {place.count} processes of "
+                "torchrun"
+            )
+        device = f"cuda:{place.local}" if self.device == "cuda" else self.device
+        with joined(place, device) as peers:
+            return replace(self, device=device)._run(progress, peers)
+
+    def _run(self, progress: Callable[[TrainingProgress], None] | None, peers: Peers | None = None) -> Path:
+        """Train alone, or with the processes of torchrun, of which the first alone writes."""
         optimisation = self.optimisation
+        rank, count = (peers.place.rank, peers.place.count) if peers else (0, self.workers)
         images, held_out = self.images.load()
         validation = centre(held_out, self.frame)
         shape = (images.shape[3], self.frame, self.frame)
@@ -102,7 +124,11 @@ class DenoiserTrainer(Trainer):
             "images": f"{len(images)} images, crc {zlib.crc32(images.numpy().tobytes()):08x}",
         }
         folder = TrainingFolder(self.output, FORMAT, identity)
-        if found := folder.resume():
+        if peers and rank:
+            tensors, step = peers.share(None)
+            state = self._blank(shape, len(tensors["model.gauss.variances"]))()
+            state.restore(tensors, step)
+        elif found := folder.resume():
             tensors, step = found
             blank = self._blank(shape, len(tensors["model.gauss.variances"]))
             state = blank()
@@ -116,9 +142,13 @@ class DenoiserTrainer(Trainer):
             path = weights_file(self.teacher)
             teacher = Teacher.load(path, shape, mirror=self.changes.flip, device=self.device)
         batches = Batches(
-            images, self.frame, self.changes, self.levels, optimisation.batch_size, self.workers, self.seed
+            images, self.frame, self.changes, self.levels, optimisation.batch_size, count, self.seed
         )
         objective = DenoisingError(batches, teacher, self.device, self.bfloat16)
+        if peers and rank:
+            while state.step < optimisation.steps:
+                take_step(state, objective, rank, peers.mean)
+            return folder.weights
         pace = Pace(
             optimisation.images_seen,
             optimisation.batch_size,
@@ -126,7 +156,10 @@ class DenoiserTrainer(Trainer):
             self.checkpoint_seconds,
         )
         seen = images[:: math.ceil(len(images) / len(validation))]
+        if peers:
+            peers.share({name: tensor.detach() for name, tensor in state.tensors().items()}, state.step)
         with workers(self.workers, state, blank, objective) as mean:
+            mean = peers.mean if peers else mean
             learner = DenoiserLearner(state, objective, mean, validation, centre(seen, self.frame))
             train(learner, folder, pace, progress or (lambda _: None))
         self._write(folder.weights, state, blank().model, validation)

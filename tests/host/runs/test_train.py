@@ -90,3 +90,10 @@ def test_a_training_that_is_refused_leaves_the_recipe_of_the_one_before(
     with pytest.raises(UserError, match="other images"):
         train_recipe("recipes/sums.yaml", ["trainer.upto=11"], quiet=True)
     assert (FOLDER / "recipe.yaml").read_bytes() == before
+
+
+def test_torchrun_is_for_trainers_that_share_their_steps(sums, monkeypatch):
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError, match="this trainer trains in one process"):
+        train_recipe("recipes/sums.yaml", quiet=True)
