@@ -80,7 +80,7 @@ def recipe_schema(registry: Registry | None = None) -> dict[str, Any]:
         },
         "search": {
             "description": "settings, each with a list of values or a range, of which Optuna finds the best; needs the "
-            "extra `sweeps`",
+            "extra `tune`",
             "$ref": f"#/$defs/{schemas[SearchSettings]}",
         },
     }

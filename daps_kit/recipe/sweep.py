@@ -73,7 +73,7 @@ class Range(Settings):
 
 
 class SearchSettings(Settings):
-    """A search by Optuna for the settings that are best, which needs the extra `sweeps`."""
+    """A search by Optuna for the settings that are best, which needs the extra `tune`."""
 
     objective: str = Field(
         description="what is to be best: a metric in the summary of metrics.json, such as posterior_mean.psnr"

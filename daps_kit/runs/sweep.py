@@ -187,7 +187,7 @@ def _study(search: Search) -> Iterator[optuna.Study]:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
-        raise UserError("search needs optuna: pip install 'daps-kit[sweeps]'") from None
+        raise UserError("search needs optuna: pip install 'daps-kit[tune]'") from None
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
