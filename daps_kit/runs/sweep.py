@@ -110,13 +110,8 @@ def _run(point: Point, display: RunDisplay) -> Found:
     """Run a point; that all is lost there, or that the sampler refuses, is a result like others."""
     try:
         if all(_finished(recipe) for recipe in point.recipes):
-            return (
-                point,
-                open_result(
-                    point.recipes[0].output.parent if len(point.recipes) > 1 else point.recipes[0].output
-                ),
-                "",
-            )
+            done = [open_result(recipe.output) for recipe in point.recipes]
+            return point, done[0] if len(done) == 1 else RunResult(done[0].path.parent, tasks=tuple(done)), ""
         return point, runner.run(point.recipes, progress=display), ""
     except (LostError, RefusalError, ComponentError) as error:
         display.warn(f"{point.label}: {error}")
