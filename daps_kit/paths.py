@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from daps_kit.errors import control_character, printable
+from daps_kit.errors import UserError, control_character, printable
 from daps_kit.reading import unknown_format
+from daps_kit.remote import fetch, mirror, url_of
 
 __all__ = [
     "AnyPath",
@@ -52,11 +53,15 @@ def unwritable(path: Path) -> str:
 def resolve_path(value: Any) -> Any:
     """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes.
 
+    A URL becomes its mirror (see `daps_kit.remote`).
+
     Raises:
         ValueError: it starts from a home or a working folder that is not there, or no recipe can hold it.
     """
     if not isinstance(value, str | Path):
         return value
+    if isinstance(value, str) and (found := mirror(value)):
+        return found
     try:
         path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
     except RuntimeError:
@@ -81,9 +86,13 @@ def existing_file(value: Any, what: str = "file") -> Any:
     path = resolve_path(value)
     if isinstance(path, Path):
         try:
+            fetch(path)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"no such {what}: {printable(str(path))}") from None
+            raise ValueError(f"no such {what}: {printable(url_of(path) or str(path))}") from None
         except OSError as error:
             name = str(path) if len(str(path)) <= 300 else f"{str(path)[:150]}..."
             raise ValueError(f"{printable(name)}: {error.strerror}") from None

@@ -14,6 +14,7 @@ from daps_kit.errors import UserError
 from daps_kit.files import files_of
 from daps_kit.paths import existing_file, readable_file, resolve_path
 from daps_kit.reading import ARRAY_SUFFIXES, PICTURE_SUFFIXES
+from daps_kit.remote import fetch, url_of
 from daps_kit.settings import Settings
 
 __all__ = ["DataSettings", "ImagesData", "MeasurementData", "PriorData", "chosen", "image_files"]
@@ -33,7 +34,10 @@ def _patterns(value: Any) -> Any:
         if not isinstance(path, Path):
             continue
         try:
+            fetch(path)
             found, _ = files_of(path, PICTURE_SUFFIXES)
+        except UserError as error:
+            raise ValueError(str(error)) from error
         except (OSError, ValueError) as error:
             raise ValueError(f"{str(path)[:300]}: {getattr(error, 'strerror', None) or error}") from None
         if not found and path.is_dir():
@@ -42,7 +46,7 @@ def _patterns(value: Any) -> Any:
         if not found and not glob.has_magic(str(path)):
             existing_file(path, "file or folder")
         if not found:
-            raise ValueError(f"no image matches {path}")
+            raise ValueError(f"no image matches {url_of(path) or path}")
         if found == [path]:
             readable_file(path)
     return tuple(paths)

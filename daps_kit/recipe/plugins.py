@@ -12,6 +12,7 @@ from daps_kit.errors import ComponentError, Problem
 from daps_kit.paths import FilePath, RecipeText, resolve_path
 from daps_kit.plugin_file import plugin_path
 from daps_kit.registry import Registry, default_registry
+from daps_kit.remote import url_of
 from daps_kit.settings import Settings
 
 from .document import Node
@@ -61,6 +62,8 @@ def opened(node: Node, registry: Registry, problems: list[Problem]) -> Registry:
             continue
         try:
             path = resolve_path(entry.value)
+            if url_of(path):
+                raise ValueError("Python is executed from files of this machine alone, not from a URL")
             if path.is_file() and path.suffix == ".py":
                 registry = registry.with_files([path])
         except (ComponentError, ValueError) as error:

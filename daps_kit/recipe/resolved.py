@@ -15,6 +15,7 @@ from pydantic import BaseModel
 import daps_kit
 from daps_kit.fingerprint import fingerprints
 from daps_kit.registry import Registry, default_registry
+from daps_kit.remote import url_of
 from daps_kit.settings import ComponentSettings, Settings
 from daps_kit.unknown import Unknown
 
@@ -34,7 +35,9 @@ def plain(value: Any, registry: Registry) -> Any:
         return [plain(item, registry) for item in value]
     if isinstance(value, Unknown):
         return value.written()
-    return str(value) if isinstance(value, str | Path) else value
+    if isinstance(value, Path):
+        return url_of(value) or str(value)
+    return str(value) if isinstance(value, str) else value
 
 
 class _Dumper(yaml.SafeDumper):
@@ -97,7 +100,8 @@ def resolved_yaml(recipe: Settings, *, command: str = "run", registry: Registry 
 
 def _hashes(files: Iterable[Path]) -> dict[str, str]:
     """Return the hashes of files by their paths; building says what is missing."""
-    return fingerprints(file for file in files if file.exists())
+    found = fingerprints(file for file in files if file.exists())
+    return {url_of(Path(path)) or path: digest for path, digest in found.items()}
 
 
 def hash_lines(hashes: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from daps_kit.errors import UserError
 from daps_kit.files import remove_leftovers
+from daps_kit.remote import fetch, remove, url_of
 
 __all__ = ["RECIPE", "Claim"]
 
@@ -45,6 +46,9 @@ class Claim:
             UserError: another program holds the folder, it belongs to something else, it cannot be written, or it was
                 removed in the meantime.
         """
+        if self.what == "training" and (url := url_of(self.path)):
+            raise UserError(f"{self.key}: a training writes to a folder of this machine, not to {url}")
+        fetch(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             others = self._content()
@@ -70,7 +74,7 @@ class Claim:
         except UserError:
             self.require()
             if fresh and self._content() <= {RECIPE}:
-                self.recipe.unlink(missing_ok=True)
+                remove(self.recipe)
             raise
         finally:
             self._lock = None

@@ -34,6 +34,7 @@ from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
+from daps_kit.remote import put, remove
 from daps_kit.report.reading import read_environment
 from daps_kit.tensor_file import DamagedFile
 
@@ -170,7 +171,7 @@ class RunFolder:
         """
         there = text = self._claim.recipe.read_text(encoding="utf-8")
         if _more_runs(plain_yaml(there, RECIPE), plain_yaml(resolved, RECIPE)):
-            (self.path / "metrics.json").unlink(missing_ok=True)
+            remove(self.path / "metrics.json")
             text = resolved
         new = {**file_hashes(resolved), **file_hashes(there)}
         for path in file_hashes(text):
@@ -399,6 +400,7 @@ class RunFolder:
         """Write a file."""
         self.require()
         write_atomic(path, data)
+        put(path)
 
     def write_tensors(
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
@@ -406,6 +408,7 @@ class RunFolder:
         """Write a file of tensors."""
         self.require()
         tensor_file.write_plain(path, tensors, metadata)
+        put(path)
 
 
 def _cost_record(cost: Cost | None) -> dict[str, float | None]:

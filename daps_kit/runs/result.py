@@ -16,6 +16,8 @@ from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.images import load_image
+from daps_kit.paths import resolve_path
+from daps_kit.remote import fetch
 from daps_kit.report.reading import as_written, read_values
 from daps_kit.report.summary import outcome
 
@@ -175,7 +177,11 @@ def open(folder: str | Path) -> RunResult:
     Raises:
         UserError: there is no such folder, it holds no results, or the run is not finished.
     """
-    path = Path(folder).expanduser().absolute()
+    try:
+        path = resolve_path(folder)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    fetch(path)
     if not path.is_dir():
         raise UserError(f"no such folder of results: {folder}")
     if (path / SAVED).is_file():

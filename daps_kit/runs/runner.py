@@ -151,7 +151,8 @@ def run(
             join(whole, name, parts)
             with _not_lost(whole, progress, "report.html"):
                 tasks = [job.folder.path for job in jobs]
-                write_side_by_side(tasks, path / "report.html", title=name, fresh=True)
+                page = path / "report.html"
+                write_side_by_side(tasks, page, write=whole.write, title=name, fresh=True)
             results = [RunResult(path, tasks=tuple(results))]
     scores = [item for _, metrics, _ in parts for item in metrics["images"].values()]
     if not any(item["reported"] for item in scores):

@@ -26,7 +26,6 @@ from daps_kit.errors import (
     UserError,
     did_you_mean,
 )
-from daps_kit.files import write_atomic
 from daps_kit.random import stream_seed
 from daps_kit.reading import reading
 from daps_kit.recipe import Recipe, resolved_yaml
@@ -37,6 +36,7 @@ from daps_kit.tables import markdown_table
 
 from . import runner
 from .claim import RECIPE
+from .folder import RunFolder
 from .progress import RunDisplay
 from .result import RunResult
 from .result import open as open_result
@@ -306,7 +306,8 @@ def _write_tables(output: Path, name: str, done: Sequence[Found]) -> None:
     failed = [f"- {point.label}: {text}" for point, result, text in done if result is None]
     lines = [f"# {name}", "", "Mean over the images ± standard error.", "", *table]
     lines += ["", "## Points without a result", "", *failed] if failed else []
-    write_atomic(output / "sweep.md", ("\n".join(lines) + "\n").encode())
+    whole = RunFolder(output)
+    whole.write_text("sweep.md", "\n".join(lines) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     numbers = [f"{choice}.{key}" for choice, key in shown]
@@ -315,7 +316,7 @@ def _write_tables(output: Path, name: str, done: Sequence[Found]) -> None:
         found = [(m["summary"][choice].get(key) or {}).get("mean") for choice, key in shown]
         cells = [*own, *found, m["network_calls"], len(m["lost"]), folder]
         writer.writerow(["" if cell is None else cell for cell in cells])
-    write_atomic(output / "sweep.csv", text.getvalue().encode())
+    whole.write_text("sweep.csv", text.getvalue())
 
 
 def _form(key: str) -> str:
@@ -326,6 +327,6 @@ def _write_page(output: Path, name: str, done: Sequence[Found], display: RunDisp
     """Write the page that compares the first points; results are there, whatever happens to it."""
     folders = [result.path for _, result in _runs(done)][:SHOWN]
     try:
-        write_side_by_side(folders, output / "report.html", title=name)
+        write_side_by_side(folders, output / "report.html", write=RunFolder(output).write, title=name)
     except Exception as error:  # noqa: BLE001 (whatever it is)
         display.warn(f"{output}: report.html was not written: {error}")
