@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from daps_kit import tensor_file
 from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
+from daps_kit.variance_head import HeadDescription, LocalErrors, packed, unpacked
 
 __all__ = [
     "SIGMAS",
@@ -59,6 +60,7 @@ class CalibrationTable:
         spectrum: error power by level, rotated channel and ring of frequencies, [S, C, R].
         colours: the rotation Q, [C, C].
         images: how many images it was measured on.
+        local: how the errors differ from place to place; None where that is not known.
     """
 
     sigma: Tensor
@@ -66,6 +68,7 @@ class CalibrationTable:
     spectrum: Tensor
     colours: Tensor
     images: int
+    local: LocalErrors | None = None
 
     def problem(self) -> str | None:
         """Return what makes these numbers no calibration, if anything."""
@@ -195,6 +198,7 @@ class CalibrationDescription(tensor_file.Description):
     KIND = "daps-kit calibration"
 
     images: int = Field(ge=1)
+    head: HeadDescription | None = None
 
 
 def write_calibration(path: Path, calibration: CalibrationTable) -> None:
@@ -209,7 +213,8 @@ def write_calibration(path: Path, calibration: CalibrationTable) -> None:
         "format": CalibrationDescription.FORMAT,
         "images": calibration.images,
     }
-    tensor_file.write(path, tensors, description)
+    local, said = packed(calibration.local)
+    tensor_file.write(path, tensors | local, description | said)
 
 
 def read_calibration(path: Path) -> CalibrationTable:
@@ -219,13 +224,14 @@ def read_calibration(path: Path) -> CalibrationTable:
         UserError: the file is missing, damaged or another one.
     """
     tensors, found = tensor_file.read(path)
-    images = CalibrationDescription.of(found, path).images
+    said = CalibrationDescription.of(found, path)
     if missing := [name for name in TENSORS if name not in tensors]:
         raise tensor_file.DamagedFile(f"{path} is damaged: a calibration has {missing[0]}, this file has not")
-    calibration = CalibrationTable(**{name: tensors[name].float() for name in TENSORS}, images=images)
+    sigma, mse, spectrum, colours = (tensors[name].float() for name in TENSORS)
+    calibration = CalibrationTable(sigma, mse, spectrum, colours, said.images)
     if problem := calibration.problem():
         raise tensor_file.DamagedFile(f"{path} is damaged: {problem}")
-    return calibration
+    return replace(calibration, local=unpacked(tensors, said.head, len(calibration.colours), path))
 
 
 def calibrated(prior: AnyPrior, path: Path | None) -> AnyPrior:

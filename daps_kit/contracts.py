@@ -42,7 +42,9 @@ __all__ = [
     "KernelInfo",
     "KernelState",
     "LinearOperator",
+    "LocalErrors",
     "Noise",
+    "Normal",
     "Operator",
     "Parameters",
     "PoissonNoise",
@@ -379,6 +381,10 @@ class _StackedLinear(_StackedOperator, LinearOperator):
         return inverse
 
 
+Normal = Callable[[], Tensor]
+"""Returns standard normal numbers, [B, ...], others each time."""
+
+
 class Calibration(Protocol):
     """How wrong a denoiser was on images held out of its training."""
 
@@ -397,20 +403,35 @@ class Calibration(Protocol):
         """Return the covariance of that error at a noise level, for images (latents) of this size."""
 
 
+class LocalErrors(Protocol):
+    """How the errors of a denoiser differ from place to place (`daps_kit.variance_head`)."""
+
+    @abstractmethod
+    def covariance(self, mean: Covariance, x: Tensor, denoised: Tensor, sigma: float) -> Covariance:
+        """Return Cov[x0 | x_t = x] of each sample, from its mean over x_t and D(x, sigma)."""
+
+
 class Covariance(ABC):
-    """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need."""
+    """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need.
+
+    Its root is any square matrix L with L L^T = C: the symmetric one, unless `sqrt_transposed` says otherwise.
+    """
 
     @abstractmethod
     def sqrt(self, v: Tensor) -> Tensor:
-        """Return C^{1/2} v with the symmetric root, [B, ...]."""
+        """Return L v, [B, ...]: of the covariance C where v ~ N(0, I)."""
 
     @abstractmethod
     def precision(self, v: Tensor) -> Tensor:
         """Return C^{-1} v, [B, ...]."""
 
+    def sqrt_transposed(self, v: Tensor) -> Tensor:
+        """Return L^T v, [B, ...]: the same as `sqrt` where the root is symmetric."""
+        return self.sqrt(v)
+
     def multiply(self, v: Tensor) -> Tensor:
         """Return C v, [B, ...]: by two products with the root, unless a covariance does better."""
-        return self.sqrt(self.sqrt(v))
+        return self.sqrt(self.sqrt_transposed(v))
 
     def of(self, sample: int) -> Covariance:
         """Return the covariance of one sample; itself, the default, where all have one."""
@@ -421,18 +442,18 @@ class Covariance(ABC):
         """The variance of each sample, [B] or 0-d, where C is a multiple of the identity; None where it is not."""
         return None
 
-    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]] | None:
         """Return the part of C that is independent from entry to entry, as much as is known; None where nothing is.
 
         With C = R + D, D = diag(d), and R positive semidefinite, x ~ N(m, C) is u + D^{1/2} z with u ~ N(m, R) and
         z ~ N(0, I), and u given x is N(x - D C^{-1} (x - m), D - D C^{-1} D).
 
         Returns:
-            d, one number a sample [B] or what broadcasts to [B, ...], and a map from n ~ N(0, I), [B, ...], to
-            N(0, D - D C^{-1} D).
+            d, one number a sample [B] or what broadcasts to [B, ...], and a function that draws from
+            N(0, D - D C^{-1} D), given one that returns n ~ N(0, I), [B, ...], another one each time.
         """
         variance = self.isotropic
-        return None if variance is None else (variance, torch.zeros_like)
+        return None if variance is None else (variance, lambda normal: torch.zeros_like(normal()))
 
 
 class Prior(ABC):
@@ -483,10 +504,31 @@ class Prior(ABC):
     def conditional_covariance(self, x: Tensor, sigma: float) -> Covariance | None:
         """Return Cov[x0 | x_t = x], one covariance for each sample of x [B, ...].
 
-        It is sigma^2 times the derivative of the denoiser. Most priors know its mean over x_t alone, which is the
-        default (`denoising_covariance`); where what is open depends on x_t, as between the modes of a mixture, knowing
-        more makes a sampler much more exact.
+        It is sigma^2 times the derivative of the denoiser. Many priors know its mean over x_t alone, which is the
+        default (`denoising_covariance`) where nothing is known of how errors differ from place to place
+        (`local_errors`); where what is open depends on x_t, as between the modes of a mixture, knowing more makes a
+        sampler much more exact.
         """
+        mean = self.mean_covariance(x, sigma)
+        if mean is None or self.local_errors is None:
+            return mean
+        return self.local_errors.covariance(mean, x, self.denoise(x, sigma), sigma)
+
+    def covariance_around(self, x: Tensor, denoised: Tensor, sigma: float) -> Covariance | None:
+        """Return `conditional_covariance` where D(x, sigma) is at hand, [B, ...], and need not be computed again."""
+        if self.local_errors is None:
+            return self.conditional_covariance(x, sigma)
+        mean = self.mean_covariance(x, sigma)
+        return None if mean is None else self.local_errors.covariance(mean, x, denoised, sigma)
+
+    @property
+    def local_errors(self) -> LocalErrors | None:
+        """How errors differ from place to place, where the calibration knows it (as its attribute `local`)."""
+        local: LocalErrors | None = getattr(self.calibration, "local", None)
+        return local
+
+    def mean_covariance(self, x: Tensor, sigma: float) -> Covariance | None:
+        """Return `denoising_covariance` for what has the size of x, [B, ...]."""
         known = self if self.latent else self.sized(x.shape[1:])
         return known.denoising_covariance(sigma)
 

@@ -19,13 +19,14 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance
+from daps_kit.contracts import Covariance, Normal
 from daps_kit.linalg import per_sample
 
 __all__ = [
     "CosineCovariance",
     "Diagonal",
     "Isotropic",
+    "LocalCovariance",
     "LowRank",
     "cosine_filter",
     "cosine_inverse",
@@ -174,9 +175,9 @@ class Diagonal(Covariance):
         """Return that of one sample."""
         return Diagonal(self.variance[sample : sample + 1]) if len(self.variance) > 1 else self
 
-    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
         """Return the variances: all is independent."""
-        return self.variance, torch.zeros_like
+        return self.variance, lambda normal: torch.zeros_like(normal())
 
 
 class LowRank(Covariance):
@@ -213,10 +214,10 @@ class LowRank(Covariance):
         """Return C^{-1} v, [B, ...]."""
         return self._weigh(v, Tensor.reciprocal)
 
-    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the least variance of each sample, and the root of what is left of it when x is known."""
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
+        """Return the least variance of each sample, and draws of what is left of it when x is known."""
         least = self._variance
-        return least[:, 0], lambda n: self._weigh(n, lambda values: rest_root(least, values))
+        return least[:, 0], lambda normal: self._weigh(normal(), lambda values: rest_root(least, values))
 
     def _weigh(self, v: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return f(C) v."""
@@ -255,10 +256,10 @@ class CosineCovariance(Covariance):
         """Return C^{-1} v, [B, C, H, W]."""
         return self.filter(v, 1 / self.power)
 
-    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the least of the variances, and the root of what is left of it when x is known."""
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
+        """Return the least of the variances, and draws of what is left of it when x is known."""
         least = self.power.min()
-        return least, lambda n: self.filter(n, rest_root(least, self.power))
+        return least, lambda normal: self.filter(normal(), rest_root(least, self.power))
 
     def filter(self, v: Tensor, gain: Tensor) -> Tensor:
         """Return v multiplied by a gain [C, H, W] in the basis of C."""
@@ -267,3 +268,67 @@ class CosineCovariance(Covariance):
     def rotated(self, v: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a function of images makes of v in the rotated colours of C."""
         return in_colours(v, self.colours.to(v), apply)
+
+
+class LocalCovariance(Covariance):
+    r"""C = Q E^{1/2} F^T diag(P) F E^{1/2} Q^T: a covariance in the cosine basis F, scaled at each place.
+
+    Args:
+        even: Q F^T diag(P) F Q^T, one for all samples.
+        scale: E^{1/2}, positive, [B, C, H, W], in rotated colours.
+    """
+
+    def __init__(self, even: CosineCovariance, scale: Tensor) -> None:
+        self.even, self.scale = even, scale
+
+    def of(self, sample: int) -> LocalCovariance:
+        """Return that of one sample."""
+        return LocalCovariance(self.even, self.scale[sample : sample + 1]) if len(self.scale) > 1 else self
+
+    def sqrt(self, v: Tensor) -> Tensor:
+        """Return L v, L = Q E^{1/2} F^T diag(P)^{1/2} F Q^T, [B, C, H, W]."""
+        return self._scaled(self.even.sqrt(v), self.scale)
+
+    def sqrt_transposed(self, v: Tensor) -> Tensor:
+        """Return L^T v."""
+        return self.even.sqrt(self._scaled(v, self.scale))
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return C v, [B, C, H, W]."""
+        return self._between(v, self.scale, self.even.power)
+
+    def precision(self, v: Tensor) -> Tensor:
+        """Return C^{-1} v, [B, C, H, W]."""
+        return self._between(v, 1 / self.scale, 1 / self.even.power)
+
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
+        """Return d = p min E, p the least of P and min E the least of E at each pixel, and draws of the rest.
+
+        C - d I is the sum of Q E^{1/2} F^T (P - p) F E^{1/2} Q^T and Q (p E - d) Q^T, neither of which is negative.
+        For u ~ N(0, C - d I) and x ~ N(u, d I), u - E[u | x] = d C^{-1} x - (x - u) has the covariance of u given x.
+        """
+        least, squares = self.even.power.min(), self.scale.square()
+        d = least * squares.amin(1, keepdim=True)
+        bound, spare = (
+            (self.even.power - least).clamp_min(0).sqrt(),
+            (least * squares - d).clamp_min(0).sqrt(),
+        )
+
+        def draw(normal: Normal) -> Tensor:
+            z = normal()
+            local = cosine_inverse(cosine_transform(normal()) * bound.to(z)) * self.scale.to(z)
+            own = spare.to(z) * normal()
+            apart = d.sqrt().to(z) * z
+            u = (self.even.colours.to(z) @ (local + own).flatten(2)).reshape(z.shape)
+            x = u + apart
+            return d.to(z) * self.precision(x) - apart
+
+        return d, draw
+
+    def _scaled(self, v: Tensor, scale: Tensor) -> Tensor:
+        return self.even.rotated(v, lambda rotated: rotated * scale.to(v))
+
+    def _between(self, v: Tensor, scale: Tensor, gain: Tensor) -> Tensor:
+        """Return Q s F^T g F s Q^T v."""
+        s, g = scale.to(v), gain.to(v)
+        return self.even.rotated(v, lambda z: s * cosine_inverse(cosine_transform(s * z) * g))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from daps_kit.errors import UserError
 from daps_kit.recipe.data import ImagesData
 
 from .choice import PriorChoice
+from .fit_head import Fit, fit_head
 from .known_images import load_for
 from .report import build_choice
 
@@ -30,8 +32,21 @@ def measure_prior(
     chunk: int,
     output: Path,
     tell: Callable[[str], None],
+    head: Fit | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> str:
     """Measure a prior, write the file, and return in words what it was measured on.
+
+    Args:
+        choice: the prior.
+        images: a folder or glob; None for the images of the recipe or the prior's own samples.
+        count: how many.
+        draws: of noise for each.
+        chunk: images in a network call.
+        output: the file.
+        tell: told what is found.
+        head: how a head is fitted that tells how errors differ from place to place; None: it is not.
+        watch: told how many steps of that are done.
 
     Raises:
         UserError: the prior cannot be built, an image cannot be used, or the file cannot be written.
@@ -55,8 +70,15 @@ def measure_prior(
     )
     if not bool(torch.isfinite(found.mse).all()):
         raise UserError("the denoiser gave NaN; `daps-kit check-prior` says more")
-    write_calibration(output, found)
-    return said
+    if head is None:
+        write_calibration(output, found)
+        return said
+    prior.calibration = found
+    state = output.with_name(f"{output.name}.fit")
+    local = fit_head(prior, x0, head, state, tell=tell, watch=watch)
+    write_calibration(output, replace(found, local=local))
+    state.unlink(missing_ok=True)
+    return f"{said}, a head fitted to three quarters of them"
 
 
 def _files(images: str) -> list[Path]:

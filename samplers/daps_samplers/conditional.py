@@ -9,10 +9,14 @@ or exp(-loss / (2 tau^2)).
                   exact       no Gaussian but p(x_t | x0) and the score at prior_sigma_min, asked at every step
     spread        sigma       C = sigma^2 I, the published choice: wider than the prior's true uncertainty
                   calibrated  C = Cov[x0 | x_t] as the prior knows it; sigma^2 I where it does not
-                  isotropic   the mean variance of that, averaged over x_t, in all directions
+                  mean        that averaged over x_t: the same at every place and in every sample
+                  jacobian    sigma^2 times the derivative of the denoiser, symmetric and not negative: what
+                              Cov[x0 | x_t] is where the denoiser is exact, at tens of products with it a draw
+                  isotropic   the mean variance, averaged over x_t, in all directions
                   auto        calibrated where it holds, that is where x0hat = E[x0 | x_t]; else sigma
 
-Source: Zhang et al., arXiv 2407.01521, eq. (7) and section 3.1, for `gaussian` with `sigma`.
+Source: Zhang et al., arXiv 2407.01521, eq. (7) and section 3.1, for `gaussian` with `sigma`;
+`daps_samplers.jacobian` for `jacobian`.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from torch import Tensor
 from daps_kit.contracts import Covariance, Operator, Prior, Target
 from daps_kit.covariance import Isotropic
 
+from .jacobian import DenoiserCovariance
 from .ode import ProbabilityFlow
 from .target import ExactScoreTarget, GaussianTarget
 from .whitened import random_signs
@@ -33,7 +38,9 @@ from .whitened import random_signs
 __all__ = ["Conditional", "PriorScore", "Spread", "mean_variance"]
 
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
-Spread = Literal["auto", "sigma", "calibrated", "isotropic"]
+Spread = Literal["auto", "sigma", "calibrated", "mean", "jacobian", "isotropic"]
+OWN = ("calibrated", "mean", "isotropic")
+"""Those that need what the prior knows of its error."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Conditional:
     tau: float | None = None
 
     def __post_init__(self) -> None:
-        if self.spread in ("calibrated", "isotropic") and self.prior_score in ("score-min", "exact"):
+        if self.spread not in ("auto", "sigma") and self.prior_score in ("score-min", "exact"):
             raise ValueError(
                 f"prior_score '{self.prior_score}' fixes the spread; '{self.spread}' cannot go with it"
             )
@@ -63,13 +70,30 @@ class Conditional:
 
     @property
     def calls(self) -> int:
-        """Calls of the denoiser at a level, those of x0hat included; `exact` makes more, one a step of the kernel."""
-        return self.ode.calls + (self.prior_score in ("score-t", "score-min") and self.ode.steps > 0)
+        """Calls of the denoiser at a level, those of x0hat included; `exact` makes more, one a step of the kernel, and
+        `jacobian` as many backward passes as its root and the kernel's products take."""
+        centre = self.prior_score in ("score-t", "score-min") and self.ode.steps > 0
+        return self.ode.calls + centre + (self.spread == "jacobian")
 
-    def covariance(self, prior: Prior, x_t: Tensor, sigma: float) -> Covariance | None:
-        """Return the prior's account of its denoising error, where it is asked for and there is one."""
+    def covariance(
+        self, prior: Prior, x_t: Tensor, sigma: float, x0hat: Tensor | None = None
+    ) -> Covariance | None:
+        """Return the prior's account of its denoising error, where it is asked for and there is one.
+
+        Args:
+            prior: the prior.
+            x_t: the noisy state, [B, ...].
+            sigma: its noise level.
+            x0hat: the guess of x0 given x_t, where it is at hand.
+        """
+        if self.spread == "jacobian":
+            return DenoiserCovariance(prior, x_t, sigma)
+        if self.spread == "mean":
+            return prior.mean_covariance(x_t, sigma)
         if self.spread == "calibrated":
-            return prior.conditional_covariance(x_t, sigma)
+            if x0hat is None or not self.ode.direct(prior, sigma):
+                return prior.conditional_covariance(x_t, sigma)
+            return prior.covariance_around(x_t, x0hat, sigma)
         known = prior.denoising_covariance(sigma) if self.spread == "isotropic" else None
         return None if known is None else Isotropic(mean_variance(known, x_t))
 
@@ -102,7 +126,7 @@ class Conditional:
             sigma: noise level of x_t.
             level, levels: index of the level and how many there are.
         """
-        covariance = self.covariance(prior, x_t, sigma)
+        covariance = self.covariance(prior, x_t, sigma, x0hat)
         if covariance is None:
             covariance = Isotropic(torch.tensor(sigma**2, dtype=x_t.dtype, device=x_t.device))
         target = GaussianTarget(

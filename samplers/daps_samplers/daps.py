@@ -231,7 +231,7 @@ class DAPS(Sampler):
         """Return whether C is the prior's own account of its error."""
         low, high = prior.sigma_range
         probe = torch.zeros(1, *shape, device=device)
-        return self.conditional.covariance(prior, probe, min(max(1.0, low), high)) is not None
+        return self.conditional.covariance(prior, probe, min(max(1.0, low), high), probe) is not None
 
     def _correlations(self, sigmas: list[float], *, calibrated: bool, multimodal: bool) -> list[float]:
         """Return c from each level to the next."""

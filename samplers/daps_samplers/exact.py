@@ -23,12 +23,14 @@ Processing Letters 19 (2012), for conjugate gradients that stop early.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from daps_kit.contracts import (
+    Covariance,
     Kernel,
     KernelInfo,
     KernelState,
@@ -37,12 +39,13 @@ from daps_kit.contracts import (
     RandomStreams,
     Target,
 )
+from daps_kit.covariance import LocalCovariance
 from daps_kit.errors import ComponentError
 from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 from daps_kit.noise import SampleNoise
 
-__all__ = ["Exact", "applies"]
+__all__ = ["Exact", "applies", "preconditioner"]
 
 
 def applies(operator: Operator) -> bool:
@@ -55,6 +58,10 @@ POOR = 0.3
 
 ROUNDING = 1e-6
 """Relative residual below which single precision cannot go."""
+
+LEAST, OPEN = 1e-3, 0.5
+"""Of the preconditioner: the least local variance of a measurement, in units of the mean, and b in units of the mean
+variance of an entry of the image."""
 
 
 class Exact(Kernel):
@@ -122,7 +129,7 @@ class Exact(Kernel):
         z, residual = conjugate_gradients(
             apply,
             misfit,
-            precondition=None if mapped else operator.preconditioner(covariance, v),
+            precondition=None if mapped else preconditioner(operator, covariance, v),
             tolerance=(self.accuracy * unit / norm).clamp_min(ROUNDING),
             max_steps=self.cg_steps,
         )
@@ -136,3 +143,33 @@ class Exact(Kernel):
         return KernelState(x + covariance.multiply(operator.adjoint(root * z))), KernelInfo(
             error=error, failures=poor
         )
+
+
+def preconditioner(
+    operator: LinearOperator, covariance: Covariance, variance: float | Tensor
+) -> Callable[[Tensor], Tensor] | None:
+    """Return an approximate inverse of A C A^T + v I, where one is known.
+
+    Where C = Q E^{1/2} K E^{1/2} Q^T differs from place to place, A E^{1/2} ~ W^{1/2} A with W = A E / A 1; with
+    N ~ (A K A^T + v I)^{-1} and b what is open of a measurement where E = 1, for each colour,
+
+        T N T,    T^2 = (1 + v / b) / (W + v / b),
+
+    has the diagonal of the inverse: T = W^{-1/2} where the noise is small, and I where it rules.
+    """
+    if not isinstance(covariance, LocalCovariance):
+        return operator.preconditioner(covariance, variance)
+    even, inverse = covariance.even, operator.preconditioner(covariance.even, variance)
+    if inverse is None:
+        return None
+    local, one = covariance.scale.square(), torch.ones_like(covariance.scale)
+    weight, whole = operator.forward(local), operator.forward(one)
+    weight = torch.where(whole > LEAST, weight / whole, 1).clamp_min(LEAST)
+    ratio = per_sample(variance, local) / (OPEN * even.power.mean((1, 2), keepdim=True))
+    t = ((1 + ratio) / (weight + ratio)).sqrt()
+
+    def apply(z: Tensor) -> Tensor:
+        scale = t.to(z)
+        return even.rotated(inverse(even.rotated(z, lambda r: scale * r)), lambda r: scale * r)
+
+    return apply

@@ -13,7 +13,7 @@ from daps_kit.contracts import Kernel, KernelInfo, Operator, Prior, Step
 from daps_kit.failures import Failure
 
 from .annealing import Annealing
-from .conditional import Conditional
+from .conditional import OWN, Conditional
 from .explained import Explained
 
 __all__ = ["Log", "lost", "not_finite", "remarks", "replaced"]
@@ -137,7 +137,7 @@ def remarks(
         if sigma is not None and not low <= sigma <= high:
             bound = low if sigma < low else high
             lines.append(f"sampler.{name} {sigma:g} is outside what the prior knows; {bound:g} is used")
-    if conditional.spread in ("calibrated", "isotropic") and not known:
+    if conditional.spread in OWN and not known:
         lines.append("the prior does not know its denoising error; sampler.spread 'sigma' is used")
     if clipped and not prior.latent:
         lines.append("sampler.latent_gradient_clip has no effect: the prior is not latent")

@@ -116,10 +116,10 @@ class Pixelwise(Kernel):
         x, a, s, height = state
         split = target.covariance.independent()
         assert split is not None
-        d, root = split[0].to(x), split[1]
+        d, draw = split[0].to(x), split[1]
         d = per_sample(d, x) if d.ndim < 2 else d
         form, dtype = x.shape[1:], x.dtype
-        u = x - d * target.covariance.precision(x - target.centre) + root(streams.normal(form, dtype))
+        u = x - d * target.covariance.precision(x - target.centre) + draw(lambda: streams.normal(form, dtype))
         log_likelihood = _log_likelihood(target)
 
         together = _log_normal(a - u, d + s**2)

@@ -1,8 +1,8 @@
 r"""The target in whitened coordinates, x = centre + C^{1/2} w, in which the Gaussian p(x0 | x_t) is N(0, I).
 
-Only the measurement then makes some directions of the target stiffer than others: with the Jacobian J of the operator,
-B = J C^{1/2} and the curvature W of the negative log-likelihood by the clean measurement (1 / v for Gaussian noise),
-the negative log density has the curvature
+C^{1/2} is any root with C^{1/2} C^{T/2} = C. Only the measurement then makes some directions of the target stiffer than
+others: with the Jacobian J of the operator, B = J C^{1/2} and the curvature W of the negative log-likelihood by the
+clean measurement (1 / v for Gaussian noise), the negative log density has the curvature
 
     M = I + B^T W B,
 
@@ -55,6 +55,10 @@ class Whitened:
         """Return C^{1/2} v."""
         return self.target.covariance.sqrt(v)
 
+    def sqrt_transposed(self, v: Tensor) -> Tensor:
+        """Return C^{T/2} v."""
+        return self.target.covariance.sqrt_transposed(v)
+
     def image(self, w: Tensor) -> Tensor:
         """Return x = centre + C^{1/2} w."""
         return self.target.centre + self.sqrt(w)
@@ -62,13 +66,13 @@ class Whitened:
     def coordinates(self, x: Tensor) -> Tensor:
         """Return w = C^{-1/2} (x - centre)."""
         covariance = self.target.covariance
-        return covariance.sqrt(covariance.precision(x - self.target.centre))
+        return covariance.sqrt_transposed(covariance.precision(x - self.target.centre))
 
     def log_density_grad(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p(w | x_t, y) up to a constant [B] and its gradient by w, at x = image(w)."""
         loss, gradient = self.target.operator.loss_grad(x, self.target.y)
         half = 0.5 / self.target.likelihood_variance
-        return -half * loss - inner(w, w) / 2, torch.sub(self.sqrt(-half * gradient), w)
+        return -half * loss - inner(w, w) / 2, torch.sub(self.sqrt_transposed(-half * gradient), w)
 
 
 class Linearised:
@@ -94,7 +98,7 @@ class Linearised:
 
     def pull_back(self, v: Tensor) -> Tensor:
         """Return B^T v for v like a measurement."""
-        return self.space.sqrt(self._vjp(v))
+        return self.space.sqrt_transposed(self._vjp(v))
 
     def solve(self, b: Tensor, *, accuracy: float, max_steps: int) -> tuple[Tensor, Tensor]:
         """Return M^{-1} b and a bound on its error in posterior standard deviations, root mean square, [B].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.fft import dctn, idctn
 
 from daps_kit.contracts import Covariance, RandomStreams
 from daps_kit.covariance import Diagonal, Isotropic, LowRank, cosine_inverse, cosine_matrix, cosine_transform
-from tests.falling_spectrum import SHAPE, falling
+from tests.falling_spectrum import SHAPE, falling, local
 
 
 def test_the_basis_is_that_of_the_cosine_transform():
@@ -67,6 +68,7 @@ INDEPENDENT = {
     ),
     "low rank": (low_rank(), (3, 2, 2)),
     "cosine": (falling(), SHAPE),
+    "local": (local(2), SHAPE),
 }
 
 
@@ -83,9 +85,35 @@ def test_the_independent_part(name):
         unit = torch.eye(size).reshape(size, 1, *shape)
         return torch.stack([apply(row.expand(2, *shape)).flatten(1).double() for row in unit], 2)
 
-    c, root = matrix(covariance.multiply), matrix(found[1])
+    def given(call, v):
+        """Draw with v as the normal numbers of one call, and 0 as those of the others."""
+        calls = iter(v if k == call else torch.zeros_like(v) for k in range(3))
+        return found[1](lambda: next(calls))
+
+    c = matrix(covariance.multiply)
+    root = torch.cat([matrix(partial(given, call)) for call in range(3)], 2)
     assert (
         float(torch.linalg.eigvalsh((c - d + (c - d).mT) / 2).min()) > -1e-5
     )  # what remains is a covariance
     assert float(d.diagonal(dim1=1, dim2=2).min()) > 0
     torch.testing.assert_close(root @ root.mT, d - d @ torch.linalg.solve(c, d), rtol=1e-3, atol=1e-5)
+
+
+def test_a_covariance_that_differs_from_place_to_place():
+    covariance, v = local(2), RandomStreams([0, 1]).normal(SHAPE)
+    even, size = falling(), math.prod(SHAPE)
+
+    def matrix(apply):
+        unit = torch.eye(size).reshape(size, 1, *SHAPE)
+        return torch.stack([apply(row.expand(2, *SHAPE)).flatten(1).double() for row in unit], 2)
+
+    turn = torch.kron(even.colours.double().contiguous(), torch.eye(size // 3, dtype=torch.float64))
+    scale = torch.diag_embed(covariance.scale.flatten(1).double())
+    transform = torch.kron(torch.eye(3, dtype=torch.float64), torch.kron(cosine_matrix(8), cosine_matrix(12)))
+    spectrum = transform.T @ torch.diag(even.power.flatten().double()) @ transform
+    expected, root = turn @ scale @ spectrum @ scale @ turn.T, matrix(covariance.sqrt)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(matrix(covariance.multiply), expected, **close)
+    torch.testing.assert_close(root @ root.mT, expected, **close)
+    torch.testing.assert_close(matrix(covariance.sqrt_transposed), root.mT, **close)
+    torch.testing.assert_close(covariance.precision(covariance.multiply(v)), v, rtol=1e-3, atol=1e-3)

@@ -14,8 +14,9 @@ from daps_kit.covariance import CosineCovariance, Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_kit.settings import GaussianNoiseSettings
 from daps_samplers import Exact
+from daps_samplers.exact import preconditioner
 from daps_samplers.target import GaussianTarget
-from tests.falling_spectrum import SHAPE, falling
+from tests.falling_spectrum import SHAPE, falling, local
 
 CPU = torch.device("cpu")
 SIZE = 3 * 8 * 12
@@ -79,9 +80,12 @@ def test_no_preconditioner_for_a_covariance_that_is_not_known(name):
     assert make(name).preconditioner(Unknown(), 1.0) is None
 
 
-@pytest.mark.parametrize("name", OPERATORS)
-def test_draws_have_the_posterior_of_the_closed_form(name):
-    operator, c, count = make(name), falling(), 3000
+@pytest.mark.parametrize(
+    ("name", "spectrum"),
+    [*((name, falling) for name in OPERATORS), ("random", local), ("gaussian_blur", local)],
+)
+def test_draws_have_the_posterior_of_the_closed_form(name, spectrum):
+    operator, c, count = make(name), spectrum(), 3000
     centre = torch.full((1, *SHAPE), 0.2)
     y = operator.measure(0.3 * RandomStreams([3]).normal(SHAPE), RandomStreams([4]))
     target = GaussianTarget(
@@ -157,3 +161,22 @@ def test_draws_are_exact_whatever_a_misfit_is_a_multiple_of(scaled_operator, kno
     mean = variance * (0.3 / spread**2 + a * 0.9 / noise**2)
     assert float(x.mean()) == pytest.approx(mean, abs=4.5 * sqrt(variance / x.numel()))
     assert float(x.var()) == pytest.approx(variance, rel=4.5 * sqrt(2 / x.numel()))
+
+
+@pytest.mark.parametrize("name", ["box", "down_sampling", "gaussian_blur"])
+def test_the_preconditioner_of_a_covariance_that_differs_from_place_to_place(name):
+    operator, c = make(name), local()
+    shape = operator.forward(torch.zeros(1, *SHAPE)).shape[1:]
+    s = matrix(lambda z: operator.forward(c.multiply(operator.adjoint(z))), shape)
+    s = s + NOISE**2 * torch.eye(len(s), dtype=s.dtype)
+    kept = torch.ones(len(s), dtype=torch.bool)
+    if operator.observed is not None:
+        kept = operator.observed.expand(1, *shape).flatten() > 0
+    s = s[kept][:, kept]
+    ratios = []
+    for inverse in (preconditioner(operator, c, NOISE**2), operator.preconditioner(c.even, NOISE**2)):
+        p = matrix(inverse, shape)[kept][:, kept]
+        torch.testing.assert_close(p, p.T, rtol=1e-4, atol=1e-3)
+        values = torch.linalg.eigvals(p @ s).real
+        ratios.append(float(values.max() / values.min()))
+    assert ratios[0] < 0.75 * ratios[1]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, Prior, RandomStreams, Shape
+from daps_kit.contracts import Covariance, Normal, Prior, RandomStreams, Shape
 from daps_kit.covariance import rest_root
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
@@ -59,12 +59,12 @@ class EigenCovariance(Covariance):
         """The variance, where it is one number."""
         return self.variances if self.variances.ndim == 0 and self.vectors is None else None
 
-    def independent(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the variances where V = I, else the least, and the root of what is left of it when x is known."""
+    def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
+        """Return the variances where V = I, else the least, and draws of what is left of it when x is known."""
         if self.vectors is None:
-            return self.variances, torch.zeros_like
+            return self.variances, lambda normal: torch.zeros_like(normal())
         least = self.variances.min()
-        return least, lambda n: self.weigh(n, rest_root(least, self.variances))
+        return least, lambda normal: self.weigh(normal(), rest_root(least, self.variances))
 
 
 class GaussianPrior(Prior):

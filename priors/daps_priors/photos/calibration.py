@@ -22,6 +22,7 @@ from torch import Tensor
 
 from daps_kit.calibration import SIGMAS, errors
 from daps_kit.covariance import CosineCovariance, cosine_transform
+from daps_kit.variance_head import LocalErrors
 
 from .linear import LinearDenoiser, frequencies
 
@@ -40,6 +41,7 @@ class PhotoCalibration:
         lowest: frequency of the first ring, cycles a pixel; the next are 2^{1/2} apart.
         linear: the linear denoiser.
         images: how many pictures it was measured on.
+        local: how the errors differ from place to place; None where that is not known.
     """
 
     sigma: Tensor
@@ -48,6 +50,7 @@ class PhotoCalibration:
     lowest: float
     linear: LinearDenoiser
     images: int
+    local: LocalErrors | None = None
 
     def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
         """Return C_sigma for pictures of this size."""

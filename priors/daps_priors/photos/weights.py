@@ -2,7 +2,8 @@
 
 The metadata is a JSON object: `format`, `kind` ("photos"), `channels`, `data_range`, `sigma_range`, `network`
 (constructor arguments), `calibration` (`sigma`, `mse`, `lowest`, `images`; the table itself is among the tensors, see
-`calibration`), `training` (facts of the run) and `card` (title, licence, attribution, data, limits).
+`calibration`), `training` (facts of the run), `card` (title, licence, attribution, data, limits) and, where the file
+has a head that tells how errors differ from place to place, `head` (see `daps_kit.variance_head`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from pydantic import BaseModel, Field
 
 from daps_kit import tensor_file
+from daps_kit.variance_head import packed, unpacked
 from daps_priors.trained.weights import Count, MeasuredErrors, WeightsDescription, fitting, require_finite
 
 from .calibration import PhotoCalibration
@@ -71,7 +73,7 @@ def save(
     Raises:
         UserError: the file cannot be written.
     """
-    basic = PhotoDescription.head(model.sigma_range) | {
+    basic = PhotoDescription.begin(model.sigma_range) | {
         "channels": model.channels,
         "network": network,
         "calibration": {
@@ -81,7 +83,8 @@ def save(
             "images": calibration.images,
         },
     }
-    tensor_file.write(path, half(model) | {RATIO: calibration.ratio}, basic | description)
+    tensors, said = packed(calibration.local)
+    tensor_file.write(path, half(model) | {RATIO: calibration.ratio} | tensors, basic | said | description)
 
 
 def load(path: Path, device: torch.device) -> tuple[PhotoDenoiser, PhotoCalibration, dict[str, Any]]:
@@ -92,6 +95,7 @@ def load(path: Path, device: torch.device) -> tuple[PhotoDenoiser, PhotoCalibrat
     """
     tensors, description = tensor_file.read(path)
     found = PhotoDescription.of(description, path)
+    local = unpacked(tensors, found.head, found.channels, path)
     with fitting(path):
         model = blank(found.channels, **found.network.model_dump(), sigma_range=found.sigma_range)
         ratio = tensors.pop(RATIO)
@@ -111,5 +115,6 @@ def load(path: Path, device: torch.device) -> tuple[PhotoDenoiser, PhotoCalibrat
         table.lowest,
         model.linear,
         table.images,
+        local,
     )
     return model, calibration, description

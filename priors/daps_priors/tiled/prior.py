@@ -33,6 +33,7 @@ from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import Prior, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
+from daps_kit.variance_head import LocalErrors
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class WindowCalibration:
     def mse(self) -> Tensor:
         """Mean squared error of a pixel at each, [S]."""
         return self.window.mse
+
+    @property
+    def local(self) -> LocalErrors | None:
+        """How the errors differ from place to place; None where that is not known."""
+        return self.window.local
 
     def covariance(self, sigma: float, height: int, width: int) -> CosineCovariance:
         """Return the covariance at a noise level, for pictures of this size."""

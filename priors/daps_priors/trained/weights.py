@@ -2,8 +2,9 @@
 
 The metadata is a JSON object: `format`, `kind` ("denoiser"), `shape` (C, H, W), `data_range`, `sigma_range`, `network`
 (constructor arguments), `calibration` (`sigma`, `mse`, `images`: mean squared error of a pixel on images held out of
-the training; the error's spectrum is among the tensors, see `daps_kit.calibration`), `training` (facts of the run) and
-`card` (title, licence, attribution, data, limits).
+the training; the error's spectrum is among the tensors, see `daps_kit.calibration`), `training` (facts of the run),
+`card` (title, licence, attribution, data, limits) and, where the file has a head that tells how errors differ from
+place to place, `head` (see `daps_kit.variance_head`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field, model_validator
 from daps_kit import tensor_file
 from daps_kit.calibration import CalibrationTable
 from daps_kit.errors import UserError
+from daps_kit.variance_head import HeadDescription, packed, unpacked
 
 from .network import Denoiser, blank, channels_last
 from .unet import FOLD, FREQUENCIES
@@ -66,9 +68,10 @@ class WeightsDescription(tensor_file.Description):
     sigma_range: tuple[Positive, Positive]
     training: dict[str, Any] = Field({})
     card: dict[str, str] = Field({})
+    head: HeadDescription | None = None
 
     @classmethod
-    def head(cls, sigma_range: tuple[float, float]) -> dict[str, Any]:
+    def begin(cls, sigma_range: tuple[float, float]) -> dict[str, Any]:
         """Return how what is written begins."""
         return {
             "format": cls.FORMAT,
@@ -132,7 +135,7 @@ def save(
     Raises:
         UserError: the file cannot be written.
     """
-    basic = DenoiserDescription.head(model.sigma_range) | {
+    basic = DenoiserDescription.begin(model.sigma_range) | {
         "shape": list(model.shape),
         "network": network | {"components": len(model.gauss.variances)},
         "calibration": {
@@ -142,7 +145,8 @@ def save(
         },
     }
     measured = {f"{CALIBRATION}spectrum": calibration.spectrum, f"{CALIBRATION}colours": calibration.colours}
-    tensor_file.write(path, half(model) | measured, basic | description)
+    tensors, said = packed(calibration.local)
+    tensor_file.write(path, half(model) | measured | tensors, basic | said | description)
 
 
 def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
@@ -153,6 +157,7 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
     """
     tensors, description = tensor_file.read(path)
     found = DenoiserDescription.of(description, path)
+    local = unpacked(tensors, found.head, found.shape[0], path)
     with fitting(path):
         _compare_sizes(found, tensors)
         model = blank(found.shape, **found.network.model_dump(), sigma_range=found.sigma_range)
@@ -162,6 +167,7 @@ def load(path: Path) -> tuple[Denoiser, CalibrationTable, dict[str, Any]]:
             tensors.pop(f"{CALIBRATION}spectrum"),
             tensors.pop(f"{CALIBRATION}colours"),
             found.calibration.images,
+            local,
         )
         model.load_state_dict(tensors)
     if problem := calibration.problem():

@@ -45,10 +45,10 @@ def test_the_denoising_covariance_is_the_posterior_covariance(mean, covariance):
     basis = torch.eye(D, dtype=torch.float64).reshape(D, *SHAPE)
     torch.testing.assert_close(found.sqrt(found.sqrt(basis)).flatten(1), expected)
     torch.testing.assert_close(found.precision(basis).flatten(1), torch.linalg.inv(expected))
-    least, root = found.independent()
+    least, draw = found.independent()
     assert float(least) == pytest.approx(float(torch.linalg.eigvalsh(expected).min()))
     torch.testing.assert_close(
-        root(root(basis)).flatten(1),
+        draw(lambda: draw(lambda: basis)).flatten(1),
         least * torch.eye(D, dtype=torch.float64) - least**2 * torch.linalg.inv(expected),
     )
     plain = GaussianPrior(0.0, 0.5).denoising_covariance(sigma)

@@ -1,0 +1,265 @@
+"""The fit of a head that tells the variance at each place (`daps_kit.variance_head`) to a frozen denoiser."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daps_kit import tensor_file
+from daps_kit.contracts import Prior
+from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform
+from daps_kit.errors import UserError
+from daps_kit.linalg import per_sample
+from daps_kit.variance_head import SIGMA_RANGE, LocalErrors, VarianceHead, ratios
+
+__all__ = ["Fit", "HeadFit", "fit_head", "measured"]
+
+SIGMAS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.25, 0.4, 0.7, 1.2, 2.0, 4.0, 8.0, 12.0)
+"""Noise levels at which the spectrum is measured."""
+
+LEAST = 8
+"""Images that a fit takes at least."""
+
+DRAWS, ROUNDS = 4, 5
+"""Draws of each image for the spectrum, and how often it is corrected."""
+
+EVERY = 60.0
+"""Seconds between two states of a fit on the disk."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a head is fitted.
+
+    Attributes:
+        steps: of Adam.
+        batch: images in each.
+        rate: the largest learning rate; it rises over a twentieth of the steps and falls to zero as a cosine.
+        chunk: images in a network call.
+        seed: of images, noise and first weights.
+    """
+
+    steps: int = 600
+    batch: int = 16
+    rate: float = 2e-3
+    chunk: int = 16
+    seed: int = 0
+
+
+class HeadFit:
+    """A head and how far its fit has come; each step draws from a generator of its own, so that a fit may be resumed.
+
+    Args:
+        prior: its `denoising_covariance` must be one of the cosine basis at the size of the images.
+        images: clean images (latents), [N, C, H, W]; the fit takes random ones, mirrored or not.
+        fit: see `Fit`.
+        mirror: whether half of the images are mirrored left to right.
+    """
+
+    def __init__(self, prior: Prior, images: Tensor, fit: Fit, *, mirror: bool = True) -> None:
+        self.prior, self.images, self.fit, self.mirror = prior, images, fit, mirror
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fit.seed)
+            self.head = VarianceHead(images.shape[1]).to(images.device)
+        self.optimiser = torch.optim.Adam(self.head.parameters(), fit.rate, betas=(0.9, 0.98))
+        low, high = prior.sigma_range
+        self.low, self.high = max(low, SIGMA_RANGE[0]), min(high, SIGMA_RANGE[1])
+        self.step = 0
+
+    def take_step(self) -> float:
+        """Take one step and return by how much the error's likelihood exceeds the mean covariance's, nats a number."""
+        fit, draw = self.fit, torch.Generator().manual_seed(self.fit.seed * 1_000_003 + self.step)
+        place = torch.randint(len(self.images), (fit.batch,), generator=draw)
+        x0 = self.images[place]
+        if self.mirror:
+            turned = torch.rand(fit.batch, generator=draw) < 0.5
+            x0 = torch.where(turned.to(x0.device)[:, None, None, None], x0.flip(-1), x0)
+        u = torch.rand(fit.batch, generator=draw)
+        sigma = self.low * (self.high / self.low) ** u
+        x = x0 + per_sample(sigma, x0) * torch.randn(x0.shape, generator=draw).to(x0)
+        with torch.no_grad():
+            parts = zip(torch.split(x, fit.chunk), torch.split(sigma.to(x), fit.chunk), strict=True)
+            denoised = torch.cat([self.prior.denoise(a, b) for a, b in parts])
+        means = [_mean(self.prior, x, level) for level in sigma.tolist()]
+        gain = _gain(means, x0 - denoised, self.head(x, denoised, sigma.to(x)))
+        self.optimiser.zero_grad()
+        torch.autograd.backward(-gain)
+        torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
+        done = self.step / fit.steps
+        rate = fit.rate * min(1.0, 20 * (done + 1 / fit.steps)) * (1 + math.cos(math.pi * done)) / 2
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.step += 1
+        return float(gain.detach())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on."""
+        tensors = {f"head.{name}": tensor.detach() for name, tensor in self.head.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": moments[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+        return tensors | {"step": torch.tensor(self.step)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is of another fit.
+        """
+        self.step = int(tensors["step"])
+        named = {name: tensors[f"head.{name}"] for name in self.head.state_dict()}
+        self.head.load_state_dict(named)
+        if self.step:
+            groups = self.optimiser.state_dict()["param_groups"]
+            moments = {
+                number: {name: tensors[f"adam.{number}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
+                for number in groups[0]["params"]
+            }
+            self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def fit_head(
+    prior: Prior,
+    x0: Tensor,
+    fit: Fit,
+    state: Path,
+    *,
+    tell: Callable[[str], None],
+    watch: Callable[[int], None] = lambda done: None,
+) -> LocalErrors:
+    """Fit a head to three quarters of the images and measure its spectrum on the others.
+
+    What it has come to is kept in a file while it goes on, from which the same call continues.
+
+    Args:
+        prior: its `denoising_covariance` must be one of the cosine basis.
+        x0: clean images (latents), [N, C, H, W], at least `LEAST`.
+        fit: see `Fit`.
+        state: the file.
+        tell: told what the head gains.
+        watch: told after each step how many are done.
+
+    Raises:
+        UserError: there are too few images, the file is damaged or of another fit, or it cannot be written.
+    """
+    if len(x0) < LEAST:
+        raise UserError(f"a head is fitted to at least {LEAST} images, better to 500; there are {len(x0)}")
+    others = torch.arange(len(x0)) % 4 == 3
+    work = HeadFit(prior, x0[~others], fit, mirror=not prior.latent)
+    said = {"kind": FitDescription.KIND, "format": 1, "fit": asdict(fit), "images": _checksum(x0)}
+    if state.exists():
+        tensors, found = tensor_file.read(state)
+        before = FitDescription.of(found, state)
+        if (before.fit, before.images) != (said["fit"], said["images"]):
+            raise UserError(
+                f"{state} is of another fit: delete it, or give the images and steps it was begun with"
+            )
+        try:
+            work.load(tensors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise tensor_file.DamagedFile(f"{state} is damaged: {error}") from error
+        tell(f"going on from step {work.step} of {fit.steps}")
+    saved, gains = time.monotonic(), []
+    while work.step < fit.steps:
+        gains.append(work.take_step())
+        watch(work.step)
+        if work.step % max(1, fit.steps // 10) == 0:
+            gain = sum(gains) / len(gains)
+            tell(
+                f"step {work.step} of {fit.steps}: the head explains the error by {gain:.3f} nats a number better"
+            )
+            gains.clear()
+        if time.monotonic() - saved > EVERY:
+            tensor_file.write(state, work.state(), said)
+            saved = time.monotonic()
+    tensor_file.write(state, work.state(), said)
+    return measured(
+        prior,
+        work.head,
+        x0[others],
+        chunk=fit.chunk,
+        tell=lambda sigma, gain: tell(
+            f"sigma {sigma:g}  {gain:.3f} nats a number better, on images held out"
+        ),
+    )
+
+
+class FitDescription(tensor_file.Description):
+    """What the file of a fit that goes on says beside its tensors."""
+
+    WHAT = "a head that is being fitted"
+    KIND = "daps-kit head fit"
+
+    fit: dict[str, Any]
+    images: int
+
+
+def _checksum(x0: Tensor) -> int:
+    return zlib.crc32(x0.detach().float().cpu().contiguous().numpy().tobytes())
+
+
+def _mean(prior: Prior, like: Tensor, sigma: float) -> CosineCovariance:
+    mean = prior.mean_covariance(like, sigma)
+    assert isinstance(mean, CosineCovariance)
+    return mean
+
+
+def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor) -> Tensor:
+    """Return by how much f explains numbers better, each by itself, than their mean variance, nats a number.
+
+    Args:
+        means: the mean covariance of each sample.
+        error: x0 - D, [B, C, H, W].
+        f: likewise.
+    """
+    variance = torch.stack([mean.power.mean((1, 2), keepdim=True) for mean in means]).to(error)
+    rotated = (means[0].colours.to(error).T @ error.flatten(2)).reshape(error.shape)
+    square = rotated.square() / variance
+    gain: Tensor = (square - square * (-f).exp() - f).mean() / 2
+    return gain
+
+
+@torch.no_grad()
+def measured(
+    prior: Prior,
+    head: VarianceHead,
+    images: Tensor,
+    *,
+    chunk: int = 16,
+    tell: Callable[[float, float], None] = lambda sigma, gain: None,
+) -> LocalErrors:
+    """Return the head with the spectrum that makes the mean of C(x_t) over images the mean covariance.
+
+    Args:
+        prior: the prior that the head belongs to.
+        head: f.
+        images: [N, C, H, W], better others than those that it was fitted to.
+        chunk: images in a network call.
+        tell: told each noise level and by how much f explains a number better than its mean variance, nats.
+    """
+    low, high = max(prior.sigma_range[0], SIGMA_RANGE[0]), min(prior.sigma_range[1], SIGMA_RANGE[1])
+    sigmas, lowest, rows = [s for s in SIGMAS if low <= s <= high], 1 / (2 * max(images.shape[-2:])), []
+    for place, sigma in enumerate(sigmas):
+        draw, mean = torch.Generator().manual_seed(place), _mean(prior, images, sigma)
+        level = torch.tensor(sigma, device=images.device)
+        x = images + sigma * torch.randn(images.shape, generator=draw).to(images)
+        denoised = torch.cat([prior.denoise(part, level) for part in torch.split(x, chunk)])
+        f = head(x, denoised, level)
+        tell(sigma, float(_gain([mean] * len(x), images - denoised, f)))
+        noise = torch.randn(DRAWS, *images.shape, generator=draw).to(images)
+        ratio = torch.ones_like(ratios(f, lowest))
+        for _ in range(ROUNDS):
+            one = LocalErrors(head, torch.tensor([sigma / 2, sigma]), torch.stack((ratio, ratio)), lowest, 1)
+            power = one.power(mean, sigma).to(f).sqrt()
+            drawn = cosine_transform((f / 2).exp() * cosine_inverse(noise * power)).flatten(0, 1)
+            ratio = ratio / ratios(drawn / mean.power.to(f).sqrt(), lowest)
+        rows.append(ratio)
+    return LocalErrors(head, torch.tensor(sigmas), torch.stack(rows), lowest, len(images))
