@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,15 @@ def load_trained(
     return prior
 
 
-def load_embedded(name: str, **arguments: Any) -> TrainedPrior:
-    """Return the prior of this name that ships with the package (see `load_trained` for the arguments)."""
-    return load_trained(WEIGHTS / f"{name}.safetensors", **arguments, advice=ANY_SIZE)
+def load_embedded(name: str, *, head: bool = False, **arguments: Any) -> TrainedPrior:
+    """Return the prior of this name that ships with the package.
+
+    Args:
+        name: of the weights.
+        head: whether it is to know at which places its error is large.
+        arguments: those of `load_trained`.
+    """
+    prior = load_trained(WEIGHTS / f"{name}.safetensors", **arguments, advice=ANY_SIZE)
+    if not head:
+        prior.calibration = replace(prior.calibration, local=None)
+    return prior
