@@ -151,7 +151,7 @@ class SampleNoise(GaussianNoise):
     def __init__(self, sigmas: Sequence[float]) -> None:
         super().__init__(1.0)
         self.each = torch.tensor(sigmas, dtype=torch.float64).square()
-        self._weight = 1 / self.each
+        self._weight, self._drawn = 1 / self.each, self.each.sqrt()
 
     def with_scale(self, scale: float) -> SampleNoise:
         """Return itself: no standard deviation is 0."""

@@ -59,6 +59,9 @@ def test_operators_of_their_own_keep_their_draws() -> None:
     x = torch.randn(2, *SHAPE)
     assert torch.equal(at.forward(x), torch.cat([apart[0].forward(x[:1]), apart[1].forward(x[1:])]))
     assert torch.allclose(at.noise.std(x)[:, 0, 0, 0], torch.tensor([0.1, 0.2]))
+    drawn = at.measure(x, RandomStreams([0, 1])) - at.forward(x)
+    alone = apart[1].parameters.at(torch.tensor([[0.2]])).measure(x[1:], RandomStreams([1]))  # type: ignore[union-attr]
+    assert torch.allclose(drawn[1:], alone - at.forward(x)[1:], atol=1e-6)
     same = joined([apart[0], apart[0]])
     assert same is apart[0]
 
