@@ -93,6 +93,10 @@ def build(
         return build_operator(
             settings, shape=(size[0], size[1], size[2]), seed=seed, device=torch.device(device)
         )
+    if kind == "noise":
+        from daps_kit.parameters import build_noise
+
+        return build_noise(settings)
     offered = {"shape": size, "seed": seed, "device": torch.device(device)}
     wanted = inspect.signature(settings.build).parameters
     return settings.build(**{name: value for name, value in offered.items() if name in wanted})

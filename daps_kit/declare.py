@@ -162,6 +162,7 @@ def operator(
     adjoint: Callable[..., Any] | None = None,
     multimodal: bool = False,
     black: float = -1.0,
+    unknowable: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Declared[P, R]]: ...
 def operator(
     function: Callable[..., Any] | None = None,
@@ -172,6 +173,7 @@ def operator(
     adjoint: Callable[..., Any] | None = None,
     multimodal: bool = False,
     black: float = -1.0,
+    unknowable: Sequence[str] = (),
 ) -> Any:
     """Make a forward model of a function of images x [B, C, H, W] in [-1, 1], which returns measurements [B, ...].
 
@@ -186,12 +188,15 @@ def operator(
         adjoint: A^T, a function of y [B, ...] and of any of the settings; by autograd where not given.
         multimodal: whether images quite unlike the true one explain y nearly as well.
         black: value of a measurement that means no light.
+        unknowable: arguments, real numbers, that a recipe may leave open, with a prior: `{unknown: [low, high]}`.
 
     Raises:
         InvalidPluginError: an argument has neither type nor default, or cannot be a setting.
     """
     options = {"linear": linear, "adjoint": adjoint, "multimodal": multimodal, "black": black}
-    return _decorated(function, _FunctionOperator, name, ("x",), ("shape", "seed"), options)
+    return _decorated(
+        function, _FunctionOperator, name, ("x",), ("shape", "seed"), options, tuple(unknowable)
+    )
 
 
 @typing.overload
@@ -259,10 +264,12 @@ def _decorated(
     data: tuple[str, ...],
     known: tuple[str, ...],
     options: Mapping[str, Any],
+    unknowable: tuple[str, ...] = (),
 ) -> Any:
     """Return the function as a component; without a function the decorator that does so."""
     if function is None:
-        return functools.partial(_decorated, base=base, name=name, data=data, known=known, options=options)
+        how: dict[str, Any] = {"base": base, "name": name, "data": data, "known": known, "options": options}
+        return functools.partial(_decorated, **how, unknowable=unknowable)
     if isinstance(function, Declared) or not callable(function) or not hasattr(function, "__name__"):
         raise InvalidPluginError(f"{function!r} is no function, of which a {base.kind} could be made")
     text = inspect.cleandoc(function.__doc__ or f"The function {function.__name__}.")
@@ -280,6 +287,12 @@ def _decorated(
         raise InvalidPluginError(
             f"{function.__name__}: a type of its arguments cannot be written in a recipe ({_first(error)})"
         ) from None
+    for argument in unknowable:
+        if argument not in fields or float not in members(made.model_fields[argument].annotation):
+            raise InvalidPluginError(
+                f"{function.__name__}: unknowable '{argument}' is no argument of type float"
+            )
+    made.unknowable = dict.fromkeys(unknowable)
     made.name, made.declaration = name or function.__name__, _Declaration(function, tuple(fields), options)
     return Declared(function, made)
 

@@ -18,6 +18,7 @@ from daps_kit.contracts import Operator, Prior
 from daps_kit.errors import UserError
 from daps_kit.functions import FunctionPrior, make_operator
 from daps_kit.noise import GaussianNoise, Noise
+from daps_kit.parameters import with_noise
 from daps_kit.shape import Shape
 
 __all__ = [
@@ -176,13 +177,13 @@ def as_noise(noise: Any, build: Callable[..., Any]) -> Noise:
         except (ValueError, OverflowError) as error:
             raise UserError(f"noise: {error}") from None
     if isinstance(noise, str):
-        noise = {"use": noise}
+        noise = {"use": "gaussian", "sigma": noise} if noise == "unknown" else {"use": noise}
     if _is_section(noise):
         built: Noise = build("noise", noise)
         return built
     raise UserError(
-        f"noise: {type(noise).__name__} is no noise; allowed: a standard deviation such as 0.05, a map of it, a "
-        "section such as {'use': 'poisson'}, or a noise model"
+        f"noise: {type(noise).__name__} is no noise; allowed: a standard deviation such as 0.05, a map of it, "
+        "'unknown', a section such as {'use': 'poisson'}, or a noise model"
     )
 
 
@@ -210,10 +211,7 @@ def as_operator(
         if not isinstance(operator, Operator):
             operator = build("operator", operator, shape=shape, seed=seed, device=device)
         if noise is not None:
-            import copy
-
-            operator = copy.copy(operator)
-            operator.noise = as_noise(noise, build).with_black(operator.black).with_scale(operator.scale)
+            operator = with_noise(operator, as_noise(noise, build))
         found: Operator = operator
         return found
     if not callable(operator):
@@ -224,9 +222,9 @@ def as_operator(
     if noise is None:
         raise UserError("noise is missing: its standard deviation in the units of y, such as noise=0.05")
     label, function = called(operator, "operator"), cast("Any", operator)
-    return make_operator(
-        function, shape, as_noise(noise, build), linear=linear, adjoint=adjoint, label=label, device=device
-    )
+    model = as_noise(noise, build)
+    made = make_operator(function, shape, model, linear=linear, adjoint=adjoint, label=label, device=device)
+    return made if model.unknown is None else with_noise(made, model)
 
 
 def as_array(y: Any, device: torch.device | None = None) -> Tensor:

@@ -9,7 +9,7 @@ that is. So any operator whose settings name the fields has them, without a line
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,7 +19,7 @@ from daps_kit.contracts import Operator, Parameters
 from daps_kit.noise import Noise
 from daps_kit.settings import NoiseSettings, OperatorSettings, Shape
 
-__all__ = ["NOISE", "Parameters", "build_operator", "joined", "settled", "with_noise"]
+__all__ = ["NOISE", "Parameters", "build_noise", "build_operator", "joined", "settled", "with_noise"]
 
 NOISE = Parameters.of_noise
 """What the names of the noise's parameters begin with."""
@@ -28,45 +28,57 @@ NOISE = Parameters.of_noise
 def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, device: torch.device) -> Operator:
     """Return the operator of some settings, with `parameters` where fields of it or of its noise are open."""
     operator = settings.build(shape=shape, seed=seed, device=device)
-    own, of_noise = settings.left_open, settings.noise.left_open
+    own = settings.left_open
+    if own:
+
+        def build(values: Mapping[str, float]) -> Operator:
+            return settings.model_copy(update=dict(values)).build(shape=shape, seed=seed, device=device)
+
+        operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,))
+    return with_noise(operator, build_noise(settings.noise)) if own or settings.noise.left_open else operator
+
+
+def build_noise(settings: NoiseSettings) -> Noise:
+    """Return the noise of some settings, with what is `unknown` of it where fields are open."""
+    noise = settings.build()
+    if settings.left_open:
+
+        def build(values: Mapping[str, float]) -> Noise:
+            return settings.model_copy(update=dict(values)).build()
+
+        noise.unknown = (settings.left_open, build)
+    return noise
+
+
+def with_noise(operator: Operator, noise: Noise) -> Operator:
+    """Return an operator with other noise, and what is unknown of that in the place of what was of its own."""
+    found, old = copy.copy(operator), operator.parameters
+    found.noise, found.parameters = _placed(operator, noise), None
+    own = {} if old is None else dict(zip(old.names, old.unknowns, strict=True))
+    own = {name: unknown for name, unknown in own.items() if not name.startswith(NOISE)}
+    of_noise, make = noise.unknown or ({}, lambda values: noise)
     if not own and not of_noise:
-        return operator
+        return found
 
-    def build(values: Mapping[str, float]) -> Operator:
-        changed = {name: value for name, value in values.items() if not name.startswith(NOISE)}
-        made = operator
-        if changed:
-            made = settings.model_copy(update=changed).build(shape=shape, seed=seed, device=device)
-        return _with_noise_at(made, settings.noise, values)
+    def wrapped(
+        build: Callable[[Mapping[str, float]], Operator],
+    ) -> Callable[[Mapping[str, float]], Operator]:
+        def at(values: Mapping[str, float]) -> Operator:
+            made = copy.copy(build({name: values[name] for name in own}))
+            made.parameters = None
+            # What replaces this noise later gives no values for it.
+            given = {name: float(values.get(f"{NOISE}{name}", unknown)) for name, unknown in of_noise.items()}
+            made.noise = _placed(made, make(given))
+            return made
 
+        return at
+
+    plain = copy.copy(operator)
+    builds = old.builds if old is not None and own else (lambda values: plain,)
     names = (*own, *(f"{NOISE}{name}" for name in of_noise))
-    operator.parameters = Parameters(names, (*own.values(), *of_noise.values()), (build,))
-    return operator
-
-
-def with_noise(operator: Operator, settings: NoiseSettings) -> Operator:
-    """Return an operator with the noise of some settings, whose open fields are its only parameters."""
-    base = copy.copy(operator)
-    base.noise = _placed(base, settings.build())
-    base.parameters = None
-    if not settings.left_open:
-        return base
-    found = copy.copy(base)
-    names = tuple(f"{NOISE}{name}" for name in settings.left_open)
     found.parameters = Parameters(
-        names,
-        tuple(settings.left_open.values()),
-        (lambda values: _with_noise_at(base, settings, values),),
+        names, (*own.values(), *of_noise.values()), tuple(wrapped(build) for build in builds)
     )
-    return found
-
-
-def _with_noise_at(operator: Operator, settings: NoiseSettings, values: Mapping[str, float]) -> Operator:
-    found = copy.copy(operator)
-    found.parameters = None
-    changed = {name.removeprefix(NOISE): value for name, value in values.items() if name.startswith(NOISE)}
-    if changed:
-        found.noise = _placed(found, settings.model_copy(update=changed).build())
     return found
 
 

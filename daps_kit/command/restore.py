@@ -19,6 +19,13 @@ from .terminal import say
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+def _or_auto(ctx: click.Context, param: click.Parameter, text: str | None) -> float | str | None:
+    """Return a positive number, or the word auto."""
+    high = 1000 if param.name == "blur" else 10
+    known = _Number(min=0, min_open=True, max=high)
+    return text if text is None or text == "auto" else known.convert(text, param, ctx)
+
+
 class _Number(click.FloatRange):
     """A number within bounds, which is finite."""
 
@@ -51,9 +58,9 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
 @click.option("--mask", type=FILE, help="Fill what is white, or transparent, in this picture.")
 @click.option(
     "--blur",
-    type=_Number(min=0, min_open=True, max=1000),
+    callback=_or_auto,
     metavar="SIGMA",
-    help="Undo a Gaussian blur: its standard deviation in pixels.",
+    help="Undo a Gaussian blur: its standard deviation in pixels, or auto, where it is not known.",
 )
 @click.option(
     "--motion",
@@ -67,9 +74,10 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
 )
 @click.option(
     "--denoise",
-    type=_Number(min=0, min_open=True, max=10),
+    callback=_or_auto,
     metavar="SIGMA",
-    help="How strong the noise is: its standard deviation, with black at -1 and white at 1; estimated if not given.",
+    help="How strong the noise is: its standard deviation, with black at -1 and white at 1; auto: drawn with the "
+    "picture; estimated if not given.",
 )
 @click.option(
     "--counts", type=_Number(min=0, min_open=True), metavar="N", help="The noise is of photons, N at white."
@@ -100,6 +108,7 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
     \b
     daps-kit restore photo.jpg                               less noise, whose strength is estimated
     daps-kit restore photo.jpg --mask scratches.png          fill what is white in the mask
+    daps-kit restore photo.jpg --blur auto --denoise auto    undo a blur, neither it nor the noise known
     daps-kit restore photo.jpg --motion 21:30 --samples 8    undo a motion of 21 pixels, at 30 degrees
 
     Writes restored/photo.png, the mean of several answers, in the form of the photo: size, depth, colour profile and
@@ -146,6 +155,8 @@ def command(photos: tuple[Path, ...], output: Path, recipe: Path | None, quiet: 
             result = run(each, progress=progress)
             picture = read(files[place])
             say(results.write(picture, result, wishes, output, drafted.names[place]))
+            if found := results.found(picture, result):
+                tell(found)
             if hint := results.advice(picture, result, wishes):
                 tell(hint)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.random import RandomStreams
+from daps_kit.unknown import Unknown
 
 __all__ = ["Likelihood", "Noise", "Site", "StackedNoise"]
 
@@ -168,6 +169,8 @@ class Noise(ABC):
         dispersion: relates misfit and log-likelihood, log p(y | a) = -misfit / (2 dispersion) + constant. For noise
             that is added it is the variance, in squared units of y, so that a sampler's tau is a standard deviation.
         exact: whether it stands for no noise at all: as little as single precision carries.
+        unknown: its numbers that are unknown, and what makes the noise at values of them, where it was built from
+            settings with open fields.
         gaussian: whether the noise is Gaussian: misfit = w (a - y)^2 with w = curvature, a number or a map, so that y
             given a is N(a, dispersion / w), and draws for a linear operator are exact.
     """
@@ -175,6 +178,7 @@ class Noise(ABC):
     dispersion: float = 1.0
     exact: bool = False
     gaussian: bool = False
+    unknown: tuple[Mapping[str, Unknown], Callable[[Mapping[str, float]], Noise]] | None = None
 
     @classmethod
     def stack(cls, noises: Sequence[Noise]) -> Noise:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ from .picture import Picture, read
 
 __all__ = ["Draft", "Wishes", "draft"]
 
+Auto = Literal["auto"]
+
+BLURS = (0.3, 5.0)
+"""Blurs that `auto` takes into account, in pixels."""
+
 LEAST = 2 / 255 / math.sqrt(12)
 """What rounding to 8 bits leaves of a number, in [-1, 1]; no picture is taken to have less noise."""
 
@@ -39,11 +44,12 @@ class Wishes:
 
     Attributes:
         mask: a file, in which white or transparent is what is to be filled.
-        blur: standard deviation of a Gaussian blur, in pixels.
+        blur: standard deviation of a Gaussian blur, in pixels; "auto": it is drawn with the picture.
         motion: length in pixels, and angle in degrees, of a motion.
         psf: a file with the picture of a blurred point.
         upscale: how many times more pixels along a side.
-        denoise: standard deviation of the noise, in [-1, 1]; it is estimated where neither this nor counts is given.
+        denoise: standard deviation of the noise, in [-1, 1]; it is estimated where neither this nor counts is given;
+            "auto": it is drawn with the picture.
         counts: expected photons at white.
         samples: of the posterior.
         budget: of network calls, as `daps` has it.
@@ -51,11 +57,11 @@ class Wishes:
     """
 
     mask: Path | None = None
-    blur: float | None = None
+    blur: float | Auto | None = None
     motion: tuple[float, float] | None = None
     psf: Path | None = None
     upscale: float | None = None
-    denoise: float | None = None
+    denoise: float | Auto | None = None
     counts: float | None = None
     samples: int = 4
     budget: str | int = "fast"
@@ -150,6 +156,11 @@ def _operator(wishes: Wishes, path: Path, files: dict[Path, bytes]) -> tuple[str
         beside = path.with_name(f"{path.stem}-mask.png")
         files[beside] = encode_png(Image.fromarray(~wishes.holes))
         return f"Fill what {wishes.mask} hides.", {"use": "inpainting", "mask": str(beside.absolute())}
+    if wishes.blur == "auto":
+        low, high = BLURS
+        known = {"unknown": {"use": "log_uniform", "low": low, "high": high}}
+        section = {"use": "gaussian_blur", "kernel_size": 2 * math.ceil(4 * high) + 1, "intensity": known}
+        return "Undo a Gaussian blur that is not known.", section
     if wishes.blur is not None:
         size = 2 * math.ceil(4 * wishes.blur) + 1
         section = {"use": "gaussian_blur", "kernel_size": size, "intensity": wishes.blur}
@@ -185,6 +196,14 @@ def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any
     kept = wishes.kept(picture)
     if wishes.counts is not None:
         return {"use": "poisson", "peak": wishes.counts / copies}, f"{wishes.counts:g} photons at white"
+    if wishes.denoise == "auto":
+        if copies > 1:
+            raise UserError(
+                f"{picture.path}: a grey picture shows one noise in {copies} channels of this prior, which 'auto' does "
+                "not know; take a prior of grey pictures, or say it, such as --denoise 0.05"
+            )
+        known = {"use": "log_uniform", "low": float(f"{LEAST:.3g}"), "high": 2.0}
+        return {"use": "gaussian", "sigma": {"unknown": known}}, "noise not known"
     sigma, how = wishes.denoise, "as given"
     if sigma is None:
         found = noise_level(picture.seen, None if kept is None else ~kept)

@@ -24,7 +24,7 @@ from daps_kit.runs.result import RunResult
 from .picture import Picture
 from .recipe import Draft, Wishes
 
-__all__ = ["advice", "begun", "write"]
+__all__ = ["advice", "begun", "found", "write"]
 
 
 @contextlib.contextmanager
@@ -69,6 +69,20 @@ def advice(picture: Picture, result: RunResult, wishes: Wishes) -> str:
     # A grey picture that is measured in each of three channels has their noise together.
     level = noise["level"] / math.sqrt(result.samples[0].shape[1] / len(picture.seen))
     return f"{picture.path}: the noise was estimated; with --denoise {level:.2g} {words[noise['cause']]}"
+
+
+WORDS = {"intensity": "the blur", "noise.sigma": "the noise"}
+"""What is called what, of that which `auto` leaves open."""
+
+
+def found(picture: Picture, result: RunResult) -> str:
+    """Return what the samples say of what was not known, with the interval of 90 %; empty where all was."""
+    (item,) = result.metrics["images"].values()
+    said = []
+    for name, each in item.get("parameters", {}).items():
+        low, high = each["interval"] or (each["mean"], each["mean"])
+        said.append(f"{WORDS.get(name, name)} is {each['mean']:.3g} ({low:.3g} to {high:.3g})")
+    return f"{picture.path}: {', '.join(said)}" if said else ""
 
 
 def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, name: str) -> Path:

@@ -194,3 +194,18 @@ def test_noise_is_a_package_and_a_decorator() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "f g\n", done.stderr
+
+
+def test_arguments_may_be_unknown() -> None:
+    @daps_kit.operator(linear=True, unknowable=["strength"])
+    def dimmed(x: torch.Tensor, strength: float = 0.5) -> torch.Tensor:
+        """Darker."""
+        return x * strength
+
+    assert dimmed.settings.unknowable == {"strength": None}
+    with pytest.raises(InvalidPluginError, match="unknowable 'power' is no argument of type float"):
+
+        @daps_kit.operator(unknowable=["power"])
+        def other(x: torch.Tensor, strength: float = 0.5) -> torch.Tensor:
+            """Darker."""
+            return x * strength

@@ -8,9 +8,9 @@ import torch
 import daps_operators
 from daps_kit.api import build
 from daps_kit.contracts import LinearOperator, RandomStreams
+from daps_kit.given import as_operator
 from daps_kit.noise import GaussianNoise
 from daps_kit.parameters import joined, with_noise
-from daps_kit.recipe.sections import read_section
 from daps_kit.settings import GaussianNoiseSettings
 
 SHAPE = (2, 12, 10)
@@ -102,9 +102,27 @@ def test_simulated_measurements_have_stated_values_or_draws_of_the_prior() -> No
 
 
 def test_noise_of_its_own_for_any_operator() -> None:
-    settings = read_section("noise", {"use": "gaussian", "sigma": "unknown"})
-    operator = with_noise(built(1.0, 0.05), settings)  # type: ignore[arg-type]
+    noise = build("noise", {"use": "gaussian", "sigma": "unknown"})
+    operator = with_noise(built(1.0, 0.05), noise)
     assert operator.parameters is not None
     assert operator.parameters.names == ("noise.sigma",)
     assert isinstance(operator.parameters.at(torch.tensor([[0.4]])).noise, GaussianNoise)
-    assert with_noise(built(1.0, 0.05), GaussianNoiseSettings(sigma=0.2)).noise.level(torch.zeros(1)) == 0.2
+    assert with_noise(built(1.0, 0.05), GaussianNoise(0.2)).noise.level(torch.zeros(1)) == 0.2
+    both = with_noise(build("operator", BLUR, shape=SHAPE), GaussianNoise(0.2))
+    assert both.parameters is not None
+    assert both.parameters.names == ("intensity",)
+    at, x = both.parameters.at(torch.tensor([[0.7]])), torch.randn(1, *SHAPE)
+    assert at.noise.level(x) == 0.2
+    assert torch.allclose(at.forward(x), built(0.7, 0.2).forward(x), atol=1e-6)
+
+
+def test_unknown_noise_of_a_function_and_of_an_operator() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x[..., ::2]
+
+    for operator in (function, build("operator", BLUR, shape=SHAPE)):
+        found = as_operator(operator, build, SHAPE, torch.device("cpu"), noise="unknown")
+        assert found.parameters is not None
+        assert found.parameters.names[-1] == "noise.sigma"
+        at = found.parameters.at(torch.full((1, len(found.parameters.names)), 0.5))
+        assert at.noise.level(torch.zeros(1, 1, 2, 2)) == pytest.approx(0.5)

@@ -109,7 +109,7 @@ def test_several_photographs_and_names_that_are_numbers():
 
 @pytest.mark.parametrize(
     "options",
-    [("--blur", "1.5"), ("--psf", "mask.png"), ("--upscale", "2"), ("--denoise", "0.2"), ("--counts", "30"), ("--mask", "mask.png", "--denoise", "0.05")],
+    [("--blur", "1.5"), ("--psf", "mask.png"), ("--upscale", "2"), ("--denoise", "auto"), ("--counts", "30"), ("--mask", "mask.png", "--denoise", "0.05")],
 )  # fmt: skip
 def test_every_wish(options: tuple[str, ...]):
     ok("restore", "photo.png", *FAST, *options)

@@ -15,7 +15,9 @@ from PIL import Image
 from daps_kit import build
 from daps_kit.errors import UserError
 from daps_kit.recipe import Recipe, load_recipe
+from daps_kit.restore import recipe as module
 from daps_kit.restore.motion import linear_motion
+from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import LEAST, Draft, Wishes, draft
 from daps_kit.restore.results import begun
 from tests.host.restore.conftest import noisy
@@ -73,6 +75,16 @@ def test_noise_as_given():
     assert section(denoise=0.3)["noise"] == {"use": "gaussian", "sigma": 0.3}
     assert section(counts=30.0)["noise"] == {"use": "poisson", "peak": 30.0}
     assert drafted(counts=30.0).said == ["photo.png: 32 x 24, 30 photons at white"]
+
+
+def test_what_is_not_known_is_left_open():
+    found = drafted(blur="auto", denoise="auto")
+    assert found.said == ["photo.png: 32 x 24, noise not known"]
+    (recipe,) = loaded(found)
+    assert set(recipe.operator.left_open) == {"intensity"}
+    assert recipe.operator.noise.left_open["sigma"].ends[0] == pytest.approx(LEAST, rel=0.01)
+    with pytest.raises(UserError, match="shows one noise in 3 channels of this prior"):
+        module._noise(read(Path("photo.png")), Wishes(denoise="auto"), 3)
 
 
 def test_noise_below_rounding_is_not_believed():

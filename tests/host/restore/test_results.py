@@ -16,7 +16,7 @@ from daps_kit.reading import deep_png
 from daps_kit.recipe import load_recipe
 from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import Wishes, draft
-from daps_kit.restore.results import advice, begun, write
+from daps_kit.restore.results import advice, begun, found, write
 from daps_kit.runs.runner import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("work")
@@ -29,15 +29,15 @@ def opened(path: Path | str) -> np.ndarray:
         return np.asarray(picture)
 
 
-def restored(budget: str | int = 2, **wished: Any) -> tuple[RunResult, np.ndarray]:
+def restored(budget: str | int = 2, output: Path = OUT, **wished: Any) -> tuple[RunResult, np.ndarray]:
     """Return a run and the picture that was written of it."""
     wishes = Wishes(prior="{use: gaussian, std: 0.4}", budget=budget, **wished)
-    found = draft([Path("photo.png")], wishes, OUT / "photo.yaml", OUT)
-    with begun(found, OUT):
-        (recipe,) = load_recipe(found.path)
+    written = draft([Path("photo.png")], wishes, output / "photo.yaml", output)
+    with begun(written, output):
+        (recipe,) = load_recipe(written.path)
         result = run(recipe, quiet=True)
-    path = write(read(Path("photo.png")), result, wishes, OUT, "photo")
-    assert path == OUT / "photo.png"
+    path = write(read(Path("photo.png")), result, wishes, output, "photo")
+    assert path == output / "photo.png"
     return result, opened(path)
 
 
@@ -56,6 +56,18 @@ def test_mean_samples_uncertainty_and_before_after():
     both = opened(OUT / "photo/before-after.png")
     assert np.array_equal(both[:, :32], opened("photo.png"))
     assert np.array_equal(both[:, -32:], mean)
+
+
+def test_what_was_not_known_is_said():
+    result, _ = restored(samples=3, denoise="auto")
+    values = result[0].parameters["noise.sigma"]
+    picture = read(Path("photo.png"))
+    low, high = np.quantile(values.numpy(), [0.05, 0.95])
+    assert found(picture, result) == (
+        f"photo.png: the noise is {float(values.mean()):.3g} ({low:.3g} to {high:.3g})"
+    )
+    known, _ = restored(denoise=0.1, output=Path("other"))
+    assert found(picture, known) == ""
 
 
 @pytest.mark.parametrize(
