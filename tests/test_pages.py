@@ -34,6 +34,7 @@ RUN = [
     "report",
     "train",
     "blur64",
+    "unknowns",
 ]
 """Pages whose commands and Python are run as they stand, but for what makes them short."""
 
