@@ -205,7 +205,7 @@ def batch_equals_single(case: OperatorCase) -> None:
     for b in range(len(x)):
         alone = _everything_but_jvp(operator, x[b : b + 1], y[b : b + 1])
         for k, (whole, single) in enumerate(zip(_everything_but_jvp(operator, x, y), alone, strict=True)):
-            near(whole[b : b + 1], single, 1e-6, f"sample {b} in a batch and alone (result {k})")
+            near(whole[b : b + 1], single, 1e-6, f"sample {b + 1} in a batch and alone (result {k})")
     drawn = operator.measure(x, streams(7, 8, 9))
     alone_drawn = rows(lambda b: operator.measure(x[b : b + 1], streams(7 + b)), len(x))
     near(drawn, alone_drawn, 1e-6, "the noise of a sample in a batch and alone")

@@ -263,7 +263,7 @@ def batch_size_independent(case: SamplerCase) -> None:
     y = case.y.double()  # so that accepted steps do not hang on rounding
     whole = case.steps(1, 2, 3, y=y.repeat(3, 1, 1, 1))[-1].x0y
     for b in range(3):
-        near(whole[b : b + 1], case.steps(1 + b, y=y)[-1].x0y, 1e-3, f"sample {b} in a batch and alone")
+        near(whole[b : b + 1], case.steps(1 + b, y=y)[-1].x0y, 1e-3, f"sample {b + 1} in a batch and alone")
 
 
 def failure_reported(case: SamplerCase) -> None:
