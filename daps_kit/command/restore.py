@@ -87,7 +87,7 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
     "--budget",
     callback=_budget,
     metavar="BUDGET",
-    default="fast",
+    default="balanced",
     show_default=True,
     help="fast, balanced, accurate or network calls.",
 )

@@ -37,6 +37,10 @@ BLURS = (0.3, 5.0)
 LEAST = 2 / 255 / math.sqrt(12)
 """What rounding to 8 bits leaves of a number, in [-1, 1]; no picture is taken to have less noise."""
 
+MOST_OF_SMALL = 0.01
+"""The strongest noise that is believed of a picture to be enlarged: its finest details, in which noise is looked for,
+are details of the picture."""
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -64,7 +68,7 @@ class Wishes:
     denoise: float | Auto | None = None
     counts: float | None = None
     samples: int = 4
-    budget: str | int = "fast"
+    budget: str | int = "balanced"
     prior: str | None = None
 
     @cached_property
@@ -211,7 +215,8 @@ def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any
             raise UserError(
                 f"{picture.path}: too few pixels tell how strong the noise is; say it, such as --denoise 0.05"
             )
-        sigma, how = float(f"{max(found, LEAST):.3g}"), "estimated"
+        most = MOST_OF_SMALL if wishes.upscale else math.inf
+        sigma, how = float(f"{min(max(found, LEAST), most):.3g}"), "estimated" if found <= most else "at most"
     section = {"use": "gaussian", "sigma": float(f"{sigma * math.sqrt(copies):.6g}")}
     return section, f"noise {sigma:g} ({sigma * 127.5:.2g} of 255), {how}"
 

@@ -65,7 +65,7 @@ def test_noise_is_estimated_and_said():
         "use": "measurement", "path": str(Path("photo.png").absolute()), "image_shape": [3, 24, 32],
     }  # fmt: skip
     assert content["prior"] == {"use": "gaussian", "std": 0.4}
-    assert content["sampler"] == {"use": "daps", "budget": "fast"}
+    assert content["sampler"] == {"use": "daps", "budget": "balanced"}
     assert content["runs"] == 4
     (recipe,) = loaded(found)
     assert recipe.output == Path("out/photo").absolute()
@@ -129,6 +129,12 @@ def test_the_enlarged_picture_is_measured_as_the_small_one(times, size):
     assert shape[1:] == [int(side * times + 1e-9) for side in size]
     operator = build("operator", section(upscale=times, denoise=0.1), shape=shape)
     assert operator.forward(torch.zeros(1, *shape)).shape == (1, 3, *size)
+
+
+def test_fine_details_of_a_small_picture_are_no_noise():
+    assert section()["noise"]["sigma"] > 0.05
+    assert section(upscale=2.0)["noise"]["sigma"] == 0.01
+    assert section(upscale=2.0, denoise=0.1)["noise"]["sigma"] == 0.1
 
 
 def test_kernels_and_masks_are_files_beside_the_recipe():
