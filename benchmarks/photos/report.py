@@ -88,7 +88,7 @@ def cells(work: Path, form: str) -> Rows:
             known = {m: rows for m, rows in known.items() if 2 * len(rows) > len(known[DAPS])}
             common = set.intersection(*(set(rows) for rows in known.values()))
             found[task] = {m: {p: rows[p] for p in sorted(common)} for m, rows in known.items()}
-    return {task: methods for task, methods in found.items() if methods[DAPS]}
+    return {task: methods for task, methods in found.items() if methods[DAPS] and len(methods) > 1}
 
 
 def average(rows: dict[str, dict[str, Any]], key: str) -> float:
