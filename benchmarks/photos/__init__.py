@@ -9,12 +9,14 @@ by least error on two photographs of the split `train`; nothing is tuned on vali
 
 Every task, method and picture is a cell, kept as a JSON file in the work folder: the same command goes on where it was
 broken off. Tables and plot are written anew into docs after each picture, from all cells there are; `--report` only
-writes them. Seconds are the processor's, of one thread, so that other work on the machine counts little.
+writes them; `--show` draws the photographs of the split `test`, damaged and restored. Seconds are the processor's, of
+one thread, so that other work on the machine counts little.
 
 cases    the tasks: an operator and a measurement for a picture
 rivals   the other methods
 run      a cell
 report   cells -> the tables and the plot
+show     the picture of test photographs
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from daps_kit.errors import UserError
 from .cases import TASKS, Form, load
 from .report import write
 from .run import methods_for, perceptual, run_cell
+from .show import show
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -50,6 +53,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--work", type=Path, default=Path("results/photos"), help="where cells are kept")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page photos.md")
     parser.add_argument("--report", action="store_true", help="run nothing, write the tables")
+    parser.add_argument("--show", action="store_true", help="only draw the test photographs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     form = Form.named("small" if options.small else "whole" if options.full_size else "central")
@@ -58,6 +62,9 @@ def main(arguments: list[str]) -> int:
             if options.photos is None:
                 parser.error("--photos FOLDER is needed, unless --report")
             pictures = load(options.photos, "validation", form)[: options.pictures]
+            if options.show:
+                show(options.photos, options.docs / "pictures" / "photos-test.webp", Form.named("shown"))
+                return 0
             training = load(options.photos, "train", Form.named("tuning"))
             judges = perceptual()
             for picture in pictures:

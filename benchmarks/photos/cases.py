@@ -56,7 +56,13 @@ class Form:
         return {f.name: f for f in FORMS}[name]
 
 
-FORMS = (Form("small", 128, 5), Form("central", 256, 10), Form("whole", None, 2), Form("tuning", 128, 2))
+FORMS = (
+    Form("small", 128, 5),
+    Form("central", 256, 10),
+    Form("whole", None, 2),
+    Form("shown", 192, 4),
+    Form("tuning", 128, 2),
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from daps_kit.files import write_atomic
 
-from .cases import COVERED, FORMS, HOLE, MOTION, SIGMA, TASKS, Form
+from .cases import COVERED, HOLE, MOTION, SIGMA, TASKS, Form
 from .rivals import rivals
 from .run import DAPS, SAMPLES, cell_file
 
@@ -60,7 +60,7 @@ def write(work: Path, docs: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.exists() else BEGIN + END
     before, _, rest = text.partition(BEGIN)
     inside: list[str] = []
-    for form in FORMS[:-1]:
+    for form in map(Form.named, ("small", "central", "whole")):
         rows = cells(work, form.name)
         if rows:
             inside += [*_section(form, rows), ""]
