@@ -110,7 +110,7 @@ def contracts() -> str:
     from daps_kit import contracts, executor, hooks, random, settings, sources, trackers, trainer
 
     parts: dict[str, list[type]] = {
-        "Operators": [contracts.Operator, contracts.LinearOperator],
+        "Operators": [contracts.Operator, contracts.LinearOperator, contracts.Parameters],
         "Noise models": [contracts.Noise],
         "Priors": [contracts.Prior, contracts.Covariance, contracts.Calibration],
         "Kernels": [

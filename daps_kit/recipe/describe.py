@@ -184,6 +184,8 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         return f"list of {_type(schema.get('items', {}), definitions)}"
     if "path" in schema.get("format", ""):
         return "path"
+    if "unknown" in schema.get("properties", {}):  # {unknown: [low, high]}
+        return "unknown"
     return _WORDS.get(schema.get("type", ""), "section" if schema.get("type") == "object" else "anything")
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 def scheduler() -> Iterator[str]:
     """A scheduler and a worker, in threads of this process."""
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None,
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address="127.0.0.1:0",
         resources={"CAMERA": 1}, silence_logs=100,
     ) as cluster:  # fmt: skip
         yield cluster.scheduler_address
