@@ -31,7 +31,7 @@ from daps_kit import hooks
 from daps_kit.declare import Declared
 from daps_kit.errors import InvalidPluginError, did_you_mean
 from daps_kit.intact import intact
-from daps_kit.plugin_file import line_of, load_module, named_files, version_of
+from daps_kit.plugin_file import line_of, load_module, named_files, source_of, version_of
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
 from daps_kit.sources import Source
 from daps_kit.trackers import OfferedTracker, Tracker
@@ -247,7 +247,7 @@ def load_file(path: Path, before: Sequence[Plugin] = ()) -> Plugin:
     """
     plugin = Plugin(str(path), path.name, "", str(path), "disabled", file=path)
     with contextlib.suppress(OSError):
-        plugin = replace(plugin, version=version_of(path.read_bytes()))
+        plugin = replace(plugin, version=version_of(source_of(path)))
     if {"*", normal(path.name)} & _disabled():
         return plugin
     return _load(_manager(), lambda: load_module(path), None, plugin, before)

@@ -130,7 +130,7 @@ def png_is_whole(path: Path, size: tuple[int, int] | None = None) -> bool:
         size: height and width that it must have.
     """
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
     except OSError:
         return False
     if size is not None and data[16:24] != size[1].to_bytes(4, "big") + size[0].to_bytes(4, "big"):

@@ -14,7 +14,16 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-__all__ = ["PLUGINS", "PREFIX", "line_of", "load_module", "named_files", "plugin_path", "version_of"]
+__all__ = [
+    "PLUGINS",
+    "PREFIX",
+    "line_of",
+    "load_module",
+    "named_files",
+    "plugin_path",
+    "source_of",
+    "version_of",
+]
 
 PLUGINS = "DAPS_KIT_PLUGINS"
 """Environment variable: files of Python with components, separated as in PATH."""
@@ -51,9 +60,18 @@ def load_module(path: Path) -> ModuleType:
     Raises:
         BaseException: whatever the file raises, or OSError where it cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe or a device has no end
+    return _executed(path, source_of(path))
+
+
+def source_of(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which has no end.
+    """
+    if path.exists() and not path.is_file():
         raise OSError("it is no regular file")
-    return _executed(path, path.read_bytes())
+    return path.read_bytes()
 
 
 @functools.cache

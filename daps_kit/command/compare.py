@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .options import plugin_files, quiet
+from .terminal import say
 
 
 @click.command("compare")
@@ -44,4 +45,4 @@ def command(comparison: Path, overrides: tuple[str, ...], output: Path | None, q
     from daps_kit.compare.report import write
 
     write(found, fight(found, quiet=quiet))
-    click.echo(f"tables: {found.output / 'comparison.md'}")
+    say(f"tables: {found.output / 'comparison.md'}")

@@ -8,6 +8,8 @@ import click
 
 from daps_kit.errors import UserError
 
+from .terminal import say
+
 
 @click.command("report")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER...")
@@ -26,7 +28,7 @@ def command(folders: tuple[Path, ...], output: Path | None) -> None:
 
     finished, unfinished = find_results(folders)
     for folder in unfinished:
-        click.echo(f"left out, for the run is not finished: {folder}", err=True)
+        say(f"left out, for the run is not finished: {folder}", err=True)
     if not finished:
         raise UserError("none of these runs is finished; run their recipes again")
     if output is not None and output.suffix.lower() not in (".html", ".htm"):
@@ -34,6 +36,6 @@ def command(folders: tuple[Path, ...], output: Path | None) -> None:
     from daps_kit.report.page import write_report, write_side_by_side  # which import torch
 
     if len(finished) == 1 and output is None:
-        click.echo(write_report(finished[0]))
+        say(write_report(finished[0]))
     else:
-        click.echo(write_side_by_side(finished, output or Path("report.html")))
+        say(write_side_by_side(finished, output or Path("report.html")))

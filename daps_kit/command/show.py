@@ -40,6 +40,6 @@ def command(component: str, as_json: bool) -> None:
         say()
     print_yaml(snippet)
     if found.settings.papers:
-        click.echo("\nto cite:")
+        say("\nto cite:")
         for paper in found.settings.papers:
-            click.echo(f"  {paper}")
+            say(f"  {paper}")

@@ -30,6 +30,8 @@ from .report import picture, table
 __all__ = ["simulate"]
 
 TARP = "whole images (TARP)"
+MOST = 1_000_000
+"""Truths, and samples of each, that there may be."""
 
 
 def simulate(
@@ -64,6 +66,9 @@ def simulate(
 
 def _of(recipe: Recipe, count: int, runs: int, images: bool, output: Path | None) -> Recipe:
     """Return the recipe over known truths."""
+    for name, value in (("count", count), ("runs", runs)):
+        if not 2 <= value <= MOST:
+            raise UserError(f"{name}: expected 2 to {MOST}, got {value}")
     data: ImagesData | PriorData
     if images:
         if not isinstance(recipe.data, ImagesData):

@@ -29,6 +29,13 @@ def gaussian(toy: Toy, tmp_path: Path) -> Path:
     return toy(operator=OPERATOR, sampler=EXACT)
 
 
+@pytest.mark.parametrize("how", [{"count": 10**11}, {"runs": 10**11}, {"runs": 1}])
+def test_counts_that_no_run_ends_with(gaussian: Path, how: dict[str, int]) -> None:
+    ((name, value),) = how.items()
+    with pytest.raises(UserError, match=f"{name}: expected 2 to 1000000, got {value}"):
+        simulate(gaussian, **how)
+
+
 def test_exact_samples_are_calibrated_and_what_is_finished_is_kept(
     gaussian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
