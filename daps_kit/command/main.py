@@ -5,6 +5,7 @@ So no command waits for what another needs, and none but those that compute impo
 
 from __future__ import annotations
 
+import errno
 import os
 from importlib import import_module
 from typing import Any
@@ -43,8 +44,13 @@ COMMANDS = (
 )
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EBADF, errno.EIO)
+"""What writing where a command prints can fail with; click ends quietly where nobody reads on (EPIPE)."""
+
+
 class _Group(click.Group):
-    """Finds a command in the file of its name; leaves with 2 and one line where a command raises `UserError`.
+    """Finds a command in the file of its name; leaves with 2 and one line where a command raises `UserError`, or where
+    what it prints cannot be written.
 
     Other exceptions are bugs and keep their traceback.
     """
@@ -80,6 +86,14 @@ class _Group(click.Group):
             if not out_of_memory(error):
                 raise
             say("error: there is not enough memory for this; try smaller images, or fewer at once", err=True)
+            raise click.exceptions.Exit(2) from None
+        except OSError as error:
+            if error.filename is not None or error.errno not in UNWRITABLE:
+                raise
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), 1
+            )  # or Python would try again, and tell of it, as it ends
+            say(f"error: cannot write what is printed: {error.strerror}", err=True)
             raise click.exceptions.Exit(2) from None
 
 

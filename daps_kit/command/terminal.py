@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,13 @@ __all__ = ["print_json", "print_table", "print_yaml", "say"]
 
 
 def say(text: object = "", *, err: bool = False) -> None:
-    """Print lines, of which nothing steers the terminal; with `err` where errors go."""
-    click.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
+    """Print lines, of which nothing steers the terminal; with `err` where errors go, as far as anyone can be told."""
+    with contextlib.suppress(*[OSError] * err):
+        click.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()  # it is None where it was closed
 
 
 def print_json(value: Any) -> None:
@@ -28,7 +34,7 @@ def print_json(value: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: drawn on a terminal, else a line for each row with columns two spaces apart."""
-    if sys.stdout.isatty():
+    if _on_terminal():
         from rich import box
         from rich.console import Console
         from rich.table import Table
@@ -45,7 +51,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_yaml(text: str) -> None:
     """Print YAML, in colours on a terminal."""
-    if sys.stdout.isatty():
+    if _on_terminal():
         from rich.console import Console
         from rich.syntax import Syntax
 

@@ -47,6 +47,18 @@ def test_mistakes_of_users(arguments: tuple[str, ...], message: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("into", "code"), [("> /dev/full", 2), (">&- 2>&-", 0)])
+def test_what_cannot_be_printed(tmp_path: Path, into: str, code: int) -> None:
+    """A disk that is full, or nothing where to print: a line, or nothing where nobody can be told."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = f"exec {sys.executable} -c 'from daps_kit.command.start import main; main()' recipes {into}"
+    found = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, check=False
+    )
+    said = "error: cannot write what is printed: No space left on device\n" if into == "> /dev/full" else ""
+    assert (found.returncode, found.stderr.decode()) == (code, said)
+
+
 def test_what_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daps_kit.command.check.load_recipe", lambda *_: 1 / 0)
     assert isinstance(call("check", "good.yaml").exception, ZeroDivisionError)
