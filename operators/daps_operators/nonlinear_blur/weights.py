@@ -25,6 +25,10 @@ from .network import BlurEncoder, ShakeNetwork, ShakeNetworkConfig
 __all__ = ["blank", "half", "load_blur", "load_shake_network", "save_weights"]
 
 
+LARGEST = 65536
+"""The largest size of a network that is read."""
+
+
 class BlurDescription(tensor_file.Description):
     """What the file of a blur network says of it (see above)."""
 
@@ -36,8 +40,8 @@ class BlurDescription(tensor_file.Description):
     @field_validator("network")
     @classmethod
     def _sizes(cls, value: ShakeNetworkConfig) -> ShakeNetworkConfig:
-        if min(asdict(value).values()) < 1:
-            raise ValueError("sizes are positive")
+        if not all(1 <= size <= LARGEST for size in asdict(value).values()):
+            raise ValueError(f"sizes are from 1 to {LARGEST}")
         return value
 
 

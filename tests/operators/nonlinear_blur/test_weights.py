@@ -85,6 +85,9 @@ def test_wrong_weights_are_named(tmp_path):
         load_blur(save(tensors, kind="denoiser"))
     with pytest.raises(UserError, match="has format 99"):
         load_blur(save(tensors, format=99))
+    for size in (0, 8 * 10**18):
+        with pytest.raises(UserError, match="what it says of .* does not hold .*sizes are from 1 to 65536"):
+            load_blur(save(tensors, network=description["network"] | {"kernel_dim": size}))
     with pytest.raises(UserError, match=r"missing: network\.light\.log_power"):
         load_blur(save({k: v for k, v in tensors.items() if k != "network.light.log_power"}))
     with pytest.raises(UserError, match="not finite"):
