@@ -64,7 +64,9 @@ def write_report(folder: Path, *, write: Write = write_atomic, inline: bool = Tr
     result = result_in(folder)
     held = _write_data(result, write, inline=inline)
     page = folder / "report.html"
-    write(page, _html([result], ["report/"], [held], result.name))
+    with as_written(folder):
+        content = _html([result], ["report/"], [held], result.name)
+    write(page, content)
     return page
 
 
@@ -90,7 +92,9 @@ def write_side_by_side(
             _write_data(result, write, inline=False)
         bases.append(_base(result.folder / "report", page))
     titles = [title, results[0].name if len(results) == 1 else f"{len(results)} runs side by side"]
-    write(page, _html(results, bases, [None] * len(results), next(filter(None, titles))))
+    with as_written(*folders):
+        content = _html(results, bases, [None] * len(results), next(filter(None, titles)))
+    write(page, content)
     return page
 
 

@@ -128,17 +128,17 @@ def read_values(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def as_written(folder: Path) -> Iterator[None]:
+def as_written(*folders: Path) -> Iterator[None]:
     """Make one line of what comes of values that are not those that a run writes.
 
     Raises:
-        UserError: something is missing in the files of a results folder, or of another kind or size.
+        UserError: something is missing in the files of results folders, or of another kind or size.
     """
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"{folder}: recipe.yaml or metrics.json is not what daps-kit run writes ({error!r})"
+            f"{', '.join(map(str, folders))}: recipe.yaml or metrics.json is not what daps-kit run writes ({error!r})"
         ) from error
 
 

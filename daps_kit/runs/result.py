@@ -97,12 +97,13 @@ class RunResult:
     def _residuals(self, name: str) -> Tensor:
         """Return the residuals of the samples of an item as they were written, [runs]; NaN where one was lost."""
         found = torch.full((self.runs,), torch.nan)
-        if (self.path / SAVED).is_file():
-            rows = json.loads((self.path / SAVED).read_text(encoding="utf-8"))["residuals"]
-            row = rows[self.names.index(name)]
-            return torch.tensor([torch.nan if value is None else value for value in row])
-        for record in self.metrics["images"][name]["samples"]:
-            found[record["run"]] = record["residual"]
+        with as_written(self.path):
+            if (self.path / SAVED).is_file():
+                rows = json.loads((self.path / SAVED).read_text(encoding="utf-8"))["residuals"]
+                row = rows[self.names.index(name)]
+                return torch.tensor([torch.nan if value is None else value for value in row])
+            for record in self.metrics["images"][name]["samples"]:
+                found[record["run"]] = record["residual"]
         return found
 
     def __repr__(self) -> str:

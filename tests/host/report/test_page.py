@@ -216,3 +216,14 @@ def test_a_run_is_not_lost_with_its_page(toy, monkeypatch, capsys) -> None:
 def test_a_run_that_is_not_finished_has_no_page(tmp_path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"summary": {"ensemble": 3}}, {"lost": [{}]}, {"images": {"ash": {"samples": 1}}}]
+)
+def test_metrics_that_no_run_writes_are_a_line(finished: Path, wrong: dict[str, object]) -> None:
+    path = finished / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    for write in (write_report, lambda folder: write_side_by_side([folder, folder], folder / "two.html")):
+        with pytest.raises(UserError, match="metrics.json is not what daps-kit run writes"):
+            write(finished)
