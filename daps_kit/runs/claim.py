@@ -51,13 +51,9 @@ class Claim:
         fetch(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            others = self._content()
         except OSError as error:
             raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
-        if others and not self.recipe.exists():
-            raise UserError(
-                f"{self.key}: {self.path} holds something that is no {self.what} ({min(others)}, ...)"
-            )
+        self.begun()
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
@@ -79,6 +75,22 @@ class Claim:
         finally:
             self._lock = None
             lock.release()
+
+    def begun(self) -> bool:
+        """Return whether the folder is there and holds a run or a training; nothing is written.
+
+        Raises:
+            UserError: it holds something else, or cannot be read.
+        """
+        try:
+            others = self._content() if self.path.exists() else set()
+        except OSError as error:
+            raise UserError(f"cannot use {self.path} as output: {error.strerror}") from error
+        if others and not self.recipe.exists():
+            raise UserError(
+                f"{self.key}: {self.path} holds something that is no {self.what} ({min(others)}, ...)"
+            )
+        return self.recipe.exists()
 
     def require(self) -> None:
         """See that a folder that is held is still there.

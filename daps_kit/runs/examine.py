@@ -12,12 +12,13 @@ import torch
 from daps_kit.contracts import Prior
 from daps_kit.errors import UserError
 from daps_kit.prior_check.build import build_prior
-from daps_kit.recipe import Recipe
+from daps_kit.recipe import Recipe, resolved_yaml
 from daps_kit.recipe.data import PriorData
 from daps_kit.report.animation import require
 
 from .devices import device_of
 from .draw import require_able
+from .folder import RunFolder
 from .measurement import Bench
 
 __all__ = ["Finding", "examine"]
@@ -80,6 +81,10 @@ class _Built:
 
 
 def _examined(recipe: Recipe, seconds: float, built: _Built) -> Iterator[Finding]:
+    try:
+        RunFolder(recipe.output).require_fitting(resolved_yaml(recipe))
+    except UserError as error:
+        yield Finding("error", recipe.name, " ".join(map(str.strip, str(error).splitlines())))
     if recipe.video:
         try:
             require(recipe.video)

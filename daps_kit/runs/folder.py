@@ -120,6 +120,15 @@ class RunFolder:
                 self.require_same(resolved)
             yield
 
+    def require_fitting(self, resolved: str) -> None:
+        """Refuse what `claim` would refuse; nothing is written.
+
+        Raises:
+            UserError: the folder belongs to another recipe or to something else than a run.
+        """
+        if self._claim.begun():
+            self.require_same(resolved)
+
     def require_same(self, here: str) -> None:
         """Refuse a recipe that would give other results than those already there; more runs are no others.
 

@@ -79,6 +79,20 @@ def test_a_run_ends_with_the_same_line(toy: Toy, tmp_path: Path, what: str) -> N
     assert (kind, text) == ("error", str(caught.value))
 
 
+def test_what_a_folder_that_is_there_would_refuse(toy: Toy, tmp_path: Path) -> None:
+    np.save(tmp_path / "kernel.npy", np.eye(3))
+    recipe = toy(operator={"use": "motion_blur", "kernel": "kernel.npy"})
+    daps_kit.run(recipe, quiet=True)
+    assert found(recipe) == [("unseen", UNSEEN)]
+    np.save(tmp_path / "kernel.npy", np.ones((3, 3)))
+    ((kind, text), _) = found(recipe)
+    assert (kind, "kernel.npy changed since" in text) == ("error", True)
+    assert "sampler.budget: " in found(toy(sampler={"use": "daps", "budget": 30}))[0][1]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    assert "holds something that is no run (x, ...)" in found(toy(output=str(tmp_path / "full")))[0][1]
+
+
 def test_every_task_is_looked_at(toy: Toy, tmp_path: Path) -> None:
     """The first is wrong by its mask, the second is right, the third by its device."""
     bad, good = spoiled(tmp_path, "mask"), {"seed": 5}
