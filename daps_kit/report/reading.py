@@ -103,8 +103,8 @@ class Result:
 def read_environment(folder: Path) -> dict[str, Any]:
     """Return what environment.json of a results folder holds; empty where there is nothing to be read."""
     try:
-        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_values(folder / "environment.json")
+    except UserError:
         return {}
     found = found if isinstance(found, dict) else {}
     for key in ("seconds", "drawn"):  # what is added to
