@@ -112,7 +112,7 @@ def contracts() -> str:
     parts: dict[str, list[type]] = {
         "Operators": [contracts.Operator, contracts.LinearOperator, contracts.Parameters],
         "Noise models": [contracts.Noise],
-        "Priors": [contracts.Prior, contracts.Covariance, contracts.Calibration],
+        "Priors": [contracts.Prior, contracts.Covariance, contracts.Calibration, contracts.LocalErrors],
         "Kernels": [
             contracts.Target,
             contracts.Kernel,
