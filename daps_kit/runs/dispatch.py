@@ -113,6 +113,7 @@ class _Dispatch(Generic[P]):
             self._hand_out()
             if not self.out and not self.again and self.over:
                 return
+            results: list[tuple[P, bytes]] = []
             for event in self.pool.wait(WAIT):
                 match event:
                     case Said(text):
@@ -124,9 +125,13 @@ class _Dispatch(Generic[P]):
                     case Done(number, result) if number in self.out:
                         out = self._settled(number)
                         self.took.append(time.monotonic() - out.begun)
-                        self.work.done(out.piece, result)
+                        results.append((out.piece, result))
                     case Failed(number, cause, text) if number in self.out:
                         self._failed(number, cause, text)
+            if self.pool.apart:
+                self._hand_out()  # no worker waits until the results of all are written
+            for piece, result in results:
+                self.work.done(piece, result)
             self._look()
 
     def _look(self) -> None:
