@@ -44,6 +44,7 @@ ELSEWHERE = {
     "guide-plugins": "tests/host/scaffold/test_write.py",
     "many-machines": "tests/test_pages.py",
     "python": "tests/test_docs.py",
+    "recipes": "tests/host/runs/test_sweep.py",
     "reproduce": "tests/test_reproduce.py",
     "write-a-plugin": "tests/test_docs.py",
 }
