@@ -150,7 +150,7 @@ def test_every_recipe_of_a_page_is_valid(folder, monkeypatch):
                 (folder / block.file).write_text(block.code)
             if not re.search("^format: 1", block.code, re.M) or block.language not in ("", "yaml"):
                 continue
-            if re.search(r"use: (deepinv|demosaic|dps)", block.code):  # plugins that need not be installed
+            if re.search(r"use: (deepinv|demosaic|dps|ddrm)", block.code):  # plugins that need not be installed
                 continue
             recipe = folder / f"{page.stem}-{seen}.yaml"
             recipe.write_text(block.code.replace("/home/me/photo.jpg", "photo.jpg"))
