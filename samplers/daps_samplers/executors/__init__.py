@@ -47,7 +47,7 @@ class Processes(ExecutorSettings):
     """
 
     name = "processes"
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="how many processes; auto: as many as there are GPUs, or as the faster way needs"
     )
     silence: float = SILENCE
@@ -69,7 +69,7 @@ class Dask(ExecutorSettings):
     """
 
     name = "dask"
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         "auto",
         description="how many workers to start; auto: on this machine as many as there are GPUs, or cores where there "
         "are none",
