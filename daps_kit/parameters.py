@@ -35,6 +35,10 @@ def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, devic
             return settings.model_copy(update=dict(values)).build(shape=shape, seed=seed, device=device)
 
         operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,))
+    if not isinstance(
+        settings.noise, NoiseSettings
+    ):  # the operator's own business: nothing of it can be left open
+        return with_noise(operator, operator.noise) if own else operator
     return with_noise(operator, build_noise(settings.noise)) if own or settings.noise.left_open else operator
 
 

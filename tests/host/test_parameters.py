@@ -10,8 +10,9 @@ from daps_kit.api import build
 from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.given import as_operator
 from daps_kit.noise import GaussianNoise
-from daps_kit.parameters import joined, with_noise
+from daps_kit.parameters import build_operator, joined, with_noise
 from daps_kit.settings import GaussianNoiseSettings
+from daps_kit.unknown import Uniform, Unknown
 
 SHAPE = (2, 12, 10)
 BLUR = {
@@ -126,3 +127,26 @@ def test_unknown_noise_of_a_function_and_of_an_operator() -> None:
         assert found.parameters.names[-1] == "noise.sigma"
         at = found.parameters.at(torch.full((1, len(found.parameters.names)), 0.5))
         assert at.noise.level(torch.zeros(1, 1, 2, 2)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("noise", [None, "of its own"])
+def test_the_noise_of_settings_may_be_their_own_business(noise: str | None) -> None:
+    class OwnNoise(daps_operators.GaussianBlur):
+        noise: str | None = None  # type: ignore[assignment]
+
+        def build(self, *, shape, seed, device):
+            return daps_operators.GaussianBlur(**self.model_dump(exclude={"noise"})).build(
+                shape=shape, seed=seed, device=device
+            )
+
+    settings = OwnNoise(kernel_size=7, noise=noise)
+    operator = build_operator(settings, shape=SHAPE, seed=0, device=torch.device("cpu"))
+    assert operator.parameters is None
+    assert operator.noise.dispersion == pytest.approx(0.05**2)
+    settings = OwnNoise(kernel_size=7, noise=noise, intensity=Unknown(Uniform(low=0.5, high=3.0)))
+    operator = build_operator(settings, shape=SHAPE, seed=0, device=torch.device("cpu"))
+    assert operator.parameters is not None
+    assert operator.parameters.names == ("intensity",)
+    x = torch.randn(1, *SHAPE)
+    at = operator.parameters.at(torch.tensor([[0.7]], dtype=torch.float64))
+    assert torch.allclose(at.forward(x), built(0.7, 0.05).forward(x))
