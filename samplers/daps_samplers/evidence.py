@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import LinearOperator, Target
-from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_transform, in_colours
+from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_transform
 from daps_kit.noise import GaussianNoise
 from daps_kit.noise.model import wide
 from daps_kit.parameters import NOISE, Parameters
@@ -139,7 +139,7 @@ class Evidence:
             return Spectrum(values, along.square(), torch.ones_like(values))
         if self.rough:
             gains, colours = self._gains(operator)
-            along = in_colours(r, colours, cosine_transform)
+            along = cosine_transform((colours.T @ r.flatten(2)).reshape(r.shape))
             return Spectrum(
                 gains.flatten(), along.double().square().flatten(), torch.ones_like(gains).flatten()
             )

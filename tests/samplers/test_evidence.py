@@ -84,6 +84,19 @@ def test_beside_a_preconditioner_differences_are_right(monkeypatch: pytest.Monke
     assert float((exact - change).abs().max()) < float((rough - change).abs().max())
 
 
+def test_where_the_operator_is_diagonal_too_both_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem({"use": "identity"} | NOISE)
+    assert operator.parameters is not None
+    evidence = Evidence(operator.parameters, target)
+    assert evidence.rough
+    values = torch.tensor([[0.01], [0.1], [0.5]], dtype=torch.float64)
+    exact = torch.cat([expected(target, operator, row[None]) for row in values])
+    for log in (evidence.log, evidence.rough_log):
+        ours = torch.cat([log(row[None]) for row in values])
+        assert torch.allclose(ours, exact, rtol=1e-4, atol=0.01)
+
+
 def test_by_lanczos_alone_the_maximum_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DENSE", 10)
     target, operator = problem(MASK | NOISE)
