@@ -255,13 +255,12 @@ class Daps(SamplerSettings):
     prior_sigma_min: float = Field(
         0.01, gt=0, description="noise level of the prior's score in 'score-min' and 'exact'"
     )
-    spread: Literal["auto", "sigma", "calibrated", "mean", "jacobian", "isotropic"] = Field(
+    spread: Literal["auto", "sigma", "calibrated", "mean", "isotropic"] = Field(
         "auto",
         description="covariance of the Gaussian p(x0 | x_t): sigma^2 I, as published; calibrated, what the prior knows "
         "of its own denoising error, at the very x_t where it tells places apart (sigma^2 I where it knows nothing); "
-        "mean, that averaged over x_t; jacobian, sigma^2 times the derivative of the denoiser, for priors that know "
-        "nothing of their error, at tens of backward passes a level; isotropic, the mean variance; auto is "
-        "calibrated where ode.steps is 0 and prior_score gaussian or score-t, else sigma",
+        "mean, that averaged over x_t; isotropic, the mean variance; auto is calibrated where ode.steps is 0 and "
+        "prior_score gaussian or score-t, else sigma",
     )
     forgetting: float | None = Field(
         None,

@@ -10,13 +10,10 @@ or exp(-loss / (2 tau^2)).
     spread        sigma       C = sigma^2 I, the published choice: wider than the prior's true uncertainty
                   calibrated  C = Cov[x0 | x_t] as the prior knows it; sigma^2 I where it does not
                   mean        that averaged over x_t: the same at every place and in every sample
-                  jacobian    sigma^2 times the derivative of the denoiser, symmetric and not negative: what
-                              Cov[x0 | x_t] is where the denoiser is exact, at tens of products with it a draw
                   isotropic   the mean variance, averaged over x_t, in all directions
                   auto        calibrated where it holds, that is where x0hat = E[x0 | x_t]; else sigma
 
-Source: Zhang et al., arXiv 2407.01521, eq. (7) and section 3.1, for `gaussian` with `sigma`;
-`daps_samplers.jacobian` for `jacobian`.
+Source: Zhang et al., arXiv 2407.01521, eq. (7) and section 3.1, for `gaussian` with `sigma`.
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ from torch import Tensor
 from daps_kit.contracts import Covariance, Operator, Prior, Target
 from daps_kit.covariance import Isotropic
 
-from .jacobian import DenoiserCovariance
 from .ode import ProbabilityFlow
 from .target import ExactScoreTarget, GaussianTarget
 from .whitened import random_signs
@@ -38,7 +34,7 @@ from .whitened import random_signs
 __all__ = ["Conditional", "PriorScore", "Spread", "mean_variance"]
 
 PriorScore = Literal["gaussian", "score-t", "score-min", "exact"]
-Spread = Literal["auto", "sigma", "calibrated", "mean", "jacobian", "isotropic"]
+Spread = Literal["auto", "sigma", "calibrated", "mean", "isotropic"]
 OWN = ("calibrated", "mean", "isotropic")
 """Those that need what the prior knows of its error."""
 
@@ -70,10 +66,9 @@ class Conditional:
 
     @property
     def calls(self) -> int:
-        """Calls of the denoiser at a level, those of x0hat included; `exact` makes more, one a step of the kernel, and
-        `jacobian` as many backward passes as its root and the kernel's products take."""
+        """Calls of the denoiser at a level, those of x0hat included; `exact` makes more, one a step of the kernel."""
         centre = self.prior_score in ("score-t", "score-min") and self.ode.steps > 0
-        return self.ode.calls + centre + (self.spread == "jacobian")
+        return self.ode.calls + centre
 
     def covariance(
         self, prior: Prior, x_t: Tensor, sigma: float, x0hat: Tensor | None = None
@@ -86,8 +81,6 @@ class Conditional:
             sigma: its noise level.
             x0hat: the guess of x0 given x_t, where it is at hand.
         """
-        if self.spread == "jacobian":
-            return DenoiserCovariance(prior, x_t, sigma)
         if self.spread == "mean":
             return prior.mean_covariance(x_t, sigma)
         if self.spread == "calibrated":
