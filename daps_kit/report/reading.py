@@ -119,10 +119,15 @@ def read_values(path: Path) -> Any:
     Raises:
         UserError: it cannot be read, or is damaged.
     """
+    return _parsed(path)[1]
+
+
+def _parsed(path: Path) -> tuple[str, Any]:
+    """Return the text of such a file and what it holds."""
     with reading(path):
         text = path.read_text(encoding="utf-8")
         try:
-            return json.loads(text) if path.suffix == ".json" else plain_yaml(text, path)
+            return text, json.loads(text) if path.suffix == ".json" else plain_yaml(text, path)
         except (ValueError, RecursionError, UserError) as error:
             raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
@@ -150,11 +155,11 @@ def result_in(folder: Path) -> Result:
     """
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder} holds no finished run (no metrics.json); run its recipe again")
-    recipe, metrics = read_values(folder / "recipe.yaml"), read_values(folder / "metrics.json")
+    text, recipe = _parsed(folder / "recipe.yaml")
+    metrics = read_values(folder / "metrics.json")
     with as_written(folder):
         if not {"summary", "lost", "images"} <= metrics.keys() or not isinstance(recipe["runs"], int):
             raise ValueError("keys are missing")
-    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     kinds = "prior|operator|noise|sampler|kernel"
     provided = re.findall(rf"^# ((?:{kinds}) \S+: .+)$", text, re.MULTILINE)
     return Result(folder, recipe, tuple(provided), metrics)
