@@ -61,7 +61,9 @@ def load_image(path: Path, channels: int | None = None, white_level: float | Non
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or not values.size:
             raise UserError(f"an image has the shape [H, W] or [C, H, W], not {list(numbers.values.shape)}")
-        if not (np.isfinite(values).all() and abs(values).max() <= 1 + 1e-6):
+        if wrong := int((~np.isfinite(values)).sum()):
+            raise UserError(f"{wrong} of {values.size} values are infinite or NaN")
+        if abs(values).max() > 1 + 1e-6:
             low, high = numbers.values.min(), numbers.values.max()
             white = white_level or numbers.white
             allowed = (

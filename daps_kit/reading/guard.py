@@ -158,7 +158,7 @@ def _reason(error: Exception) -> str:
         return "only tensors are read, it holds other objects"
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is no picture of a known kind"
-    line = (str(error).strip().splitlines() or [""])[0][:300]
+    line = " ".join(str(error).split())[:300]
     return f"it is damaged ({line or type(error).__name__})"
 
 

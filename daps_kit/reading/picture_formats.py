@@ -3,7 +3,7 @@
 by Pillow      PNG, JPEG, TIFF, BMP, GIF, WebP, ...: grey and 16-bit grey at full depth, palette, CMYK and YCbCr as
                red, green and blue, EXIF orientation applied, the first picture of several
 by deep_png    PNG of 16 bits in colour or with opacity, at full depth
-by tifffile    TIFF of any other depth, or of real numbers in several channels
+by tifffile    TIFF of any other depth, turned upright; of signed whole numbers it is not known which is white
 by astropy     FITS: BZERO and BSCALE applied, the first row of the array is the first row of the picture
 by pydicom     DICOM: rescaled, where it says how; white is the largest number of its bits
 """
@@ -30,7 +30,7 @@ from .guard import Numbers, optional, require_size
 
 __all__ = ["open_picture", "read_picture"]
 
-BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
+BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339
 """Tags of TIFF."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """A transfer syntax of DICOM, which is unpacked before anything is known of its size."""
@@ -101,8 +101,8 @@ def _tiff(path: Path, choice: Choice) -> Numbers:
         with open_picture(path) as file:
             tags = getattr(file, "tag_v2", {})
             bits, form = tuple(tags.get(BITS_PER_SAMPLE, (8,))), int(tags.get(SAMPLE_FORMAT, (1,))[0])
-            whole = max(bits) <= 8 or (len(bits) == 1 and bits[0] in (12, 16) and form == 1)
-            if whole or (bits, form) in (((32,), 2), ((32,), 3)):
+            deep = (bits, form) in (((12,), 1), ((16,), 1), ((32,), 3)) and tags.get(PHOTOMETRIC) == 1
+            if deep or (max(bits) <= 8 and form == 1):
                 return _pillow(path, choice)
     except UnidentifiedImageError:
         with path.open("rb") as file:
@@ -112,18 +112,31 @@ def _tiff(path: Path, choice: Choice) -> Numbers:
         page = tiff.pages.first
         require_size(path, math.prod(page.shape) * page.dtype.itemsize)
         _require_segments(path, page)
-        values, axes = _native(page.asarray()), str(page.axes)
+        values, axes = _native(_unpacked(page)), str(page.axes)
         inverted, depth = int(page.photometric) == 0, int(page.bitspersample)
-    if "S" in axes:
-        values = np.moveaxis(values, axes.index("S"), 0)
-    values = values if values.ndim == 3 else values[None]
+        turn = TURNED.get(page.tags.valueof(ORIENTATION, 1), TURNED[1])
+        multiplied = tuple(map(int, page.extrasamples)) == (1,)
+    values = np.moveaxis(values, axes.index("S"), -1) if "S" in axes else values[..., None]
+    values = np.moveaxis(turn(values), -1, 0)
     white = float(2**depth - 1) if values.dtype.kind in "ub" else 1.0 if values.dtype.kind == "f" else None
     if inverted and white is not None:
         values = (white - values).astype(values.dtype)
     if len(values) in (2, 4) and white is not None:
         alpha = (values[-1] / white).astype(np.float32)
+        if multiplied:
+            values = (values / np.maximum(alpha, 1 / white)).clip(0, white)
         return Numbers(values[:-1], white, None if (alpha == 1).all() else alpha, picture=True)
     return Numbers(values, white, picture=True)
+
+
+def _unpacked(page: Any) -> NDArray[Any]:
+    try:
+        values: NDArray[Any] = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise UserError("to unpack it needs imagecodecs: pip install imagecodecs") from error
+        raise
+    return values
 
 
 def _require_segments(path: Path, page: Any) -> None:
@@ -147,11 +160,11 @@ def _fits(path: Path, choice: Choice) -> Numbers:
     fits = optional("astropy.io.fits")
     packed = path.name.lower().endswith(".gz")
     with io.BytesIO(gunzip(path)) if packed else path.open("rb") as raw, fits.open(raw, memmap=False) as file:
-        images = {
-            str(unit.name) if unit.name and index else str(index): unit
-            for index, unit in enumerate(file)
-            if getattr(unit, "is_image", False) and unit.header.get("NAXIS", 0) > 0
-        }
+        images: dict[str, Any] = {}
+        for index, unit in enumerate(file):
+            if getattr(unit, "is_image", False) and unit.header.get("NAXIS", 0) > 0:
+                name = str(unit.name) if unit.name and index else str(index)
+                images[f"{name},{unit.ver}" if name in images else name] = unit
         if not images:
             raise UserError("it holds no picture")
         unit = images[choice.of(images) if choice.key is not None else next(iter(images))]
@@ -169,6 +182,8 @@ def _dicom(path: Path, choice: Choice) -> Numbers:
             "DICOM that is packed as a whole (deflated) is not read; write it as explicit little endian"
         )
     data = dicom.dcmread(path)
+    if data.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise UserError("DICOM of palette colours is not read; write it as RGB")
     frames = int(data.get("NumberOfFrames", 1) or 1)
     samples = int(data.get("SamplesPerPixel", 1) or 1)
     size = frames * samples * int(data.Rows) * int(data.Columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import lzma
 import zlib
 
@@ -87,6 +88,80 @@ def test_tiff_of_colour_in_real_numbers_of_opacity_and_of_white_as_zero(tmp_path
     np.testing.assert_allclose(load_image(tmp_path / "a.tif").numpy(), 2 * expected - 1, atol=1e-6)
     tifffile.imwrite(tmp_path / "w.tif", GREY.astype(np.uint32), photometric="miniswhite")
     close(read_array(tmp_path / "w.tif"), 1 - 2.0 * GREY[None].astype(float) / (2**32 - 1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_that_tifffile_reads_is_turned_upright_like_what_pillow_reads(tmp_path, orientation):
+    tifffile = pytest.importorskip("tifffile")
+    tag = [(274, "H", 1, orientation, True)]
+    eight = (COLOUR // 257).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "8.tif", eight, photometric="rgb", extratags=tag)
+    tifffile.imwrite(tmp_path / "16.tif", eight * np.uint16(257), photometric="rgb", extratags=tag)
+    np.testing.assert_allclose(load_image(tmp_path / "16.tif"), load_image(tmp_path / "8.tif"), atol=1e-6)
+
+
+def test_tiff_whose_white_is_zero_is_inverted_at_any_depth(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    for kind in ("u1", "u2"):
+        values = (GREY // 257).astype(kind) * np.dtype(kind).type(1 if kind == "u1" else 257)
+        tifffile.imwrite(tmp_path / "w.tif", values, photometric="miniswhite")
+        expected = 1 - 2 * values[None].astype(float) / np.iinfo(kind).max
+        close(read_array(tmp_path / "w.tif"), expected)
+
+
+@pytest.mark.parametrize("kind", ["i1", "i2", "i4"])
+def test_tiff_of_signed_numbers_has_no_white(tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "s.tif", GREY.astype(kind))
+    with pytest.raises(UserError, match=r"s\.tif: int.* does not tell which number is white"):
+        read_array(tmp_path / "s.tif")
+
+
+def test_tiff_whose_colours_are_multiplied_by_their_opacity(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    unit, alpha = COLOUR / 65535, GREY[..., None] / 65535
+    values = (np.concatenate([unit * alpha, alpha], 2) * 65535).round().astype(np.uint16)
+    tifffile.imwrite(tmp_path / "m.tif", values, photometric="rgb", extrasamples=["assocalpha"])
+    expected = (unit * alpha + 1 - alpha).transpose(2, 0, 1)
+    np.testing.assert_allclose(load_image(tmp_path / "m.tif").numpy(), 2 * expected - 1, atol=5e-5)
+
+
+def test_a_packing_that_needs_another_package_is_not_called_damage(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    if importlib.util.find_spec("imagecodecs"):
+        pytest.skip("it is there")
+    tifffile.imwrite(tmp_path / "lzw.tif", COLOUR, photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "lzw.tif", mode="r+b") as file:
+        file.pages.first.tags["Compression"].overwrite(5)
+    with pytest.raises(UserError, match=r"lzw\.tif: to unpack it needs imagecodecs: pip install imagecodecs"):
+        read_array(tmp_path / "lzw.tif")
+
+
+def test_fits_extensions_of_one_name_are_told_apart(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    first, second = np.full((4, 5), 0.25, np.float32), np.full((4, 5), 0.75, np.float32)
+    units = [
+        fits.PrimaryHDU(),
+        *(fits.ImageHDU(v, name="SCI", ver=i + 1) for i, v in enumerate((first, second))),
+    ]
+    fits.HDUList(units).writeto(tmp_path / "two.fits")
+    np.testing.assert_array_equal(read_numbers(tmp_path / "two.fits").values[0], first)
+    np.testing.assert_array_equal(read_numbers(tmp_path / "two.fits", "SCI,2").values[0], second)
+
+
+def test_a_picture_with_holes_says_that_they_are_nan(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    values = np.full((4, 5), 0.25, np.float32)
+    values[1, 2:4] = np.nan
+    fits.writeto(tmp_path / "holes.fits", values)
+    with pytest.raises(UserError, match=r"holes\.fits: 2 of 20 values are infinite or NaN"):
+        load_image(tmp_path / "holes.fits")
+
+
+def test_dicom_of_palette_colours_is_not_taken_for_grey(tmp_path):
+    path = dicom(tmp_path / "p.dcm", GREY.astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    with pytest.raises(UserError, match=r"p\.dcm: DICOM of palette colours is not read; write it as RGB"):
+        read_array(path)
 
 
 def dicom(path, values, **tags):
