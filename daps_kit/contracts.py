@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -195,6 +195,7 @@ class Parameters:
         names: as a recipe has them within `operator`, such as `intensity` or `noise.sigma`.
         unknowns: the prior of each, and the value that a simulated measurement has.
         builds: give the operator at values by their names: one for all samples, or one for each.
+        periods: of those that mean the same again after so much, by their names.
         of_noise: what the names of the noise's parameters begin with.
     """
 
@@ -203,6 +204,7 @@ class Parameters:
     names: tuple[str, ...]
     unknowns: tuple[Unknown, ...]
     builds: tuple[Callable[[Mapping[str, float]], Operator], ...]
+    periods: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def priors(self) -> tuple[Distribution, ...]:

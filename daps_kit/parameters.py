@@ -19,7 +19,16 @@ from daps_kit.contracts import Operator, Parameters
 from daps_kit.noise import Noise
 from daps_kit.settings import NoiseSettings, OperatorSettings, Shape
 
-__all__ = ["NOISE", "Parameters", "build_noise", "build_operator", "joined", "settled", "with_noise"]
+__all__ = [
+    "NOISE",
+    "Parameters",
+    "build_noise",
+    "build_operator",
+    "joined",
+    "near_each_other",
+    "settled",
+    "with_noise",
+]
 
 NOISE = Parameters.of_noise
 """What the names of the noise's parameters begin with."""
@@ -34,7 +43,7 @@ def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, devic
         def build(values: Mapping[str, float]) -> Operator:
             return settings.model_copy(update=dict(values)).build(shape=shape, seed=seed, device=device)
 
-        operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,))
+        operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,), settings.periods)
     if not isinstance(
         settings.noise, NoiseSettings
     ):  # the operator's own business: nothing of it can be left open
@@ -81,7 +90,10 @@ def with_noise(operator: Operator, noise: Noise) -> Operator:
     builds = old.builds if old is not None and own else (lambda values: plain,)
     names = (*own, *(f"{NOISE}{name}" for name in of_noise))
     found.parameters = Parameters(
-        names, (*own.values(), *of_noise.values()), tuple(wrapped(build) for build in builds)
+        names,
+        (*own.values(), *of_noise.values()),
+        tuple(wrapped(build) for build in builds),
+        {} if old is None else old.periods,
     )
     return found
 
@@ -93,6 +105,18 @@ def _placed(operator: Operator, noise: Noise) -> Noise:
 def settled(operator: Operator, values: Tensor | None) -> Operator:
     """Return an operator at values [B, P] of what is unknown of it; itself where there are none."""
     return operator if values is None or operator.parameters is None else operator.parameters.at(values)
+
+
+def near_each_other(values: Tensor, period: float | None) -> Tensor:
+    """Return values [N] that mean the same after a period, moved by it to where they lie around one mean.
+
+    Their mean direction is in [0, period), and all are within half a period of it.
+    """
+    if period is None:
+        return values
+    turns = values * (2 * torch.pi / period)
+    middle = torch.atan2(turns.sin().mean(), turns.cos().mean()) * (period / (2 * torch.pi)) % period
+    return middle + (values - middle + period / 2) % period - period / 2
 
 
 def joined(operators: Sequence[Operator]) -> Operator:

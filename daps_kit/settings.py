@@ -140,11 +140,13 @@ class ComponentSettings(Settings):
         unknowable: real fields of an operator or a noise model that a recipe may leave open (`unknown`), and the prior
             of each where none is said; None where one has to be. Such a field holds an `Unknown`, a number that is the
             median of its prior, and the component is built again for each value that a sampler tries.
+        periods: of those of them that mean the same again after so much, such as angles.
     """
 
     kind: ClassVar[Kind]
     name: ClassVar[str]
     unknowable: ClassVar[Mapping[str, Distribution | None]] = {}
+    periods: ClassVar[Mapping[str, float]] = {}
 
     @model_validator(mode="wrap")
     @classmethod

@@ -158,6 +158,9 @@ CASES: dict[str, dict[str, Entry]] = {
         "shared": Entry({"use": "motion_blur", "kernel_size": 9}, (3, 12, 15)),
         "per_image": Entry({"use": "motion_blur", "kernel_size": 15, "draw": "per_image"}),
     },
+    "operator/linear_motion_blur": {
+        "": Entry({"use": "linear_motion_blur", "length": 5.5, "angle": 20.0}, (3, 12, 15))
+    },
     "operator/phase_retrieval": {
         "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
         "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson"}}, (1, 8, 8)),

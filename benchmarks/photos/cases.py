@@ -25,7 +25,7 @@ from daps_kit.contracts import Operator, RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.images import encode_png
 from daps_kit.random import stream_seed
-from daps_kit.restore.motion import linear_motion
+from daps_operators.linear_motion import linear_motion
 
 SIGMA = 0.02
 ROUNDING = 2 / 255 / math.sqrt(12)
@@ -175,9 +175,9 @@ def _gaussian(intensity: float) -> Maker:
 def _motion(
     size: tuple[int, int], rng: np.random.Generator, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    kernel = linear_motion(*MOTION)
-    np.save(folder / "kernel.npy", kernel)
-    section = {"use": "motion_blur", "kernel": str((folder / "kernel.npy").absolute())}
+    length, angle = MOTION
+    section = {"use": "linear_motion_blur", "length": float(length), "angle": float(angle)}
+    kernel = linear_motion(length, angle)
     return section | {"noise": {"use": "gaussian", "sigma": SIGMA}}, {"sigma": SIGMA, "kernel": kernel}
 
 

@@ -36,12 +36,13 @@ class _Number(click.FloatRange):
         return number
 
 
-def _motion(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[float, float] | None:
-    """Return pixels and degrees of L:ANGLE."""
-    if text is None:
-        return None
+def _motion(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[float, float] | str | None:
+    """Return pixels and degrees of L:ANGLE, or the word auto."""
+    if text is None or text == "auto":
+        return text
     length, _, angle = text.partition(":")
-    return _Number(min=1, max=1000).convert(length, param, ctx), _Number().convert(angle, param, ctx)
+    turn = _Number(min=-360, max=360)
+    return _Number(min=1, max=1000).convert(length, param, ctx), turn.convert(angle, param, ctx)
 
 
 def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
@@ -66,7 +67,7 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
     "--motion",
     callback=_motion,
     metavar="L:ANGLE",
-    help="Undo a motion of L pixels at ANGLE degrees, such as 21:30.",
+    help="Undo a motion of L pixels at ANGLE degrees, such as 21:30, or auto, where it is not known.",
 )
 @click.option("--psf", type=FILE, help="Undo a blur: a picture of what it makes of a point.")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from daps_kit.recipe import plain, to_yaml
 from daps_kit.registry import default_registry
 
 from .mask import read_holes
-from .motion import linear_motion
 from .picture import Picture, read
 
 __all__ = ["Draft", "Wishes", "draft"]
@@ -33,6 +31,9 @@ Auto = Literal["auto"]
 
 BLURS = (0.3, 5.0)
 """Blurs that `auto` takes into account, in pixels."""
+
+MOTIONS = (1.0, 40.0)
+"""Lengths of a motion that `auto` takes into account, in pixels."""
 
 LEAST = 2 / 255 / math.sqrt(12)
 """What rounding to 8 bits leaves of a number, in [-1, 1]; no picture is taken to have less noise."""
@@ -49,7 +50,7 @@ class Wishes:
     Attributes:
         mask: a file, in which white or transparent is what is to be filled.
         blur: standard deviation of a Gaussian blur, in pixels; "auto": it is drawn with the picture.
-        motion: length in pixels, and angle in degrees, of a motion.
+        motion: length in pixels, and angle in degrees, of a motion; "auto": they are drawn with the picture.
         psf: a file with the picture of a blurred point.
         upscale: how many times more pixels along a side.
         denoise: standard deviation of the noise, in [-1, 1]; it is estimated where neither this nor counts is given;
@@ -62,7 +63,7 @@ class Wishes:
 
     mask: Path | None = None
     blur: float | Auto | None = None
-    motion: tuple[float, float] | None = None
+    motion: tuple[float, float] | Auto | None = None
     psf: Path | None = None
     upscale: float | None = None
     denoise: float | Auto | None = None
@@ -169,13 +170,15 @@ def _operator(wishes: Wishes, path: Path, files: dict[Path, bytes]) -> tuple[str
         size = 2 * math.ceil(4 * wishes.blur) + 1
         section = {"use": "gaussian_blur", "kernel_size": size, "intensity": wishes.blur}
         return f"Undo a Gaussian blur of {wishes.blur:g} pixels.", section
+    if wishes.motion == "auto":
+        low, high = MOTIONS
+        known = {"unknown": {"use": "log_uniform", "low": low, "high": high}}
+        section = {"use": "linear_motion_blur", "length": known, "angle": "unknown"}
+        return "Undo a motion that is not known.", section
     if wishes.motion is not None:
-        beside = path.with_name(f"{path.stem}-kernel.npy")
-        buffer = io.BytesIO()
-        np.save(buffer, linear_motion(*wishes.motion))
-        files[beside] = buffer.getvalue()
-        words = "Undo a motion of {:g} pixels at {:g} degrees.".format(*wishes.motion)
-        return words, {"use": "motion_blur", "kernel": str(beside.absolute())}
+        length, angle = wishes.motion
+        section = {"use": "linear_motion_blur", "length": length, "angle": angle}
+        return f"Undo a motion of {length:g} pixels at {angle:g} degrees.", section
     if wishes.psf is not None:
         try:
             readable_file(wishes.psf)

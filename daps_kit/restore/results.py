@@ -71,7 +71,12 @@ def advice(picture: Picture, result: RunResult, wishes: Wishes) -> str:
     return f"{picture.path}: the noise was estimated; with --denoise {level:.2g} {words[noise['cause']]}"
 
 
-WORDS = {"intensity": "the blur", "noise.sigma": "the noise"}
+WORDS = {
+    "intensity": "the blur",
+    "length": "the motion",
+    "angle": "its angle",
+    "noise.sigma": "the noise",
+}
 """What is called what, of that which `auto` leaves open."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
+from daps_kit.parameters import near_each_other
 from daps_kit.report.summary import metrics_markdown
 
 from .cost import COSTS
@@ -144,7 +145,7 @@ def _finish_item(
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
     x0 = torch.stack([sample.x0 for sample in samples])
-    parameters = inferred(samples)
+    parameters = inferred(samples, bench.periods(index))
     if parameters:
         for key, value in (bench.named_truths(index) or {}).items():
             parameters[key]["truth"] = value
@@ -190,12 +191,19 @@ def draw_measurement(folder: RunFolder, name: str, picture: Tensor, truth: Tenso
             folder.write(file, image_png(image))
 
 
-def inferred(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return what the samples that are not lost say of each number that was unknown, as metrics.json has it."""
+def inferred(samples: Sequence[Sample], periods: Mapping[str, float]) -> dict[str, Any]:
+    """Return what the samples that are not lost say of each number that was unknown, as metrics.json has it.
+
+    Args:
+        samples: with the values of what was unknown.
+        periods: of those numbers that mean the same again after so much.
+    """
     alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
     found: dict[str, Any] = {}
     for name in alive[0] if alive else ():
-        values = torch.tensor([trace[name][-1] for trace in alive], dtype=torch.float64)
+        traces = torch.tensor([trace[name] for trace in alive], dtype=torch.float64)
+        levels = [near_each_other(level, periods.get(name)) for level in traces.T]
+        values = levels[-1]
         ends = torch.quantile(values, torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
         found[name] = {
             "mean": float(values.mean()),
@@ -203,7 +211,7 @@ def inferred(samples: Sequence[Sample]) -> dict[str, Any]:
             "interval": ends if len(values) > 1 else None,
             "truth": None,
             "samples": values.tolist(),
-            "trace": [math.fsum(level) / len(level) for level in zip(*(t[name] for t in alive), strict=True)],
+            "trace": [float(level.mean()) for level in levels],
         }
     return found
 

@@ -289,6 +289,11 @@ class Bench:
         seed = stream_seed(self.seed, "parameters", self.names[index])
         return operator.parameters.truths(RandomStreams([seed]))
 
+    def periods(self, index: int) -> Mapping[str, float]:
+        """Return the periods of those unknown numbers of an item's operator that have one."""
+        parameters = self.operator(index).parameters
+        return {} if parameters is None else parameters.periods
+
     def named_truths(self, index: int) -> dict[str, float] | None:
         """Return these values by their names."""
         values, parameters = self.true_parameters(index), self.operator(index).parameters

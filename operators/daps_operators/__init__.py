@@ -27,6 +27,7 @@ from daps_kit.settings import (
     resolve_path,
 )
 from daps_kit.sources import Source
+from daps_kit.unknown import Uniform
 
 from .noises import Laplace, Poisson, PoissonGaussian, Student
 from .nonlinear_blur import PUBLISHED, TrainBlur
@@ -67,8 +68,8 @@ BoundaryField = Annotated[
 ]
 
 
-def _odd(value: int) -> int:
-    if value % 2 == 0:
+def _odd(value: int | None) -> int | None:
+    if value is not None and value % 2 == 0:
         raise ValueError(f"{value} is even; allowed: odd sizes, such as {value + 1}, whose middle is a pixel")
     return value
 
@@ -252,6 +253,72 @@ class MotionBlur(DrawnOperatorSettings):
         )
 
 
+KernelSize = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=4001,
+        description="pixels along a side of the kernel, odd; as many as it needs where not given, but the boundary "
+        "'valid' needs it, as it says how much is measured",
+    ),
+]
+
+
+class LinearMotionBlur(OperatorSettings):
+    """Linear motion blur: the camera, or all that it sees, moves along a line at constant speed.
+
+    y is [C, H, W] like the image, on [-1, 1] (smaller where the boundary is `valid`). The kernel is a line one pixel
+    wide whose edges fade over a pixel, of sum 1; it is its own mirror image, so convolution and correlation are one.
+    """
+
+    name = "linear_motion_blur"
+    unknowable: ClassVar = {"length": None, "angle": Uniform(low=0.0, high=180.0)}
+    periods: ClassVar = {"angle": 180.0}
+    length: float = Field(15.0, ge=1, le=2000, description="of the line, in pixels; 1 is no motion")
+    angle: float = Field(
+        0.0,
+        ge=-360,
+        le=360,
+        description="of the line against the horizontal, in degrees, counter-clockwise: 90 is upright, 30 rises to the "
+        "right; 180 more is the same",
+    )
+    kernel_size: KernelSize = None
+    boundary: BoundaryField = "reflect"
+
+    _kernel_size = field_validator("kernel_size")(_odd)
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .linear_motion import linear_motion
+        from .motion_blur import build_shaped
+
+        taps = linear_motion(self.length, self.angle)
+        return build_shaped(shape, self.noise.build(), taps, self.kernel_size, self.boundary)
+
+
+class DefocusBlur(OperatorSettings):
+    """Defocus blur: a lens out of focus spreads every pixel over a disc.
+
+    y is [C, H, W] like the image, on [-1, 1] (smaller where the boundary is `valid`). A pixel of the kernel is the
+    share of the disc that it covers, so that every radius has one of its own; it is its own mirror image.
+    """
+
+    name = "defocus_blur"
+    unknowable: ClassVar = {"radius": None}
+    radius: float = Field(3.0, gt=0, le=1000, description="of the disc, in pixels; up to 0.5 is in focus")
+    kernel_size: KernelSize = None
+    boundary: BoundaryField = "reflect"
+
+    _kernel_size = field_validator("kernel_size")(_odd)
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .defocus import disc
+        from .motion_blur import build_shaped
+
+        return build_shaped(shape, self.noise.build(), disc(self.radius), self.kernel_size, self.boundary)
+
+
 class HighDynamicRange(OperatorSettings):
     """High dynamic range: the image is over-exposed and clipped.
 
@@ -374,6 +441,8 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
         DownSampling,
         GaussianBlur,
         MotionBlur,
+        LinearMotionBlur,
+        DefocusBlur,
         HighDynamicRange,
         PhaseRetrieval,
         NonlinearBlur,

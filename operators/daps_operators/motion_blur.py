@@ -40,7 +40,7 @@ from .borders import Boundary, extend, fold_back
 from .motion_kernel import motion_kernel
 from .reflection import Border
 
-__all__ = ["MotionBlur", "build_motion_blur", "read_kernel", "turned"]
+__all__ = ["MotionBlur", "build_motion_blur", "build_shaped", "read_kernel", "turned"]
 
 
 LEAST_SUM = 1e-6
@@ -168,12 +168,51 @@ class MotionBlur(LinearOperator):
     @classmethod
     def stack(cls, operators: Sequence[Operator]) -> Operator:
         """Join operators into one whose sample b has the kernel of `operators[b]`."""
-        kernels = [operator.kernel for operator in operators if isinstance(operator, MotionBlur)]
-        first = operators[0]
-        alike = len(kernels) == len(operators) and len({kernel.shape for kernel in kernels}) == 1
-        if all(operator is first for operator in operators) or not alike or not isinstance(first, MotionBlur):
+        first, blurs = operators[0], [each for each in operators if isinstance(each, MotionBlur)]
+        if all(operator is first for operator in operators) or not isinstance(first, MotionBlur):
             return super().stack(operators)
-        return cls(first.shape, first.noise, torch.cat(kernels), first.boundary)
+        kernels = [blur.kernel for blur in blurs]
+        # Zeros around a kernel change nothing but what is valid.
+        grow = first.boundary != "valid" and all(n % 2 for k in kernels for n in k.shape[-2:])
+        if len(blurs) < len(operators) or not (grow or len({k.shape for k in kernels}) == 1):
+            return super().stack(operators)
+        height, width = (max(k.shape[axis] for k in kernels) for axis in (-2, -1))
+        joined = torch.cat([centred(k, (height, width)) for k in kernels])
+        return cls(first.shape, first.noise, joined, first.boundary)
+
+
+def centred(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a kernel [..., h, w] of odd sides with zeros around it, [..., *size], of odd sides that hold it."""
+    (h, w), (height, width) = kernel.shape[-2:], size
+    down, across = (height - h) // 2, (width - w) // 2
+    return torch.nn.functional.pad(kernel, (across, across, down, down))
+
+
+def build_shaped(
+    shape: Shape, noise: Noise, taps: NDArray[np.float64], kernel_size: int | None, boundary: Boundary
+) -> MotionBlur:
+    """Return the blur by a kernel that is its own mirror image, of odd sides.
+
+    Args:
+        shape: of the images.
+        noise: the noise model.
+        taps: the kernel, [h, w].
+        kernel_size: sides of the kernel with zeros around it; those of the taps where None.
+        boundary: what lies beyond the border.
+
+    Raises:
+        UserError: the kernel is larger than `kernel_size`, or not all of it is known where the boundary is `valid`.
+    """
+    kernel = torch.from_numpy(taps)[None, None]
+    if kernel_size is None and boundary == "valid":
+        raise UserError("boundary 'valid' needs kernel_size, which says how much of the image is measured")
+    if kernel_size is not None:
+        if max(taps.shape) > kernel_size:
+            raise UserError(
+                f"the kernel has {' x '.join(map(str, taps.shape))} pixels; kernel_size is {kernel_size}"
+            )
+        kernel = centred(kernel, (kernel_size, kernel_size))
+    return MotionBlur(shape, noise, kernel, boundary)
 
 
 def read_kernel(path: Path) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ It is what a partially collapsed Gibbs sampler does, and every level's theta is 
 of p(x_t | y).
 
 Each parameter moves by its prior's distribution function u, in which the prior is flat on (0, 1), by slice sampling
-from all of (0, 1): no width is to be chosen, and far modes are seen. Parameters take turns there and back, which makes
-a sweep reversible; where a rougher evidence is cheaper, sweeps are made with it, and their end is a proposal that is
-accepted with
+from all of (0, 1): no width is to be chosen, and far modes are seen. (0, 1) is closed to a circle, on which an angle
+passes the end of its prior. Parameters take turns there and back, which makes a sweep reversible; where a rougher
+evidence is cheaper, sweeps are made with it, and their end is a proposal that is accepted with
 
     min(1, p(y | x_t, new) q(y | x_t, old) / (p(y | x_t, old) q(y | x_t, new))),    q the rough one.
 
@@ -42,6 +42,9 @@ __all__ = ["Inference", "slice_step"]
 
 TRIES = 40
 """Points that a slice is searched by, at most."""
+
+SMALLEST = 1e-9
+"""The least u, and the least distance from 1."""
 
 FIRST, LATER = 4, 1
 """Sweeps at the first level, where nothing is known, and at each that follows."""
@@ -134,7 +137,7 @@ class Inference:
 
 
 def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tensor:
-    """Return u [B, P] with one coordinate moved by slice sampling on (0, 1), the interval shrunk to where it was.
+    """Return u [B, P] with one coordinate moved by slice sampling on the circle (0, 1), shrunk to where it was.
 
     Args:
         log: log density of u, [B].
@@ -142,18 +145,19 @@ def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tenso
         place: of the coordinate.
         streams: of the samples; each draws as many numbers whatever happens.
     """
-    draws = streams.uniform((TRIES + 1,), torch.float64).cpu()
+    draws = streams.uniform((TRIES + 2,), torch.float64).cpu()
     height = log(u) + draws[:, 0].clamp_min(1e-300).log()
     at = u[:, place].clone()
-    low, high = torch.zeros_like(at), torch.ones_like(at)
+    low, high = at - draws[:, 1], at - draws[:, 1] + 1
     found = at.clone()
     going = torch.ones(len(u), dtype=torch.bool)
-    for draw in draws[:, 1:].T:
+    for draw in draws[:, 2:].T:
         tried = low + draw * (high - low)
         proposal = u.clone()
-        proposal[:, place] = torch.where(going, tried, found)
+        wrapped = (tried % 1.0).clamp(SMALLEST, 1 - SMALLEST)
+        proposal[:, place] = torch.where(going, wrapped, found)
         inside = log(proposal) >= height
-        found = torch.where(going & inside, tried, found)
+        found = torch.where(going & inside, wrapped, found)
         going = going & ~inside
         if not bool(going.any()):
             break

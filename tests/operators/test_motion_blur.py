@@ -175,3 +175,15 @@ def test_kernels_drawn_from_a_seed_stay_correlations():
         drawn, build(Settings(kernel_size=15, kernel_is="correlation"), seed=4).state()["kernel"]
     )
     assert turned(np.ones((4, 3)), "reflect").shape == (5, 3)
+
+
+def test_kernels_of_other_sizes_are_joined():
+    x = image(2, 2, 20, 17)
+    apart = [MotionBlur((2, 20, 17), NOISE, torch.rand(1, 1, *size)) for size in [(3, 7), (5, 1)]]
+    joined = MotionBlur.stack(apart)
+    assert isinstance(joined, MotionBlur)
+    expected = torch.cat([each.forward(x[b : b + 1]) for b, each in enumerate(apart)])
+    torch.testing.assert_close(joined.forward(x), expected, atol=1e-12, rtol=0)
+    assert not isinstance(
+        MotionBlur.stack([apart[0], MotionBlur((2, 20, 17), NOISE, torch.rand(1, 1, 4, 4))]), MotionBlur
+    )

@@ -16,7 +16,6 @@ from daps_kit import build
 from daps_kit.errors import UserError
 from daps_kit.recipe import Recipe, load_recipe
 from daps_kit.restore import recipe as module
-from daps_kit.restore.motion import linear_motion
 from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import LEAST, Draft, Wishes, draft
 from daps_kit.restore.results import begun
@@ -87,6 +86,14 @@ def test_what_is_not_known_is_left_open():
         module._noise(read(Path("photo.png")), Wishes(denoise="auto"), 3)
 
 
+def test_a_motion_that_is_not_known_has_any_angle():
+    moved = drafted(motion="auto")
+    (recipe,) = loaded(moved)
+    assert moved.text.startswith("# Undo a motion that is not known.")
+    assert recipe.operator.left_open["length"].ends == pytest.approx((1, 40), rel=1e-4)
+    assert recipe.operator.left_open["angle"].ends == pytest.approx((0, 180), abs=1e-3)
+
+
 def test_noise_below_rounding_is_not_believed():
     y, x = np.mgrid[:64, :64]
     Image.fromarray((40000 + 300 * y + 11 * x + (x * y) % 2).astype(np.uint16)).save("photo.png")
@@ -104,6 +111,7 @@ def test_flat_pictures_say_nothing_of_their_noise():
     ("wishes", "operator"),
     [
         ({"blur": 2.0}, {"use": "gaussian_blur", "kernel_size": 17, "intensity": 2.0}),
+        ({"motion": (9.0, 30.0)}, {"use": "linear_motion_blur", "length": 9.0, "angle": 30.0}),
         ({"upscale": 1.5}, {"use": "down_sampling", "scale_factor": 1.5}),
     ],
 )
@@ -137,12 +145,7 @@ def test_fine_details_of_a_small_picture_are_no_noise():
     assert section(upscale=2.0, denoise=0.1)["noise"]["sigma"] == 0.1
 
 
-def test_kernels_and_masks_are_files_beside_the_recipe():
-    found = drafted(motion=(9.0, 30.0))
-    with begun(found):
-        pass
-    assert np.array_equal(np.load("r-kernel.npy"), linear_motion(9, 30))
-    assert yaml.safe_load(found.text)["operator"]["kernel"] == str(Path("r-kernel.npy").absolute())
+def test_masks_are_files_beside_the_recipe():
     found = draft(
         [Path("photo.png")], Wishes(mask=Path("mask.png"), prior=PRIOR), Path("m.yaml"), Path("out")
     )

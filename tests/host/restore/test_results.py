@@ -152,12 +152,16 @@ def begin(*arguments: Any) -> None:
 
 
 def test_what_is_there_is_not_written_over():
-    found = draft([Path("photo.png")], Wishes(motion=(5, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
+    def filling(mask: str) -> Any:
+        wishes = Wishes(mask=Path(mask), prior="gaussian")
+        return draft([Path("photo.png")], wishes, OUT / "photo.yaml", OUT)
+
+    Image.fromarray(opened("mask.png").T.reshape(opened("mask.png").shape)).save("other.png")
+    found, other = filling("mask.png"), filling("other.png")
     begin(found, OUT)
     begin(found, OUT)
-    other = draft([Path("photo.png")], Wishes(motion=(7, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
     before = {path: path.read_bytes() for path in OUT.iterdir()}
-    with pytest.raises(UserError, match=r"out/photo-kernel.npy is there, and is of something else"):
+    with pytest.raises(UserError, match=r"out/photo-mask.png is there, and is of something else"):
         begin(other, OUT)
     assert before == {path: path.read_bytes() for path in OUT.iterdir()}
     found = draft([Path("photo.png")], Wishes(prior="gaussian"), Path("r.yaml"), Path())
@@ -170,10 +174,11 @@ def test_what_is_there_is_not_written_over():
 
 @pytest.mark.parametrize("begun_before", [False, True])
 def test_a_recipe_of_which_nothing_came_does_not_stand_in_the_way(begun_before):
-    found = draft([Path("photo.png")], Wishes(motion=(5, 0), prior="gaussian"), OUT / "photo.yaml", OUT)
+    wishes = Wishes(mask=Path("mask.png"), prior="gaussian")
+    found = draft([Path("photo.png")], wishes, OUT / "photo.yaml", OUT)
     if begun_before:
         (OUT / "photo").mkdir(parents=True)
         (OUT / "photo/recipe.yaml").write_text("format: 1")
     with pytest.raises(UserError, match="no"), begun(found, OUT):
         raise UserError("no")
-    assert (OUT / "photo.yaml").exists() == (OUT / "photo-kernel.npy").exists() == begun_before
+    assert (OUT / "photo.yaml").exists() == (OUT / "photo-mask.png").exists() == begun_before

@@ -43,6 +43,9 @@ class Bench:
     def picture(self, index: int, y: torch.Tensor) -> torch.Tensor:
         return y
 
+    def periods(self, index: int) -> dict[str, float]:
+        return {}
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[tuple[str, list[Row]]], str]]:
@@ -162,11 +165,22 @@ def test_tasks_share_a_picture_and_a_table(tmp_path: Path, drawn: list[Any]) -> 
 def test_what_was_unknown_is_summed_up() -> None:
     values = [0.1, 0.2, 0.3, 0.6]
     samples = [Sample(torch.zeros(1), parameters={"noise.sigma": [0.5, value]}) for value in values]
-    found = module.inferred([*samples, Sample(torch.zeros(1), LOST, parameters={"noise.sigma": [0.0, 9.0]})])
+    lost = Sample(torch.zeros(1), LOST, parameters={"noise.sigma": [0.0, 9.0]})
+    found = module.inferred([*samples, lost], {})
     sigma = found["noise.sigma"]
     assert sigma["samples"] == values
     assert sigma["mean"] == pytest.approx(0.3)
     assert sigma["std"] == pytest.approx(statistics.stdev(values))
     assert sigma["interval"] == pytest.approx([0.115, 0.555])
     assert sigma["trace"] == pytest.approx([0.5, 0.3])
-    assert module.inferred([Sample(torch.zeros(1))]) == {}
+    assert module.inferred([Sample(torch.zeros(1))], {}) == {}
+
+
+def test_angles_are_summed_up_across_their_period() -> None:
+    values = [178.0, 1.0, 4.0]
+    samples = [Sample(torch.zeros(1), parameters={"angle": [90.0, value]}) for value in values]
+    angle = module.inferred(samples, {"angle": 180.0})["angle"]
+    assert angle["mean"] == pytest.approx(1.0)
+    assert angle["std"] == pytest.approx(3.0)
+    assert angle["interval"] == pytest.approx([-1.7, 3.7])
+    assert angle["trace"] == pytest.approx([90.0, 1.0])

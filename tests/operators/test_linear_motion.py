@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.restore.motion import linear_motion
+from daps_operators.linear_motion import linear_motion
 
 
 @pytest.mark.parametrize("length", [1, 5, 21])
