@@ -32,7 +32,7 @@ from types import SimpleNamespace
 
 import torch
 
-from daps_kit.executor import Compute, Done, Event, Job, Pool, State, begin
+from daps_kit.executor import Compute, Done, Event, Job, Pool, State, arrived, begin
 from daps_kit.recipe import load_recipe
 from daps_kit.runs import dispatch as module
 from daps_kit.runs.dispatch import Work, dispatch
@@ -138,12 +138,7 @@ class Threads(Pool):
 
     def wait(self, seconds: float) -> list[Event]:
         """Return what happened."""
-        found: list[Event] = []
-        with contextlib.suppress(queue.Empty):
-            found.append(self.inbox.get(timeout=seconds))
-            while True:
-                found.append(self.inbox.get_nowait())
-        return found
+        return list(arrived(self.inbox, seconds))
 
     def forget(self, number: int) -> None:
         """Do nothing."""

@@ -9,12 +9,13 @@ pickled between machines. What becomes of a task that fails, the run decides: a 
 
 from __future__ import annotations
 
+import queue
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Literal
+from typing import Literal, TypeVar
 
 __all__ = [
     "Alive",
@@ -29,8 +30,11 @@ __all__ = [
     "Said",
     "State",
     "Tell",
+    "arrived",
     "begin",
 ]
+
+T = TypeVar("T")
 
 Tell = Callable[[float], None]
 """Hears now and then how much of a task is done, from 0 to 1: that the worker is alive."""
@@ -75,6 +79,17 @@ def begin(function: str, setup: bytes, number: int) -> Compute:
     module, _, name = function.partition(":")
     begun: Compute = getattr(import_module(module), name)(setup, number)
     return begun
+
+
+def arrived(inbox: queue.SimpleQueue[T], seconds: float) -> list[T]:
+    """Return all that came into an inbox, waiting so long for the first, as `Pool.wait` does."""
+    found: list[T] = []
+    try:
+        found.append(inbox.get(timeout=seconds))
+        while True:
+            found.append(inbox.get_nowait())
+    except queue.Empty:
+        return found
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State
+from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State, arrived
 from daps_kit.reading import optional
 
 from .processes import STARTING, STILLBORN, cores
@@ -180,10 +180,8 @@ class DaskPool(Pool):
     def wait(self, seconds: float) -> list[Event]:
         """Return what happened."""
         found, self.said = self.said, []
-        with contextlib.suppress(queue.Empty):
-            found += self._heard(*self._inbox.get(timeout=0.0 if found else seconds))
-            while True:
-                found += self._heard(*self._inbox.get_nowait())
+        for message in arrived(self._inbox, 0.0 if found else seconds):
+            found += self._heard(*message)
         if self._changed and time.monotonic() - self._looked > LOOK:
             found += self._look()
         for worker in list(self._busy.values()):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 from daps_kit.errors import UserError
-from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State
+from daps_kit.executor import Alive, Done, Event, Executor, Failed, Job, Pool, Said, State, arrived
 
 from .child import frame, read_frame
 from .local import LocalPool
@@ -173,10 +173,8 @@ class ProcessPool(Pool):
     def wait(self, seconds: float) -> list[Event]:
         """Return what happened."""
         found, self.said = self.said, []
-        with contextlib.suppress(queue.Empty):
-            found += self._heard(*self._inbox.get(timeout=0.0 if found else seconds))
-            while True:
-                found += self._heard(*self._inbox.get_nowait())
+        for message in arrived(self._inbox, 0.0 if found else seconds):
+            found += self._heard(*message)
         for worker in self.workers:
             limit = self.silence if worker.ready else max(self.silence, STARTING)
             waited_for = worker.task is not None or not worker.ready
