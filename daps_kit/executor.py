@@ -2,9 +2,10 @@
 
     who asks:  a Job, tasks -> Pool.submit; Pool.wait -> Done, Failed, Alive        a worker:  begin(); task -> result
 
-The run alone knows what there is to do and writes the results; workers keep what is expensive to build and see neither
-recipe nor folder. Job, task and result are bytes, so that an executor needs to know nothing of samples, and nothing is
-pickled between machines. What becomes of a task that fails, the run decides: a pool only says what happened to it.
+The run alone knows what there is to do and writes the results, unless workers share its folder; workers keep what is
+expensive to build and do not see the recipe. Job, task and result are bytes, so that an executor needs to know nothing
+of samples, and nothing is pickled between machines. What becomes of a task that fails, the run decides: a pool only
+says what happened to it.
 """
 
 from __future__ import annotations
@@ -185,7 +186,14 @@ class Pool(ABC):
 
 
 class Executor(ABC):
-    """Opens pools."""
+    """Opens pools.
+
+    Attributes:
+        shared_folder: whether workers see the files of the run where it does; then they write their results there, and
+            what a pool brings is that they did.
+    """
+
+    shared_folder: bool = False
 
     @abstractmethod
     def open(self, job: Job) -> AbstractContextManager[Pool]:

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import re
+import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -23,7 +24,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         UserError: it cannot be written (disk full, no permission); what was there before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Programs of several machines may write to one folder.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

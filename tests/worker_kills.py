@@ -1,10 +1,10 @@
 """Kills of those who compute a run together: is nothing lost, and is every file that of one process?
 
-    python -m tests.worker_kills --processes 100 --dask 100 --seed 0
+    python -m tests.worker_kills --processes 100 --dask 100 [--shared] --seed 0
 
 A run with two workers is at work; at random moments one of them is ended by SIGKILL, or the run itself, or the scheduler
 that stands between them, and is begun again. With `processes` the run starts its workers; with `dask`, scheduler and
-workers are started here, as by hand. In the end every file is compared with that of one process, byte for byte, but
+workers are started here, as by hand. With `--shared` the workers write the samples. In the end every file is compared with that of one process, byte for byte, but
 for those that say who computed it.
 """
 
@@ -262,6 +262,7 @@ def main() -> int:
     )
     parser.add_argument("--processes", type=int, default=10, metavar="KILLS", help="with worker processes")
     parser.add_argument("--dask", type=int, default=10, metavar="KILLS", help="with workers of dask")
+    parser.add_argument("--shared", action="store_true", help="workers write the samples")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     import torch
@@ -278,6 +279,9 @@ def main() -> int:
             content = RUNS["images, inpainting, trajectory"] | {"output": str(out)}
             recipe.write_text(yaml.safe_dump(RUN | content))
             fleet = Fleet() if name == "processes" else DaskFleet(folder)
+            if options.shared:
+                fleet.changes += ("execution.shared_folder=true",)
+                name += ", shared folder"
             try:
                 losses[name] = kill_workers(
                     lambda changes, recipe=recipe: daps_kit.run(recipe, changes, quiet=True),  # type: ignore[misc]

@@ -90,6 +90,11 @@ def _examined(recipe: Recipe, seconds: float, built: _Built) -> Iterator[Finding
             require(recipe.video)
         except UserError as error:
             yield Finding("error", recipe.name, str(error))
+    try:
+        if recipe.execution.build().shared_folder:
+            RunFolder(recipe.output).require_shareable()
+    except UserError as error:
+        yield Finding("error", recipe.name, str(error))
     device = device_of(recipe.device)
     sampler = recipe.sampler.build()
     prior, said = built.prior(recipe, device)

@@ -20,7 +20,9 @@ import contextlib
 import json
 import math
 import os
+import platform
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
-from daps_kit.remote import put, remove
+from daps_kit.remote import put, remove, url_of
 from daps_kit.report.reading import read_environment
 from daps_kit.tensor_file import DamagedFile
 
@@ -119,6 +121,49 @@ class RunFolder:
             else:
                 self.require_same(resolved)
             yield
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[str]:
+        """Let workers write here meanwhile, who are told the token that is yielded.
+
+        It lies in a file that goes with the leftovers of a program that was killed; so what that one's workers are
+        still at is no longer written.
+        """
+        token = uuid.uuid4().hex
+        self.write(self._token, token.encode())
+        try:
+            yield token
+        finally:
+            self._token.unlink(missing_ok=True)
+
+    def require_shareable(self) -> None:
+        """See that workers can write here.
+
+        Raises:
+            UserError: it is no folder of a file system.
+        """
+        if url := url_of(self.path):
+            raise UserError(f"execution.shared_folder: {url} is not in a file system that workers share")
+
+    def require_shared(self, token: str) -> None:
+        """See that a worker finds the folder of the run that told it the token.
+
+        Raises:
+            UserError: it does not.
+        """
+        try:
+            there = self._token.read_text()
+        except (OSError, UnicodeDecodeError):
+            there = ""
+        if there != token:
+            raise UserError(
+                f"execution.shared_folder: a worker on {platform.node()} does not see {self.path} as the run does; "
+                "start workers where they do, or leave shared_folder out"
+            )
+
+    @property
+    def _token(self) -> Path:
+        return self.path / ".shared.tmp"
 
     def require_fitting(self, resolved: str) -> None:
         """Refuse what `claim` would refuse; nothing is written.
@@ -331,6 +376,23 @@ class RunFolder:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def finished(
+        self, name: str, run: int, shape: Sequence[int], *, trajectory: bool, outline: bool = False
+    ) -> bool:
+        """Return whether a sample is there, of a shape, with its trajectory where there is to be one."""
+        sample = self.read_sample(name, run, outline=outline)
+        if sample is None or sample.x0.shape != torch.Size(shape) or not sample.x0.is_floating_point():
+            return False
+        if sample.failure and sample.failure.cause == "worker":
+            return False
+        if not trajectory:
+            return True
+        levels = self.read_trajectory(name, run) or []
+        sigmas = tuple(sigma for sigma, _ in levels)
+        shapes = {image.shape for _, images in levels for image in images.values()}
+        # Files of earlier versions do not say which levels were kept.
+        return shapes == {sample.x0.shape} and sigmas == (sample.sigmas or sigmas)
 
     def read_trajectory(self, name: str, run: int) -> list[tuple[float, dict[str, Tensor]]] | None:
         """Return noise levels on the way to a sample with their images; None where the file is missing or damaged."""

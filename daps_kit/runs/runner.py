@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
 import warnings
 from bisect import bisect_right
 from collections import deque
@@ -51,12 +52,16 @@ from .progress import RunDisplay
 from .result import RunResult
 from .shard import Shard
 from .tracking import Tracking
-from .worker import BEGIN, Batch, Task, Trial, Worker, setup_of
+from .worker import BEGIN, Batch, Into, Task, Trial, Worker, setup_of
 
 __all__ = ["RunResult", "run"]
 
 Pair = tuple[int, int]
 """Index of an item, and run."""
+
+SEEN = 60.0
+"""Seconds after which what a worker wrote to a shared folder must be seen here: file systems of a network remember
+for a while what they knew of a folder."""
 
 LOOKED_AT = 64
 """Items that are measured again when a run goes on, to see that the measurement comes out the same."""
@@ -229,6 +234,8 @@ class _Job:
         self.device = device_of(recipe.device)
         self.sampler = recipe.sampler.build()
         self.executor = recipe.execution.build()
+        if self.executor.shared_folder:
+            folder.require_shareable()
         self.bench = Bench(recipe, prior, self.device)
         self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
         self.stages = sorted({*folder.stages, recipe.runs})
@@ -349,7 +356,9 @@ class _Job:
         self.progress.plan(self.recipe.name, len(pairs), len(pairs) - len(missing))
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(self.executor.open(self._job())) if missing else None
-            work = _Sampling(self, pairs, missing, self._batch_size(pool, len(missing)), pool)
+            shared = self.executor.shared_folder and pool is not None and pool.apart
+            token = stack.enter_context(self.folder.shared()) if shared else None
+            work = _Sampling(self, pairs, missing, self._batch_size(pool, len(missing)), pool, token)
             if pool is not None:
                 dispatch(pool, work)
 
@@ -435,23 +444,13 @@ class _Job:
     @cached_property
     def missing(self) -> set[Pair]:
         """The pairs whose samples were not there when the program began."""
-        return {pair for pair in self._pairs() if not self._finished(*pair)}
+        return {pair for pair in self._pairs() if not self.finished(*pair, outline=self.outline)}
 
-    def _finished(self, index: int, run: int) -> bool:
+    def finished(self, index: int, run: int, *, outline: bool) -> bool:
         """Return whether a sample is there, of the right shape, and its trajectory where the recipe asks for one."""
-        name = self.bench.names[index]
-        sample = self.folder.read_sample(name, run, outline=self.outline)
-        if sample is None or sample.x0.shape != self.bench.shapes[index] or not sample.x0.is_floating_point():
-            return False
-        if sample.failure and sample.failure.cause == "worker":
-            return False
-        if not self.recipe.trajectory:
-            return True
-        levels = self.folder.read_trajectory(name, run) or []
-        sigmas = tuple(sigma for sigma, _ in levels)
-        shapes = {image.shape for _, images in levels for image in images.values()}
-        # Files of earlier versions do not say which levels were kept.
-        return shapes == {sample.x0.shape} and sigmas == (sample.sigmas or sigmas)
+        name, shape = self.bench.names[index], self.bench.shapes[index]
+        trajectory = bool(self.recipe.trajectory)
+        return self.folder.finished(name, run, shape, trajectory=trajectory, outline=outline)
 
     def _largest(self) -> Shape:
         return max(self.bench.shapes.values(), key=math.prod)
@@ -467,12 +466,18 @@ class _Job:
 
 
 class _Sampling(Work[_Piece]):
-    """The samples that a job lacks, drawn by a pool; this process alone writes them."""
+    """The samples that a job lacks, drawn by a pool; written by this process, or by workers that have the token."""
 
     def __init__(
-        self, job: _Job, pairs: Sequence[Pair], missing: set[Pair], size: int, pool: Pool | None
+        self,
+        job: _Job,
+        pairs: Sequence[Pair],
+        missing: set[Pair],
+        size: int,
+        pool: Pool | None,
+        token: str | None,
     ) -> None:
-        self.job, self.pairs, self.missing, self.pool = job, pairs, missing, pool
+        self.job, self.pairs, self.missing, self.pool, self.token = job, pairs, missing, pool, token
         self.folder, self.progress, self.bench = job.folder, job.progress, job.bench
         self.start = 0
         self.back: deque[list[Pair]] = deque()
@@ -517,44 +522,65 @@ class _Sampling(Work[_Piece]):
 
     def pack(self, piece: _Piece) -> bytes:
         """Return the task: the measurements are read now, so that no more are in memory than are at work."""
-        names = tuple(self.bench.names[index] for index, _ in piece.pairs)
+        names, runs = zip(*self._named(piece), strict=True)
         ys = {name: self.folder.measured(name)[0] for name in dict.fromkeys(names)}
         if self.pool is not None and not self.pool.apart:
             self.progress.begin(len(piece.pairs))
         shape = self.bench.shapes[piece.pairs[0][0]]
-        return Task(names, tuple(run for _, run in piece.pairs), shape, ys).pack()
+        into = Into(str(self.folder.path.absolute()), self.token, tuple(piece.fresh)) if self.token else None
+        return Task(names, runs, shape, ys, into).pack()
+
+    def _named(self, piece: _Piece) -> list[tuple[str, int]]:
+        return [(self.bench.names[index], run) for index, run in piece.pairs]
 
     def done(self, piece: _Piece, result: bytes) -> None:
-        """Write what is new of a batch."""
+        """Write what is new of a batch, or see that a worker did."""
         batch = Batch.unpack(result)
         for note in batch.notes:
             self.progress.note(note)
         for line in batch.warnings:
             self.progress.warn(line)
+        named = self._named(piece)
+        if self.token:
+            self._see(piece)
+        else:
+            batch.write(self.folder, named, piece.fresh)
         for place in piece.fresh:
-            index, run = piece.pairs[place]
-            name = self.bench.names[index]
-            levels = [
-                (sigma, {key: x[place] for key, x in images.items()}) for sigma, images in batch.trajectory
-            ]
-            if levels:
-                self.folder.write_trajectory(name, run, levels)
-            sigmas = tuple(sigma for sigma, _ in levels)
-            self.folder.write_sample(name, run, replace(batch.samples[place], sigmas=sigmas))
-            self.job.tracking.sample(name, run, batch.samples[place].failure is not None)
+            self.job.tracking.sample(*named[place], batch.samples[place].failure is not None)
         self.folder.add_seconds(batch.seconds, len(piece.pairs))
         self.progress.finish(len(piece.fresh), len(piece.pairs))
+
+    def _see(self, piece: _Piece) -> None:
+        """Wait until what a worker wrote is seen here; it is read to its end when the samples are judged.
+
+        Raises:
+            UserError: it does not come.
+        """
+        limit = time.monotonic() + SEEN
+        for index, run in (piece.pairs[place] for place in piece.fresh):
+            path = self.folder.sample(self.bench.names[index], run)
+            while not self.job.finished(index, run, outline=True):
+                self.folder.require()
+                if time.monotonic() > limit:
+                    raise UserError(f"execution.shared_folder: a worker wrote {path}, which is not seen here")
+                time.sleep(0.1)
+                with contextlib.suppress(OSError):
+                    os.listdir(path.parent)  # which brings a file system of a network to ask again
 
     def lost(self, piece: _Piece, text: str) -> None:
         """Write samples that are lost; the same command tries them again."""
         failure = Failure(0, 0, 0, 0.0, "worker", text)
-        for place in piece.fresh:
+        # A worker may have ended after it had written some.
+        left = [
+            p for p in piece.fresh if not self.token or not self.job.finished(*piece.pairs[p], outline=False)
+        ]
+        for place in left:
             index, run = piece.pairs[place]
             x0 = torch.full(self.bench.shapes[index], torch.nan)
             self.folder.write_sample(self.bench.names[index], run, Sample(x0, failure))
             self.job.tracking.sample(self.bench.names[index], run, True)
         names = [sample_name(self.bench.names[index], run) for index, run in piece.pairs]
-        for line in told([replace(failure, sample=place) for place in piece.fresh], names):
+        for line in told([replace(failure, sample=place) for place in left], names):
             self.progress.warn(line)
         self.progress.finish(len(piece.fresh), len(piece.pairs))
 

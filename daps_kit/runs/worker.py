@@ -3,7 +3,8 @@
     begin(setup, number) -> Worker;  Worker(task, tell) -> result        all of them bytes
 
 A worker is told what its process needs to know and no more: the sections of prior, operator and sampler with every
-default, the seed, and with which versions the results are to be made. It reads neither data nor results folder.
+default, the seed, and with which versions the results are to be made. It reads no data, and sees the results folder
+only where it is to write there what it has drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,35 @@ from .cost import Cost
 from .devices import device_of
 from .draw import draw
 from .environment import differences, environment
-from .folder import TRAJECTORY, Sample
+from .folder import TRAJECTORY, RunFolder, Sample
 from .measurement import Operators
 
-__all__ = ["BEGIN", "Batch", "Task", "Trial", "Worker", "begin", "setup_of"]
+__all__ = ["BEGIN", "Batch", "Into", "Task", "Trial", "Worker", "begin", "setup_of"]
 
 BEGIN = "daps_kit.runs.worker:begin"
 """What begins a worker, by its name."""
 
 Watch = Callable[[Operator, Tensor, Step], None]
 """Sees operator, measurements and step of a batch, and what a warning calls its samples."""
+
+
+Pair = tuple[str, int]
+"""Name of an item, and run."""
+
+
+@dataclass(frozen=True)
+class Into:
+    """Where a worker writes what it has drawn.
+
+    Attributes:
+        path: the folder of the run.
+        token: what tells it (see `RunFolder.shared`).
+        fresh: places in the batch of those samples that are not there yet.
+    """
+
+    path: str
+    token: str
+    fresh: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -56,24 +76,37 @@ class Task:
         names, runs: of each sample.
         shape: of their images, all of them.
         ys: the measurements by the names of the items, without a batch dimension.
+        into: where the result goes; None where it comes back.
     """
 
     names: tuple[str, ...]
     runs: tuple[int, ...]
     shape: Shape
     ys: Mapping[str, Tensor]
+    into: Into | None = None
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs of its samples."""
+        return list(zip(self.names, self.runs, strict=True))
 
     def pack(self) -> bytes:
         """Return the task as bytes."""
-        return pack(
-            dict(self.ys), {"names": list(self.names), "runs": list(self.runs), "shape": list(self.shape)}
-        )
+        said = {"names": list(self.names), "runs": list(self.runs), "shape": list(self.shape)}
+        return pack(dict(self.ys), said | {"into": vars(self.into) if self.into else None})
 
     @classmethod
     def unpack(cls, tensors: dict[str, Tensor], said: dict[str, Any]) -> Task:
         """Return the task that was packed."""
         channels, height, width = said["shape"]
-        return cls(tuple(said["names"]), tuple(said["runs"]), (channels, height, width), tensors)
+        into = said["into"]
+        return cls(
+            tuple(said["names"]),
+            tuple(said["runs"]),
+            (channels, height, width),
+            tensors,
+            Into(into["path"], into["token"], tuple(into["fresh"])) if into else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +138,29 @@ class Batch:
     notes: list[str]
     warnings: list[str]
     seconds: float
+
+    def write(self, folder: RunFolder, pairs: Sequence[Pair], places: Iterable[int]) -> None:
+        """Write the samples at some places into the folder of the run; each is finished by that.
+
+        Args:
+            folder: of the run.
+            pairs: of all samples.
+            places: in the batch.
+        """
+        for place in places:
+            levels = [
+                (sigma, {key: x[place] for key, x in images.items()}) for sigma, images in self.trajectory
+            ]
+            if levels:
+                folder.write_trajectory(*pairs[place], levels)
+            sigmas = tuple(sigma for sigma, _ in levels)
+            folder.write_sample(*pairs[place], replace(self.samples[place], sigmas=sigmas))
+
+    def receipt(self) -> Batch:
+        """Return what there is to say of the batch, its samples without images."""
+        return replace(
+            self, samples=[replace(sample, x0=torch.empty(0)) for sample in self.samples], trajectory=[]
+        )
 
     def pack(self) -> bytes:
         """Return the batch as bytes."""
@@ -240,12 +296,13 @@ class Worker:
 
         Raises:
             MemoryError: memory does not suffice.
+            UserError: the result cannot be written where it is to go.
         """
         tensors, said = unpack(task)
         try:
             if "trial" in said:
                 return self._tried(*said["trial"])
-            return self._drawn(Task.unpack(tensors, said), tell).pack()
+            return self._outcome(Task.unpack(tensors, said), tell).pack()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -264,12 +321,28 @@ class Worker:
             calls += 1
         return str(calls / passed).encode()
 
+    def _outcome(self, task: Task, tell: Tell) -> Batch:
+        """Return the batch, or what there is to say of it where it is written."""
+        if (into := task.into) is None:
+            return self._drawn(task, tell)
+        folder = RunFolder(Path(into.path))
+        folder.require_shared(into.token)  # before the work
+        batch = self._drawn(task, tell)
+        folder.require_shared(into.token)
+        kept = bool(self.trajectory)
+        batch.write(
+            folder,
+            task.pairs,
+            # Another may have been as fast with the same batch.
+            [n for n in into.fresh if not folder.finished(*task.pairs[n], task.shape, trajectory=kept)],
+        )
+        return batch.receipt()
+
     def _drawn(self, task: Task, tell: Tell) -> Batch:
         operators = [self.operators.of(name, task.shape) for name in task.names]
         operator = joined(operators)
         y = torch.stack([task.ys[name] for name in task.names]).to(self.device)
-        pairs = list(zip(task.names, task.runs, strict=True))
-        names = [sample_name(name, run) for name, run in pairs]
+        names = [sample_name(name, run) for name, run in task.pairs]
         trajectory: list[tuple[float, dict[str, Tensor]]] = []
         notes: list[str] = []
         warnings: list[str] = []
@@ -288,7 +361,7 @@ class Worker:
                 trajectory.append((step.sigma, images))
 
         begun = time.perf_counter()
-        seeds = [stream_seed(self.seed, "sampler", *pair) for pair in pairs]
+        seeds = [stream_seed(self.seed, "sampler", *pair) for pair in task.pairs]
         drawn = draw(self.sampler, self.prior, operator, y, seeds, seen, lambda: tell(share))
         seconds = time.perf_counter() - begun
         warnings += told((*drawn.lost.values(), *drawn.doubts), names)

@@ -26,6 +26,12 @@ SILENCE = Field(
     "counts as hanging",
 )
 
+SHARED = Field(
+    False,
+    description="whether the workers write the samples themselves, for which they must see the folder of the run under "
+    "the same path; else they send them, and the run writes",
+)
+
 
 class Local(ExecutorSettings):
     """In this process, one batch after the other, with all its threads."""
@@ -51,21 +57,22 @@ class Processes(ExecutorSettings):
         "auto", description="how many processes; auto: as many as there are GPUs, or as the faster way needs"
     )
     silence: float = SILENCE
+    shared_folder: bool = SHARED
 
     def build(self) -> Executor:
         """Return the executor."""
         from .processes import ProcessExecutor
 
-        return ProcessExecutor(self.workers, self.silence)
+        return ProcessExecutor(self.workers, self.silence, self.shared_folder)
 
 
 class Dask(ExecutorSettings):
     """Workers of dask.distributed: of this machine, of a scheduler that is there, or in jobs of a queueing system.
 
     It needs the extra `cluster`; kubernetes needs dask-kubernetes as well. A worker takes one batch at a time, and
-    builds prior and operator with its first. The run alone writes the folder. Where the workers have GPUs, each is to
-    have one: those of this machine do; elsewhere they are started with `--resources GPU=1`, and `resources: {GPU: 1}`
-    chooses them.
+    builds prior and operator with its first. The run alone writes the folder, unless `shared_folder` is set. Where
+    the workers have GPUs, each is to have one: those of this machine do; elsewhere they are started with `--resources
+    GPU=1`, and `resources: {GPU: 1}` chooses them.
     """
 
     name = "dask"
@@ -90,6 +97,7 @@ class Dask(ExecutorSettings):
         {}, description="what a worker must have, such as {GPU: 1}; others get no batch"
     )
     silence: float = SILENCE
+    shared_folder: bool = SHARED
 
     @model_validator(mode="after")
     def _one_place(self) -> Dask:
@@ -107,5 +115,5 @@ class Dask(ExecutorSettings):
         from .dask import DaskExecutor
 
         return DaskExecutor(
-            self.workers, self.scheduler, self.cluster, self.options, self.resources, self.silence
-        )
+            self.workers, self.scheduler, self.cluster, self.options, self.resources, self.silence, self.shared_folder
+        )  # fmt: skip

@@ -327,8 +327,10 @@ class DaskExecutor(Executor):
         options: Mapping[str, Option],
         resources: Mapping[str, float],
         silence: float,
+        shared_folder: bool = False,
     ) -> None:
         self.workers, self.scheduler, self.cluster = workers, scheduler, cluster
+        self.shared_folder = shared_folder
         self.options, self.resources, self.silence = dict(options), dict(resources), silence
         try:
             self.distributed = optional("distributed", "cluster")

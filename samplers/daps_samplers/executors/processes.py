@@ -257,8 +257,8 @@ class ProcessPool(Pool):
 class ProcessExecutor(Executor):
     """See `Processes`."""
 
-    def __init__(self, workers: int | Literal["auto"], silence: float) -> None:
-        self.workers, self.silence = workers, silence
+    def __init__(self, workers: int | Literal["auto"], silence: float, shared_folder: bool = False) -> None:
+        self.workers, self.silence, self.shared_folder = workers, silence, shared_folder
 
     @contextlib.contextmanager
     def open(self, job: Job) -> Iterator[Pool]:

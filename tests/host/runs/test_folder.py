@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure
+from daps_kit.remote import mirror
 from daps_kit.runs.cost import Cost
 from daps_kit.runs.folder import RunFolder, Sample, read_if_whole
 from daps_kit.tensor_file import write_plain
@@ -171,3 +172,53 @@ def test_tensors_on_the_way_to_disk_may_be_views(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
     write_plain(tmp_path / "x.safetensors", {"t": base.T, "a": base[0], "b": base[0]})
     assert torch.equal(load_file(tmp_path / "x.safetensors")["t"], base.T)
+
+
+def test_workers_are_told_the_folder_from_any_other(folder, tmp_path):
+    seen_by_worker = RunFolder(folder.path)
+    with folder.claim("a: 1\n"), folder.shared() as token:
+        seen_by_worker.require_shared(token)
+        with pytest.raises(
+            UserError, match=r"shared_folder: a worker on \S+ does not see .*out as the run does"
+        ):
+            seen_by_worker.require_shared("another")
+        with pytest.raises(UserError, match="elsewhere as the run does"):
+            RunFolder(tmp_path / "elsewhere").require_shared(token)
+    with pytest.raises(UserError, match="as the run does"):
+        seen_by_worker.require_shared(token)
+
+
+def test_what_workers_of_a_killed_program_are_at_is_not_written(folder):
+    with folder.claim("a: 1\n"):
+        killed = folder.shared()
+        token = killed.__enter__()
+    folder.require_shared(token)
+    with folder.claim("a: 1\n"), pytest.raises(UserError, match="as the run does"):
+        folder.require_shared(token)
+
+
+def test_what_is_no_file_system_is_not_shared(folder):
+    folder.require_shareable()
+    there = mirror("s3://bucket/out")
+    assert there is not None
+    with pytest.raises(UserError, match="shared_folder: s3://bucket/out is not in a file system"):
+        RunFolder(there).require_shareable()
+
+
+def test_a_finished_sample_has_its_shape_and_its_trajectory(folder):
+    def finished(run: int, **wanted) -> bool:
+        found = {folder.finished("a", run, (3, 2, 2), **wanted, outline=outline) for outline in (True, False)}
+        assert len(found) == 1
+        return found.pop()
+
+    images = {key: torch.zeros(3, 2, 2) for key in ("x_t", "x0hat", "x0y")}
+    lost = Failure(0, 0, 0, 0.0, "worker", "it died")
+    folder.write_sample("a", 0, Sample(torch.zeros(3, 2, 2), sigmas=(0.5,)))
+    folder.write_sample("a", 1, Sample(torch.zeros(3, 2, 3)))
+    folder.write_sample("a", 2, Sample(torch.zeros(3, 2, 2), lost))
+    assert [finished(run, trajectory=False) for run in range(4)] == [True, False, False, False]
+    assert not finished(0, trajectory=True)
+    folder.write_trajectory("a", 0, [(0.1, images)])
+    assert not finished(0, trajectory=True)
+    folder.write_trajectory("a", 0, [(0.5, images)])
+    assert finished(0, trajectory=True)

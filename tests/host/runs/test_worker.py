@@ -16,7 +16,7 @@ from daps_kit.recipe import load_recipe
 from daps_kit.runs.cost import Cost
 from daps_kit.runs.folder import RunFolder, Sample
 from daps_kit.runs.runner import run
-from daps_kit.runs.worker import BEGIN, Batch, Task, Trial, Worker, setup_of, shown_levels
+from daps_kit.runs.worker import BEGIN, Batch, Into, Task, Trial, Worker, setup_of, shown_levels
 from daps_priors.exact.gaussian import GaussianPrior
 
 CPU = torch.device("cpu")
@@ -55,6 +55,46 @@ def test_a_batch_is_that_of_the_run(toy, tmp_path):
                 assert all(torch.equal(images[key][place], others[key]) for key in others)
     assert len(set(shares)) == 7
     assert max(shares) == 1.0
+
+
+def test_a_worker_that_shares_the_folder_writes_what_is_not_there(toy, tmp_path):
+    path, names, runs = toy(), ("ash", "ash", "birch", "birch"), (0, 1, 0, 1)
+    whole = RunFolder(run(path, ["trajectory=2", "batch_size=4"], quiet=True).path)
+    ys = {name: whole.measured(name)[0] for name in names}
+    worker, folder = begun(path, "trajectory=2"), RunFolder(tmp_path / "shared")
+    with folder.claim("a: 1\n"), folder.shared() as token:
+        # One is there already, one of another worker was lost, one is not wanted.
+        there = Sample(torch.zeros(3, 16, 16))
+        levels = [(1.0, dict.fromkeys(("x_t", "x0hat", "x0y"), there.x0))]
+        folder.write_trajectory("ash", 0, levels)
+        folder.write_sample("ash", 0, there)
+        lost = Failure(0, 0, 0, 0.0, "worker", "it died")
+        folder.write_sample("ash", 1, Sample(there.x0, lost))
+        into = Into(str(folder.path), token, (0, 1, 3))
+        said = Batch.unpack(worker(Task(names, runs, (3, 16, 16), ys, into).pack(), silent))
+        assert torch.equal(folder.samples("ash", 1)[0].x0, there.x0)
+        for name in ("ash", "birch"):
+            for file in (folder.sample(name, 1), folder.trajectory(name, 1)):
+                assert file.read_bytes() == (whole.path / file.relative_to(folder.path)).read_bytes()
+        assert not folder.sample("birch", 0).exists()
+    assert [sample.x0.numel() for sample in said.samples] == [0] * 4
+    assert said.trajectory == []
+    of_run = [whole.read_sample(*pair) for pair in zip(names, runs, strict=True)]
+    assert [(s.failure, s.cost, s.doubts) for s in said.samples] == [
+        (s.failure, s.cost, s.doubts) for s in of_run
+    ]
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so_before_it_works(toy, tmp_path, monkeypatch):
+    worker = begun(toy())
+    monkeypatch.setattr(GaussianPrior, "denoise", lambda *_: pytest.fail("it worked"))
+    into = Into(str(tmp_path / "elsewhere"), "token", (0,))
+    task = Task(("ash",), (0,), (3, 16, 16), {"ash": torch.zeros(3, 16, 16)}, into)
+    with pytest.raises(
+        UserError, match="shared_folder: a worker on .* does not see .*elsewhere as the run does"
+    ):
+        worker(task.pack(), silent)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_batch_is_unpacked_as_it_was_packed():

@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import daps_kit
+from daps_kit.errors import UserError
+from daps_kit.runs import runner
 from daps_kit.runs.folder import RunFolder
+from daps_kit.runs.worker import Batch
 
 COMMAND = "from daps_kit.command.main import main; main()"
 
@@ -58,22 +62,79 @@ PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks in
 
 @pytest.mark.slow
 @PROC
-def test_a_worker_is_killed_and_nothing_is_lost(toy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_worker_is_killed_and_nothing_is_lost(toy, tmp_path, monkeypatch, shared):
     whole = daps_kit.run(toy(), ["batch_size=2", "trajectory=2", f"output={tmp_path / 'whole'}"], quiet=True)
     killed: list[int] = []
-    original = RunFolder.write_sample
+    written: list[Any] = []
+    add_seconds, write_sample = RunFolder.add_seconds, RunFolder.write_sample
 
-    def write_sample(self: RunFolder, *written: Any) -> None:
+    def kill(self: RunFolder, *said: Any) -> None:
         if not killed:
             killed.extend(children(os.getpid())[:1])
             os.kill(killed[0], signal.SIGKILL)
-        original(self, *written)
+        add_seconds(self, *said)
 
-    monkeypatch.setattr(RunFolder, "write_sample", write_sample)
-    many = ["execution.use=processes", "execution.workers=2"]
+    def write(self: RunFolder, *sample: Any) -> None:
+        written.append(sample)
+        write_sample(self, *sample)
+
+    monkeypatch.setattr(RunFolder, "add_seconds", kill)
+    monkeypatch.setattr(RunFolder, "write_sample", write)
+    many = ["execution.use=processes", "execution.workers=2", f"execution.shared_folder={shared}"]
     daps_kit.run(toy(), ["batch_size=2", "trajectory=2", *many], quiet=True)
     assert len(killed) == 1
+    assert len(written) == (0 if shared else 6)
     assert contents(tmp_path / "out") == contents(whole.path)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """A scheduler of dask with a worker, in threads of this process."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None,
+        silence_logs=100,
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_of_dask_write_a_shared_folder(toy, tmp_path, scheduler, monkeypatch):
+    changes = ["batch_size=2", "trajectory=2"]
+    whole = daps_kit.run(toy(), [*changes, f"output={tmp_path / 'whole'}"], quiet=True)
+    many = [
+        *changes,
+        "execution.use=dask",
+        f"execution.scheduler={scheduler}",
+        "execution.shared_folder=true",
+    ]
+    unpack = Batch.unpack
+
+    def images(data: bytes) -> Batch:
+        batch = unpack(data)
+        assert all(sample.x0.numel() == 0 for sample in batch.samples)
+        return batch
+
+    monkeypatch.setattr(Batch, "unpack", images)
+    daps_kit.run(toy(), many, quiet=True)
+    assert contents(tmp_path / "out") == contents(whole.path)
+
+    monkeypatch.setattr(Batch, "write", lambda *_: None)
+    monkeypatch.setattr(runner, "SEEN", 0.3)
+    with pytest.raises(UserError, match=r"a worker wrote .*sample-01.safetensors, which is not seen here"):
+        daps_kit.run(toy(), [*many, f"output={tmp_path / 'late'}"], quiet=True)
+
+    def elsewhere(self: RunFolder, token: str) -> None:
+        require_shared(RunFolder(tmp_path / "elsewhere"), token)
+
+    require_shared = RunFolder.require_shared
+    monkeypatch.setattr(RunFolder, "require_shared", elsewhere)
+    with pytest.raises(UserError) as caught:
+        daps_kit.run(toy(), [*many, f"output={tmp_path / 'other'}"], quiet=True)
+    assert str(caught.value).startswith("execution.shared_folder: a worker on ")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "other").glob("samples/*/*.safetensors"))
 
 
 @pytest.mark.slow
