@@ -10,7 +10,7 @@ from typing import Any
 from daps_kit.hooks import hookimpl
 from daps_kit.trackers import Tracker
 
-__all__ = ["MLflow", "TensorBoard", "Trackio", "WandB", "daps_trackers"]
+__all__ = ["Aim", "MLflow", "TensorBoard", "Trackio", "WandB", "daps_trackers"]
 
 PROJECT = "daps-kit"
 """Experiment or project of runs, where the tracker's own environment variable names none."""
@@ -169,7 +169,51 @@ class Trackio(WandB):
         self.run.finish()
 
 
+class Aim(Tracker):
+    """Aim: a run of the experiment daps-kit in the nearest folder .aim, or a new one where the run is begun."""
+
+    name = "aim"
+
+    def begin(self, run: str, folder: Path, recipe: str) -> None:
+        """Start a run, of whose machine and terminal nothing is recorded."""
+        import aim
+        import yaml
+
+        self.picture_of = aim.Image
+        self.run: Any = aim.Run(
+            experiment=PROJECT, system_tracking_interval=None, capture_terminal_logs=False
+        )
+        self.run.name = run
+        self.run["recipe"] = yaml.safe_load(recipe)
+        self.run["folder"] = str(folder)
+        self.samples = self.lost = 0
+
+    def level(self, step: int, sigma: float, residual: float) -> None:
+        """Track sigma and residual."""
+        self.run.track({"sigma": sigma, "residual": residual}, step=step)
+
+    def sample(self, image: str, run: int, lost: bool) -> None:
+        """Count samples, and those that are lost."""
+        self.samples += 1
+        self.lost += lost
+        self.run.track({"samples": self.samples, "lost": self.lost}, step=self.samples)
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Track the numbers."""
+        self.run.track(dict(values))
+
+    def picture(self, name: str, file: Path) -> None:
+        """Track the picture."""
+        self.run.track(self.picture_of(str(file)), name=name)
+
+    def end(self, error: str) -> None:
+        """Close the run."""
+        if error:
+            self.run["error"] = error
+        self.run.close()
+
+
 @hookimpl
 def daps_trackers() -> list[type[Tracker]]:
     """Return the trackers."""
-    return [MLflow, TensorBoard, WandB, Trackio]
+    return [MLflow, TensorBoard, WandB, Trackio, Aim]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import daps_trackers
@@ -86,6 +88,9 @@ def test_wandb_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     result = run("wandb", tmp_path, monkeypatch)
     (file,) = (result.path / "wandb").glob("offline-run-*/*.wandb")
+    end = time.monotonic() + 60
+    while b"image-file" not in file.read_bytes() and time.monotonic() < end:
+        time.sleep(0.1)  # a process of its own writes the file, and may be behind
     content = file.read_bytes()
     expected = result.metrics["summary"]["posterior_mean"]["psnr"]["mean"]
     assert b"posterior_mean/psnr" in content
@@ -112,6 +117,38 @@ def test_trackio(tmp_path, monkeypatch):
     assert sorted(sigmas, reverse=True) == sigmas
 
 
+AIM = """
+import json, aim
+from aim.cli.cli import cli_entry_point
+from aim.storage.context import Context
+from PIL import Image
+
+cli_entry_point(["storage", "--repo", ".", "reindex", "--yes"], standalone_mode=False)
+repo = aim.Repo(".")
+(number,) = repo.list_all_runs()
+run = aim.Run(number, repo=repo, read_only=True)
+(picture,) = run.get_image_sequence("grid", Context({})).values.values_list()
+told = {m.name: sorted(m.values.values_numpy().tolist()) for m in run.metrics()}  # it keeps them in another order
+same = picture.to_pil_image().tobytes() == Image.open("out/grid.png").tobytes()
+print(json.dumps([run.name, run.experiment, run.active, run["recipe", "runs"], same, told]))
+"""
+"""How a run of Aim is read, once it is in the index, where `aim up` puts it by itself."""
+
+
+def test_aim(tmp_path, monkeypatch):
+    pytest.importorskip("aim").Repo(str(tmp_path), init=True)  # else a folder .aim further up would be taken
+    result = run("aim", tmp_path, monkeypatch)
+    read = subprocess.run([sys.executable, "-c", AIM], capture_output=True, text=True, check=True)
+    *about, told = json.loads(read.stdout.splitlines()[-1])
+    assert about == ["mine", "daps-kit", False, 2, True]
+    expected = result.metrics["summary"]["posterior_mean"]["psnr"]["mean"]
+    assert told["posterior_mean/psnr"] == [pytest.approx(expected)]
+    assert told["samples"] == [1, 2]
+    assert told["lost"] == [0, 0]
+    assert len(told["sigma"]) == len(told["residual"]) > 3
+    assert told["sigma"][-1] == 10
+
+
 def test_a_library_that_is_missing_is_one_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.chdir(tmp_path)
@@ -129,5 +166,6 @@ def test_the_plugin_offers_them_by_its_hook():
         "tensorboard",
         "wandb",
         "trackio",
+        "aim",
     ]
     assert Plugin("a:b", "a", "1", "m", "ok").trackers == ()
