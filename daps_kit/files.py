@@ -18,8 +18,12 @@ from .reading import suffix_of
 __all__ = ["files_of", "natural_key", "remove_leftovers", "unique_names", "write_atomic"]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that, whenever the program is killed, it has its old content or all of the new.
+
+    Args:
+        path: of the file.
+        data: its content, at once or in parts.
 
     Raises:
         UserError: it cannot be written (disk full, no permission); what was there before is untouched.
@@ -29,7 +33,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

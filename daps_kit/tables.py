@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["markdown_table", "text_table"]
+__all__ = ["markdown_row", "markdown_table", "text_table"]
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:
@@ -25,4 +25,9 @@ def markdown_table(
 ) -> list[str]:
     """Return the lines of a table in Markdown; its columns are flush right but for those counted in `left`."""
     rule = ["---" if place in left else "---:" for place in range(len(headers))]
-    return ["| " + " | ".join(cells) + " |" for cells in (headers, rule, *rows)]
+    return [markdown_row(cells) for cells in (headers, rule, *rows)]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a line of such a table."""
+    return "| " + " | ".join(cells) + " |"

@@ -14,6 +14,7 @@ from typing import Any
 from daps_kit.errors import RefusalError, UserError
 from daps_kit.memory import forget_peak, peak_memory
 from daps_kit.recipe.load import Recipe
+from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import as_written, read_values
 from daps_kit.runs.cost import COSTS
 from daps_kit.runs.folder import RunFolder
@@ -177,7 +178,7 @@ def _peak(folder: RunFolder) -> int:
 def read(cell: Cell) -> Outcome:
     """Return what the folder of a finished cell holds."""
     path = cell.recipe.output
-    metrics = read_values(path / "metrics.json")
+    metrics = read_metrics(path / "metrics.json")
     spent = RunFolder(path).read_environment()
     peak = _peak(RunFolder(path))
     with as_written(path):

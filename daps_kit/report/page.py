@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files as resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ PART = 48
 
 NUMBERS = 500
 """Images whose numbers are in one file."""
+
+SHOWN = 50
+"""Rows of what was unknown that are in the page itself; metrics.json has all."""
 
 
 def write_report(folder: Path, *, write: Write = write_atomic, inline: bool = True) -> Path:
@@ -288,7 +292,7 @@ def _run(result: Result, label: str) -> dict[str, Any]:
         "rows": rows,
         "figures": _figures(result),
         "widen": metrics.get("widen", 1.0),
-        "unknown": list(zip(inferred(metrics), _traces(metrics), strict=True)),
+        "unknown": list(islice(_unknown(result.images), SHOWN)),
         "unknown_columns": UNKNOWN,
         "told": unexplained(metrics),
         "lost": [_told(record) for record in metrics["lost"]],
@@ -298,17 +302,15 @@ def _run(result: Result, label: str) -> dict[str, Any]:
     }
 
 
-def _traces(metrics: dict[str, Any]) -> list[str]:
-    """Return the points of a line for each row of what was unknown: its mean after each level, in 120 by 24 pixels."""
-    lines = []
-    for item in metrics["images"].values():
-        for found in item.get("parameters", {}).values():
+def _unknown(images: Mapping[str, dict[str, Any]]) -> Iterator[tuple[list[str], str]]:
+    """Yield the rows of what was unknown, each with its mean after each level: points of a line, 120 by 24 pixels."""
+    for name, item in images.items():
+        for row, found in zip(inferred(name, item), item.get("parameters", {}).values(), strict=True):
             trace = found["trace"]
             low, width = min(trace), max(max(trace) - min(trace), 1e-12)
             step = 116 / max(1, len(trace) - 1)
             points = [(2 + k * step, 22 - 20 * (value - low) / width) for k, value in enumerate(trace)]
-            lines.append(" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
-    return lines
+            yield row, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _told(record: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from daps_kit.errors import UserError
 from daps_kit.reading import reading
 from daps_kit.recipe import plain_yaml, to_yaml
+
+from .metrics_file import read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +34,7 @@ class Result:
         folder: where it lies.
         recipe: the resolved recipe.
         provided: which distributions its components came from, a line each.
-        metrics: what metrics.json holds.
+        metrics: what metrics.json holds; what it says of images is read when it is asked for.
     """
 
     folder: Path
@@ -46,9 +48,9 @@ class Result:
         return str(self.metrics.get("name") or self.folder.name)
 
     @property
-    def images(self) -> dict[str, dict[str, Any]]:
+    def images(self) -> Mapping[str, dict[str, Any]]:
         """What metrics.json says of each image, by its name."""
-        images: dict[str, dict[str, Any]] = self.metrics["images"]
+        images: Mapping[str, dict[str, Any]] = self.metrics["images"]
         return images
 
     @property
@@ -156,7 +158,7 @@ def result_in(folder: Path) -> Result:
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder} holds no finished run (no metrics.json); run its recipe again")
     text, recipe = _parsed(folder / "recipe.yaml")
-    metrics = read_values(folder / "metrics.json")
+    metrics = read_metrics(folder / "metrics.json")
     with as_written(folder):
         if not {"summary", "lost", "images"} <= metrics.keys() or not isinstance(recipe["runs"], int):
             raise ValueError("keys are missing")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daps_kit.failures import sample_name
-from daps_kit.tables import markdown_table
+from daps_kit.tables import markdown_row, markdown_table
 
 __all__ = [
     "CHOICES",
@@ -152,29 +152,29 @@ def metrics_markdown(title: str, metrics: dict[str, Any]) -> str:
             *_ensemble(summary["ensemble"]),
         ]
     lines += ["", "## Each image", ""]
+    ways: dict[str, None] = {}
+    unknown: list[list[str]] = []
+    table = markdown_table(["image", "sample", *head], [], left=[0])
+    for name, item in images.items():
+        record = item["reported"] or {}
+        ways |= dict.fromkeys([item["reported_by"]] if record else [])
+        unknown += inferred(name, item)
+        sample = str(record["run"] + 1) if record else "–"
+        cells = [name, sample, *(number(record.get(key), _form(key)) for key in keys)]
+        table.append(markdown_row(cells))
     if not single:
-        ways = dict.fromkeys(item["reported_by"] for item in images.values() if item["reported"])
         lines += [
             f"The sample that is shown, chosen without the truth: {' or '.join(_SHOWN[way] for way in ways)}.",
             "",
         ]
-    if unknown := inferred(metrics):
+    if unknown:
         lines += [
             "What was unknown, as the samples have it.",
             "",
             *markdown_table(UNKNOWN, unknown, left=[0, 1]),
             "",
         ]
-    reported = {name: item["reported"] or {} for name, item in images.items()}
-    rows = [
-        [
-            name,
-            str(record["run"] + 1) if record else "–",
-            *(number(record.get(key), _form(key)) for key in keys),
-        ]
-        for name, record in reported.items()
-    ]
-    lines += markdown_table(["image", "sample", *head], rows, left=[0])
+    lines += table
     if metrics["lost"]:
         lines += ["", "## Lost samples", "", "They count in none of the numbers above.", ""]
         lines += [_sentence(record) for record in metrics["lost"]]
@@ -190,12 +190,11 @@ UNKNOWN = ["image", "unknown", "mean", "standard deviation", "from (5 %)", "to (
 """The columns of what was unknown."""
 
 
-def inferred(metrics: dict[str, Any]) -> list[list[str]]:
-    """Return the rows of what was unknown of the operator: of each image and each number."""
+def inferred(name: str, item: dict[str, Any]) -> list[list[str]]:
+    """Return the rows of what was unknown of the operator for an image: of each number."""
     return [
         [name, f"`{key}`", number(found["mean"], ".4g"), *(number(value, ".3g") for value in (
             found["std"], *(found["interval"] or (None, None)))), number(found["truth"], ".4g")]
-        for name, item in metrics["images"].items()
         for key, found in item.get("parameters", {}).items()
     ]  # fmt: skip
 

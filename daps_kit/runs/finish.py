@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .cost import COSTS
 from .ensemble import moments
 from .folder import RunFolder, Sample
 from .measurement import Bench
-from .metrics import score, summarise
+from .metrics import Summary, score
 from .perceptual import Collection, Perceptual
 from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, strip_size
 
@@ -53,38 +54,43 @@ def finish(
     Returns:
         the content of metrics.json, and the rows of the grid.
     """
-    images: dict[str, Any] = {}
     lost: list[dict[str, Any]] = []
     doubted: list[dict[str, Any]] = []
     rows: list[Row] = []
-    collection = Collection(perceptual.features)
-    for index, item in enumerate(bench.names):
-        samples = folder.samples(item, runs)
-        images[item], row = _finish_item(folder, bench, index, samples, perceptual, collection, widen)
-        lost += [_record(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
-        doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
-        if as_stated:
-            images[item]["noise"] = _check_noise(folder, bench, index, samples)
-        for key, field in COSTS.items():
-            images[item][key] = [getattr(sample.cost, field, None) for sample in samples]
-        if len(rows) < MAX_ROWS:
-            rows.append(row)
-    summary = summarise(images.values())
-    for choice, distances in collection.summary().items():
-        summary[choice] |= distances
-    metrics = {
-        "format": 1,
-        "name": name,
-        **{key: _mean_cost(images.values(), key) for key in COSTS},
-        "widen": widen,
-        "summary": summary,
-        "lost": lost,
-        "doubted": doubted,
-        "images": images,
-    }
-    folder.write_json("metrics.json", metrics)
+    collection, summary = Collection(perceptual.features), Summary()
+    costs = {key: array("d") for key in COSTS}
+    with folder.metrics() as file:
+        for index, item in enumerate(bench.names):
+            samples = folder.samples(item, runs)
+            scores, row = _finish_item(folder, bench, index, samples, perceptual, collection, widen)
+            lost += [_record(item, run, s.failure) for run, s in enumerate(samples) if s.failure]
+            doubted += [_record(item, run, doubt) for run, s in enumerate(samples) for doubt in s.doubts]
+            if as_stated:
+                scores["noise"] = _check_noise(folder, bench, index, samples)
+            for key, field in COSTS.items():
+                scores[key] = [getattr(sample.cost, field, None) for sample in samples]
+                costs[key].extend(cost for cost in scores[key] if cost is not None)
+            summary.add(scores)
+            file.add(item, scores)
+            if len(rows) < MAX_ROWS:
+                rows.append(row)
+        means = summary.content()
+        for choice, distances in collection.summary().items():
+            means[choice] |= distances
+        metrics = file.write(
+            {
+                "format": 1,
+                "name": name,
+                **{key: math.fsum(known) / len(known) if known else None for key, known in costs.items()},
+                "widen": widen,
+                "summary": means,
+                "lost": lost,
+                "doubted": doubted,
+            }
+        )
     folder.write_text("metrics.md", metrics_markdown(name, metrics))
-    heading = f"The first {MAX_ROWS} of {len(images)} images" if len(images) > MAX_ROWS else ""
+    count = len(bench.names)
+    heading = f"The first {MAX_ROWS} of {count} images" if count > MAX_ROWS else ""
     folder.write(folder.grid, encode_png(draw_grid([(heading, rows)], name)))
     return metrics, rows
 
@@ -124,12 +130,6 @@ def _record(image: str, run: int, failure: Failure) -> dict[str, Any]:
         **size,
         "message": str(failure),
     }
-
-
-def _mean_cost(images: Iterable[dict[str, Any]], key: str) -> float | None:
-    """Return what a sample cost, on average; None where no file says it."""
-    known = [cost for item in images for cost in item[key] if cost is not None]
-    return math.fsum(known) / len(known) if known else None
 
 
 def _finish_item(

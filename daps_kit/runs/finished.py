@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daps_kit.errors import UserError
+from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import as_written, read_values
 from daps_kit.report.summary import CHOICES
 
@@ -88,7 +89,7 @@ def read_result(folder: Path) -> FinishedRun:
     Raises:
         UserError: its recipe or its metrics cannot be read, or are damaged.
     """
-    recipe, metrics = read_values(folder / "recipe.yaml"), read_values(folder / "metrics.json")
+    recipe, metrics = read_values(folder / "recipe.yaml"), read_metrics(folder / "metrics.json")
     with as_written(folder):
         prior, operator, sampler = (dict(recipe[key]) for key in ("prior", "operator", "sampler"))
         model, (task, exact) = published().model(prior), published().task(operator)

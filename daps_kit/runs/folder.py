@@ -22,11 +22,12 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
 from daps_kit.remote import put, remove, url_of
+from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import read_environment
 from daps_kit.tensor_file import DamagedFile
 
@@ -437,8 +439,14 @@ class RunFolder:
 
     def write_json(self, file: str, content: Any) -> None:
         """Write a JSON file; numbers that are not finite become null."""
-        text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        self.write(self.path / file, (text + "\n").encode())
+        self.write(self.path / file, (_json(content) + "\n").encode())
+
+    @contextlib.contextmanager
+    def metrics(self) -> Iterator[MetricsWriter]:
+        """Gather what metrics.json says, image by image; what is said of them is on the disk until it is written."""
+        self.require()
+        with tempfile.TemporaryFile(dir=self.path) as kept:
+            yield MetricsWriter(self, kept)
 
     def write_text(self, file: str, text: str) -> None:
         """Write a text file."""
@@ -467,8 +475,8 @@ class RunFolder:
                 f"{free / 2**30:.3g} free"
             )
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a file."""
+    def write(self, path: Path, data: bytes | Iterable[bytes]) -> None:
+        """Write a file, given at once or in parts."""
         self.require()
         write_atomic(path, data)
         put(path)
@@ -480,6 +488,37 @@ class RunFolder:
         self.require()
         tensor_file.write_plain(path, tensors, metadata)
         put(path)
+
+
+class MetricsWriter:
+    """Writes metrics.json, without holding what it says of images in memory."""
+
+    def __init__(self, folder: RunFolder, kept: BinaryIO) -> None:
+        self._folder, self._kept, self._any = folder, kept, False
+
+    def add(self, name: str, item: dict[str, Any]) -> None:
+        """Take in what there is to say of an image."""
+        text = _json({name: item})[1:-1].rstrip()  # without the braces
+        self._kept.write((("," if self._any else "") + text.replace("\n", "\n  ")).encode())
+        self._any = True
+
+    def write(self, head: dict[str, Any]) -> dict[str, Any]:
+        """Write the file, `head` before the images; return what it holds (see `read_metrics`)."""
+        begin, end = _json({**head, "images": {}}).rsplit("{}", 1)
+        self._folder.write(self._folder.path / "metrics.json", self._parts(begin, end))
+        return read_metrics(self._folder.path / "metrics.json")
+
+    def _parts(self, begin: str, end: str) -> Iterator[bytes]:
+        yield f"{begin}{{".encode()
+        self._kept.seek(0)
+        while block := self._kept.read(1 << 16):
+            yield block
+        yield f"{chr(10) + '  ' if self._any else ''}}}{end}\n".encode()
+
+
+def _json(content: Any) -> str:
+    """Return JSON text; numbers that are not finite become null."""
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _cost_record(cost: Cost | None) -> dict[str, float | None]:

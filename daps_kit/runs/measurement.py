@@ -220,17 +220,18 @@ class Bench:
         self.names = self.source.names
         self.notes, self.warnings = list(self.source.notes), list(self.source.warnings)
         self.shapes: dict[int, Shape] = {}
-        self._settled: dict[int, Operator] = {}
+        self._settled: tuple[int, Operator] | None = None
 
     def settle(self, index: int, values: Mapping[str, float]) -> None:
-        """Take values of what is unknown of an item's operator, by which its samples are judged."""
+        """Take values of what is unknown of an item's operator, by which its samples are judged: of one at a time."""
         parameters = self.operator(index).parameters
         if parameters is not None:
-            self._settled[index] = parameters.row(0)(values)
+            self._settled = index, parameters.row(0)(values)
 
     def settled(self, index: int) -> Operator:
         """Return the operator of an item, at the values that were taken."""
-        return self._settled.get(index) or self.operator(index)
+        at, operator = self._settled or (None, None)
+        return operator if operator is not None and at == index else self.operator(index)
 
     def recall(self, index: int, truth: Tensor | None) -> bool:
         """Take the shape of an item from the true image of an earlier run; say whether that is what this run needs."""

@@ -16,6 +16,7 @@ similarity", IEEE TIP 2004.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from daps_kit.report.summary import CHOICES
 
 from .ensemble import medoid, spread_scores
 
-__all__ = ["mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
+__all__ = ["Summary", "mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
 
 _WINDOW, _SIGMA = 11, 1.5
 
@@ -149,15 +150,34 @@ def score(
     }
 
 
-def summarise(scores: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard error over images of every metric of `posterior_mean` and the other `CHOICES`."""
-    scores = list(scores)
-    summary: dict[str, Any] = {}
-    for choice in CHOICES:
-        known = [item[choice] for item in scores if item.get(choice)]
+class Summary:
+    """Mean and standard error over images of every metric of `posterior_mean` and the other `CHOICES`.
+
+    Images are taken in one by one; of each only its numbers are kept.
+    """
+
+    def __init__(self) -> None:
         # Where some images have a truth and others none, metrics are over those that have it.
-        keys = dict.fromkeys(key for record in known for key in record if key != "run")
-        summary[choice] = {
-            key: mean_and_error([record[key] for record in known if key in record]) for key in keys
+        self._columns: dict[str, dict[str, array[float]]] = {choice: {} for choice in CHOICES}
+
+    def add(self, scores: Mapping[str, Any]) -> None:
+        """Take in what `score` gave for an image."""
+        for choice, columns in self._columns.items():
+            for key, value in (scores.get(choice) or {}).items():
+                if key != "run":
+                    columns.setdefault(key, array("d")).append(math.nan if value is None else value)
+
+    def content(self) -> dict[str, Any]:
+        """Return it as metrics.json has it."""
+        return {
+            choice: {key: mean_and_error(values) for key, values in columns.items()}
+            for choice, columns in self._columns.items()
         }
-    return summary
+
+
+def summarise(scores: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the summary of images, as metrics.json has it."""
+    summary = Summary()
+    for item in scores:
+        summary.add(item)
+    return summary.content()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from daps_kit.errors import UserError, did_you_mean
 from daps_kit.images import load_image
 from daps_kit.paths import resolve_path
 from daps_kit.remote import fetch
+from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import as_written, read_values
 from daps_kit.report.summary import outcome
 
@@ -102,7 +103,7 @@ class RunResult:
                 rows = json.loads((self.path / SAVED).read_text(encoding="utf-8"))["residuals"]
                 row = rows[self.names.index(name)]
                 return torch.tensor([torch.nan if value is None else value for value in row])
-            for record in self.metrics["images"][name]["samples"]:
+            for record in self._numbers[name]["samples"]:
                 found[record["run"]] = record["residual"]
         return found
 
@@ -126,9 +127,7 @@ class RunResult:
 
     def sample(self, name: str, run: int | None = None) -> Tensor:
         """Return a sample of an item, [C, H, W]: the reported one, or that of a run."""
-        reported: int = (
-            (self.metrics["images"][name]["reported"] or {"run": 0})["run"] if run is None else run
-        )
+        reported: int = (self._numbers[name]["reported"] or {"run": 0})["run"] if run is None else run
         return self._images(name)[reported]
 
     @cached_property
@@ -150,6 +149,12 @@ class RunResult:
             return {task.path.name: task.metrics for task in self.tasks}
         content: dict[str, Any] = read_values(self.path / "metrics.json")
         return content
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, Any]:
+        """What metrics.json says of each image."""
+        images: Mapping[str, Any] = read_metrics(self.path / "metrics.json")["images"]
+        return images
 
     @property
     def _folder(self) -> RunFolder:
@@ -197,6 +202,6 @@ def open(folder: str | Path) -> RunResult:
         return RunResult(path, tasks=tuple(tasks))
     if not (path / "metrics.json").is_file():
         raise UserError(f"{folder}: the run is not finished (no metrics.json); run its recipe again")
-    metrics, recipe = read_values(path / "metrics.json"), read_values(path / RECIPE)
+    metrics, recipe = read_metrics(path / "metrics.json"), read_values(path / RECIPE)
     with as_written(path):
         return RunResult(path, tuple(metrics["images"]), int(recipe["runs"]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from daps_kit.errors import UserError
+from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.summary import outcome
 
 from .claim import RECIPE
@@ -56,13 +56,14 @@ def run_states(folder: Path) -> Iterator[RunState]:
     name = re.search(r"^name: (.*)$", text, re.MULTILINE)
     runs = re.search(r"^runs: (\d+)$", text, re.MULTILINE)
     called = name[1].strip("'\"") if name else folder.name
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        whole = any(item["reported"] for item in metrics["images"].values())
-        yield RunState(folder, called, "finished" if whole else "failed", outcome(metrics))
-    except FileNotFoundError:
+    if not (folder / "metrics.json").is_file():
         items = len(list(folder.glob("measurement/*.safetensors")))
         done = len(list(folder.glob("samples/*/sample-[0-9]*[0-9].safetensors")))
         yield RunState(folder, called, f"{done} of {items * int(runs[1]) if runs else '?'}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    try:
+        metrics = read_metrics(folder / "metrics.json")
+        whole = any(item["reported"] for item in metrics["images"].values())
+        yield RunState(folder, called, "finished" if whole else "failed", outcome(metrics))
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
         yield RunState(folder, called, "damaged")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import torch
 
 from daps_kit import tensor_file
 from daps_kit.failures import Failure
+from daps_kit.report import metrics_file
+from daps_kit.report.summary import metrics_markdown
 from daps_kit.runs import finish as module
 from daps_kit.runs.cost import Cost
 from daps_kit.runs.finish import finish, join
 from daps_kit.runs.folder import RunFolder, Sample
+from daps_kit.runs.metrics import Summary
 from daps_kit.runs.perceptual import Perceptual
 from daps_kit.runs.pictures import Row
 
@@ -184,3 +189,50 @@ def test_angles_are_summed_up_across_their_period() -> None:
     assert angle["std"] == pytest.approx(3.0)
     assert angle["interval"] == pytest.approx([-1.7, 3.7])
     assert angle["trace"] == pytest.approx([90.0, 1.0])
+
+
+def test_numbers_of_many_images_are_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an image no more than half a KiB stays until all are written; what metrics.json says of it has three times that."""
+    scores = {"psnr": 30.0, "ssim": 0.9, "residual": 1.0}
+    item = {
+        "reported": {"run": 0, **scores},
+        "reported_by": "medoid",
+        **dict.fromkeys(("sample_mean", "posterior_mean", "oracle", "ensemble"), scores),
+        "samples": [{"run": run, **scores} for run in range(8)],
+    }
+
+    monkeypatch.setattr(metrics_file, "BLOCK", 1 << 12)
+
+    def peak(images: int) -> int:
+        folder = RunFolder(tmp_path / str(images))
+        folder.path.mkdir()
+        tracemalloc.start()
+        summary = Summary()
+        with folder.metrics() as file:
+            for index in range(images):
+                summary.add(item)
+                file.add(f"image-{index:05d}", item)
+            metrics = file.write({"format": 1, "summary": summary.content(), "lost": []})
+        metrics_markdown("any", metrics)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(100), peak(700)
+    assert (tmp_path / "700/metrics.json").stat().st_size > 700 * 1400
+    assert (many - few) / 600 < 512
+
+
+def test_metrics_are_written_as_json_writes_them_at_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    images = {"ä": {"a": [1, {"b": math.nan}], "c": {}}, "b": {}, '"': {"d": "\n"}}
+    for content in (images, {}):
+        with folder.metrics() as file:
+            for name, item in content.items():
+                file.add(name, item)
+            found = file.write({"format": 1, "lost": []})
+        folder.write_json("whole.json", {"format": 1, "lost": [], "images": content})
+        assert (tmp_path / "metrics.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+        assert list(found["images"]) == list(content)
