@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import re
+import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -15,7 +16,7 @@ from daps_kit.errors import UserError, control_character
 
 from .reading import suffix_of
 
-__all__ = ["files_of", "natural_key", "remove_leftovers", "unique_names", "write_atomic"]
+__all__ = ["files_of", "natural_key", "remove_leftovers", "stem_of", "unique_names", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -58,6 +59,15 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
+def stem_of(path: Path) -> str:
+    """Return the name of a file without the suffix that tells its format.
+
+    Letters with accents are composed (NFC), however the system that wrote the name has them.
+    """
+    name = path.name[: -len(suffix_of(path))] if suffix_of(path) else path.name
+    return unicodedata.normalize("NFC", name)
+
+
 def unique_names(names: Iterable[str]) -> list[str]:
     """Return names that files can have: with `-2`, `-3`, ... after those that occurred before, whatever their case.
 
@@ -97,14 +107,17 @@ def files_of(pattern: Path, suffixes: Collection[str]) -> tuple[list[Path], str]
     if pattern.exists() and not pattern.is_dir():
         return [pattern], ""
     there = pattern.iterdir() if pattern.is_dir() else map(Path, glob.glob(_literal(pattern), recursive=True))
-    found = [path for path in there if path.is_file()]
+    entries = [path for path in there if not path.is_dir()]
+    found = [path for path in entries if path.is_file()]
     hidden = [path for path in found if path.name.startswith(".")]
     seen = [path for path in found if not path.name.startswith(".")]
     kinds = [suffix_of(path) for path in seen]
     others = Counter(kind or "without a suffix" for kind in kinds if kind not in suffixes)
     counts = [f"{count} {kind}" for kind, count in sorted(others.items())]
     counts += [f"{len(hidden)} hidden"] if hidden else []
-    total = len(hidden) + others.total()
+    lost = len(entries) - len(found)
+    counts += [f"{lost} that lead to no file"] if lost else []
+    total = len(hidden) + others.total() + lost
     note = f"{pattern}: passed over {total} file{'s' * (total > 1)} ({', '.join(counts)})" if total else ""
     wanted = (path for path, kind in zip(seen, kinds, strict=True) if kind in suffixes)
     return sorted(wanted, key=lambda path: natural_key(str(path))), note

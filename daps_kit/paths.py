@@ -74,7 +74,10 @@ def resolve_path(value: Any) -> Any:
         problem := unwritable(path)
     ):  # a file that was found may be called anything
         raise ValueError(problem)
-    return Path(os.path.normpath(path))
+    normal = Path(os.path.normpath(path))
+    if ".." not in path.parts or os.path.realpath(normal) == os.path.realpath(path):
+        return normal
+    return Path(os.path.realpath(path))  # `link/..` is above where the link leads
 
 
 def existing_file(value: Any, what: str = "file") -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from daps_kit.errors import UserError
-from daps_kit.files import unique_names
+from daps_kit.files import stem_of, unique_names
 from daps_kit.images import encode_png
 from daps_kit.noise_level import noise_level
 from daps_kit.paths import readable_file, unwritable
@@ -130,7 +130,7 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
             raise UserError(problem)
     beside: dict[Path, bytes] = {}
     task, operator = _operator(wishes, path, beside)
-    names = unique_names(file.stem for file in files)
+    names = unique_names(map(stem_of, files))
     sections, pixels, said = [], [], []
     plugin: Path | None = None
     for file in files:

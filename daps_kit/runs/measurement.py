@@ -21,7 +21,7 @@ from torch import Tensor
 from daps_kit.arrays import read_array, with_channels
 from daps_kit.contracts import Operator, Prior, RandomStreams
 from daps_kit.errors import UserError
-from daps_kit.files import files_of, unique_names
+from daps_kit.files import files_of, stem_of, unique_names
 from daps_kit.images import fit, load_image
 from daps_kit.memory import require_memory
 from daps_kit.parameters import build_operator
@@ -109,7 +109,7 @@ def _advice(prior: Prior) -> str:
 class _Images(Items):
     def __init__(self, data: ImagesData, prior: Prior) -> None:
         self.files, self.white_level, self.notes = data.files, data.white_level, data.notes
-        self.names = unique_names(file.stem for file in self.files)
+        self.names = unique_names(map(stem_of, self.files))
         self.channels = prior.shape[0] if prior.shape else prior.channels
         size = (data.size, data.size) if isinstance(data.size, int) else data.size
         if size and prior.shape and size != prior.shape[1:]:
@@ -419,7 +419,8 @@ def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str],
     source = _Files(shape, what, how)
     for file in files:
         count = len(source.batch(file))
-        names = [file.stem] if count == 1 else [f"{file.stem}-{i:03d}" for i in range(count)]
+        stem = stem_of(file)
+        names = [stem] if count == 1 else [f"{stem}-{i:03d}" for i in range(count)]
         items += [_Item(name, source, file, place) for place, name in enumerate(names)]
     return items
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from daps_kit.errors import UserError
-from daps_kit.files import files_of, natural_key, remove_leftovers, unique_names, write_atomic
+from daps_kit.files import files_of, natural_key, remove_leftovers, stem_of, unique_names, write_atomic
 from daps_kit.reading import PICTURE_SUFFIXES
 
 
@@ -42,6 +45,23 @@ def test_folders_are_read_for_what_they_are_for(tmp_path):
     assert [file.name for file in files] == ["img2.png", "img10.png"]
     assert note == f"{tmp_path}: passed over 5 files (1 .db, 1 .npy, 1 .txt, 2 hidden)"
     assert files_of(tmp_path / "notes.txt", PICTURE_SUFFIXES) == ([tmp_path / "notes.txt"], "")
+
+
+def test_links_that_lead_nowhere_are_counted(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to(tmp_path / "fetched-later.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "c.png")
+    os.mkfifo(tmp_path / "d.png")
+    files, note = files_of(tmp_path, PICTURE_SUFFIXES)
+    assert [file.name for file in files] == ["a.png"]
+    assert note == f"{tmp_path}: passed over 3 files (3 that lead to no file)"
+
+
+def test_the_stem_of_a_name_is_the_same_from_every_system():
+    assert stem_of(Path("a/scan.nii.gz")) == stem_of(Path("b/scan.PNG")) == "scan"
+    assert stem_of(Path("img.v2.png")) == "img.v2"
+    assert stem_of(Path("none")) == "none"
+    assert stem_of(Path("caf\u00e9.npy")) == stem_of(Path("cafe\u0301.png")) == "caf\u00e9"
 
 
 @pytest.mark.parametrize("name", ["dir[1]", "a*b", "what?", "[", "two [x] ([y])"])

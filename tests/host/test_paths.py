@@ -76,3 +76,12 @@ def test_names_of_folders_stay_below_the_folder_they_are_made_in() -> None:
     for name in ("", " ", ".", "..", "a/..", "../a", "/a", "a//b", "a/", "a\\b", "\ud800", "é" * 101):
         with pytest.raises(ValueError, match="cannot be the name of a folder"):
             folder_name(name)
+
+
+def test_above_a_link_is_above_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/deep")
+    for folder in (tmp_path, tmp_path / "real"):
+        (folder / "x.png").touch()
+    assert resolve_path(RecipeText("../x.png", tmp_path / "link")).samefile(tmp_path / "real" / "x.png")
+    assert resolve_path(RecipeText("real/../x.png", tmp_path)) == tmp_path / "x.png"

@@ -289,9 +289,9 @@ def test_files_belong_together_by_their_names(toy, tmp_path):
     ys, truths = tmp_path / "ys", tmp_path / "truths"
     ys.mkdir()
     truths.mkdir()
-    for index, name in enumerate(("a", "b", "c")):
+    for index, name in enumerate(("a\u0301", "b", "c")):
         np.save(ys / f"{name}.npy", np.full((3, 16, 16), index / 10, np.float32))
-    for index, name in ((2, "c"), (0, "a"), (9, "z")):
+    for index, name in ((2, "c"), (0, "\u00e1"), (9, "z")):
         np.save(truths / f"{name}.npy", np.full((3, 16, 16), index / 10, np.float32))
     (ys / "notes.txt").touch()
     (ys / ".b.npy").touch()
