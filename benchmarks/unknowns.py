@@ -1,17 +1,21 @@
 """Are the posteriors of unknown numbers right? Ranks in posteriors that are known by quadrature.
 
-    python -m benchmarks unknowns identity|box|down_sampling|blur [--problems 300] [--budget 9] [--seed 0]
+    python -m benchmarks unknowns identity|box|down_sampling|blur|... [--problems 300] [--budget 9] [--seed 0]
 
-The prior is a Gaussian over 8 x 8 pixels with variances from 0.02 to 0.2 in a random basis. A problem draws the number
-from its prior (the noise's sigma from 0.02 to 1, or the width of a Gaussian blur from 0.3 to 1.5 with noise of 0.05),
-an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior, on a grid of 400
-values. These ranks are uniform where the sampler is right.
+The prior is a Gaussian over 8 x 8 pixels with variances from 0.02 to 0.2 in a random basis. A problem draws one number
+or two from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
+0.05), an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior of each
+number, on a grid of 400 values, or of 48 x 48. These ranks are uniform where the sampler is right.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import scipy.stats
 import torch
@@ -22,17 +26,45 @@ from daps_kit.contracts import Operator, Parameters, RandomStreams
 from daps_kit.runs.draw import draw
 from daps_priors.exact.gaussian import GaussianPrior
 
-SHAPE, SIZE, GRID = (1, 8, 8), 64, 400
+SHAPE, SIZE = (1, 8, 8), 64
+GRID = {1: 400, 2: 48}
+"""Values of each of so many numbers."""
 NOISE = {"noise": {"use": "gaussian", "sigma": {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}}}
-PROBLEMS = {
+KNOWN = {"noise": {"use": "gaussian", "sigma": 0.05}}
+PROBLEMS: dict[str, dict[str, Any]] = {
     "identity": {"use": "identity", **NOISE},
     "box": {"use": "inpainting", **NOISE},
     "down_sampling": {"use": "down_sampling", "scale_factor": 2, **NOISE},
-    "blur": {
-        "use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]},
-        "noise": {"use": "gaussian", "sigma": 0.05},
+    "blur": {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}, **KNOWN},
+    "motion": {"use": "linear_motion_blur", "length": {"unknown": [1, 6]}, "angle": "unknown", **KNOWN},
+    "defocus": {"use": "defocus_blur", "radius": {"unknown": [0.3, 3]}, **KNOWN},
+    "shift": {"use": "shift", "x": {"unknown": [-2, 2]}, "y": {"unknown": [-2, 2]}, **KNOWN},
+    "affine": {"use": "affine", "scale": {"unknown": [0.5, 2]}, "offset": {"unknown": [-0.5, 0.5]}, **KNOWN},
+    "rotation": {"use": "rotation", "angle": "unknown", **KNOWN},
+    "phase": {
+        "use": "down_sampling", "scale_factor": 2, "phase_x": {"unknown": [-1, 1]},
+        "phase_y": {"unknown": [-1, 1]}, **KNOWN,
+    },
+    "chain": {
+        "use": "chain", **KNOWN,
+        "operators": [
+            {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}},
+            {"use": "affine", "scale": {"unknown": [0.5, 2]}},
+        ],
     },
 }  # fmt: skip
+
+
+class Count:
+    """A function that counts how often it is called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *given: Any) -> Any:
+        """Call it."""
+        self.calls += 1
+        return self.function(*given)
 
 
 def gaussian() -> GaussianPrior:
@@ -44,21 +76,37 @@ def gaussian() -> GaussianPrior:
     return GaussianPrior(mean, covariance=basis * variances @ basis.T)
 
 
-def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of the grid's cells, and the exact distribution functions there, [B, GRID]."""
-    u = (torch.arange(GRID, dtype=torch.float64)[:, None] + 0.5) / GRID
+def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[Tensor]:
+    """Return the exact distribution function of each number at the ends of the grid's cells, [B, cells + 1]."""
+    count = len(parameters.names)
+    cells = GRID[count]
+    places = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    u = torch.cartesian_prod(*[places] * count).reshape(-1, count)
     vectors, variances = prior.covariance.vectors, prior.covariance.variances
     assert vectors is not None
     root = (vectors * variances.sqrt()).T.reshape(SIZE, *SHAPE)
     logs = [_log(operator, root, prior, y) for operator in parameters.operators(parameters.values(u))]
-    ends = parameters.values((torch.arange(GRID, dtype=torch.float64)[:, None] + 1) / GRID)[:, 0]
-    return ends, torch.stack(logs, 1).softmax(1).cumsum(1)
+    joint = torch.stack(logs, 1).softmax(1).reshape(len(y), *[cells] * count)
+    found = []
+    for axis in range(count):
+        own = joint.sum([k + 1 for k in range(count) if k != axis]) if count > 1 else joint
+        found.append(torch.nn.functional.pad(own.cumsum(1), (1, 0)))
+    return found
+
+
+def ranks(known: Tensor, u: Tensor) -> Tensor:
+    """Return a distribution function, known at the ends of cells of [0, 1], at u [B], linear between them."""
+    cells = known.shape[1] - 1
+    place = (u * cells).long().clamp(0, cells - 1)
+    low, high = (known.gather(1, place[:, None] + step)[:, 0] for step in (0, 1))
+    return low + (high - low) * (u * cells - place)
 
 
 def _log(operator: Operator, root: Tensor, prior: GaussianPrior, y: Tensor) -> Tensor:
     """Return log p(y), the image left out, up to a constant, [B]."""
     seen = operator.project(torch.ones(1, *y.shape[1:])).flatten() > 0
-    images = operator.forward(root).flatten(1)[:, seen]
+    nothing = operator.forward(torch.zeros(1, *SHAPE, dtype=torch.float64))
+    images = (operator.forward(root) - nothing).flatten(1)[:, seen]
     covariance = images.T @ images + operator.noise.dispersion * torch.eye(
         int(seen.sum()), dtype=torch.float64
     )
@@ -85,28 +133,33 @@ def main(arguments: list[str]) -> int:
     operator = build("operator", PROBLEMS[options.problem], shape=SHAPE)
     parameters = operator.parameters
     assert parameters is not None
-    first = 3 * count * options.seed
-    streams = [RandomStreams(range(first + k * count, first + (k + 1) * count)) for k in range(3)]
+    first = 4 * count * options.seed
+    seeds = [range(first + k * count, first + (k + 1) * count) for k in range(4)]
+    streams = [RandomStreams(each) for each in seeds[:3]]
     truth = parameters.truths(streams[0])
     y = parameters.at(truth).measure(prior.sample(SHAPE, streams[1]), streams[2])
-    ends, known = posteriors(prior, parameters, y)
+    known = posteriors(prior, parameters, y)
+    built = Count(parameters.builds[0])
+    operator.parameters = replace(parameters, builds=(built,))
     begun, seen = time.process_time(), list[Tensor]()
     sampler = build("sampler", {"use": "daps", "budget": options.budget})
     draw(
-        sampler, prior, operator, y, range(first, first + count),
+        sampler, prior, operator, y, seeds[3],
         lambda step: seen.append(step.parameters) if step.parameters is not None else None,
     )  # fmt: skip
     seconds = time.process_time() - begun
-    for name, values in (("truth", truth), ("sample", seen[-1])):
-        place = torch.searchsorted(ends, values[:, 0].contiguous()).clamp_max(GRID - 1)
-        upper = known.gather(1, place[:, None])[:, 0]
-        lower = torch.where(place > 0, known.gather(1, (place - 1).clamp_min(0)[:, None])[:, 0], 0.0)
-        rank = (upper + lower) / 2
+    for (place, number), (what, values) in product(
+        enumerate(parameters.names), (("truth", truth), ("sample", seen[-1]))
+    ):
+        cdf = parameters.priors[place].cdf
+        u = torch.tensor([cdf(value) for value in values[:, place].tolist()], dtype=torch.float64)
+        rank = ranks(known[place], u)
         inside = float(((rank > 0.05) & (rank < 0.95)).double().mean())
         p = scipy.stats.kstest(rank.numpy(), "uniform").pvalue
         print(
-            f"{name}: mean rank {float(rank.mean()):.3f}, in the interval of 90 % {inside:.3f}, "
+            f"{number}, {what}: mean rank {float(rank.mean()):.3f}, in the interval of 90 % {inside:.3f}, "
             f"Kolmogorov-Smirnov p = {p:.3f}"
         )
-    print(f"{seconds:.0f} s of the processor")
+    levels = len(seen)
+    print(f"{seconds:.0f} s of the processor, {built.calls / count / levels:.0f} operators a level")
     return 0

@@ -159,6 +159,15 @@ class Operator(ABC):
         """
         return self
 
+    @property
+    def linear_part(self) -> LinearOperator | None:
+        """B where A(x) = B x + c with a c that depends on nothing; None, the default, where it is not so.
+
+        What is exact for a linear operator is so for this one, too: y - c has been measured by B. The noise of B is of
+        no account.
+        """
+        return None
+
     def state(self) -> dict[str, Tensor]:
         """Return what was drawn or read when the operator was built (masks, kernels), to be saved with a run."""
         return {}
@@ -275,6 +284,11 @@ class _StackedOperator(Operator):
 
         return torch.cat([pair[0] for pair in pairs]), vjp
 
+    @property
+    def linear_part(self) -> LinearOperator | None:
+        parts = [part for operator in self.operators if (part := operator.linear_part) is not None]
+        return _StackedLinear(parts) if len(parts) == len(self.operators) else None
+
     def project(self, y: Tensor) -> Tensor:
         rows = zip(self.operators, torch.split(y, 1), strict=True)
         return torch.cat([operator.project(row) for operator, row in rows])
@@ -289,6 +303,11 @@ class LinearOperator(Operator):
 
     `forward` is enough; a closed form of the others is faster.
     """
+
+    @property
+    def linear_part(self) -> LinearOperator:
+        """Itself."""
+        return self
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y, [B, C, H, W]; by autograd unless an operator knows a closed form.
@@ -350,6 +369,10 @@ class LinearOperator(Operator):
 
 class _StackedLinear(_StackedOperator, LinearOperator):
     """Sample b is measured by linear operator b."""
+
+    @property
+    def linear_part(self) -> LinearOperator:
+        return self
 
     operators: list[LinearOperator]  # type: ignore[assignment]
 

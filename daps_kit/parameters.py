@@ -41,9 +41,9 @@ def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, devic
     if own:
 
         def build(values: Mapping[str, float]) -> Operator:
-            return settings.model_copy(update=dict(values)).build(shape=shape, seed=seed, device=device)
+            return settings.at(values).build(shape=shape, seed=seed, device=device)
 
-        operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,), settings.periods)
+        operator.parameters = Parameters(tuple(own), tuple(own.values()), (build,), settings.all_periods)
     if not isinstance(
         settings.noise, NoiseSettings
     ):  # the operator's own business: nothing of it can be left open
@@ -57,7 +57,7 @@ def build_noise(settings: NoiseSettings) -> Noise:
     if settings.left_open:
 
         def build(values: Mapping[str, float]) -> Noise:
-            return settings.model_copy(update=dict(values)).build()
+            return settings.at(values).build()
 
         noise.unknown = (settings.left_open, build)
     return noise

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -160,10 +160,58 @@ class ComponentSettings(Settings):
         return made
 
     @property
+    def parts(self) -> dict[str, ComponentSettings]:
+        """The components of the same kind that this one is made of, by where its fields hold them."""
+        found: dict[str, Any] = {}
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            several = isinstance(value, list | tuple)
+            found |= {f"{key}.{place}": each for place, each in enumerate(value)} if several else {key: value}
+        return {
+            place: each
+            for place, each in found.items()
+            if isinstance(each, ComponentSettings) and each.kind == self.kind
+        }
+
+    def _of_all(self, what: Callable[[ComponentSettings], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what is said of its own fields and of those of its parts, by their places."""
+        parts = {f"{place}.": part._of_all(what) for place, part in self.parts.items()}
+        return {
+            **what(self),
+            **{f"{place}{key}": value for place, each in parts.items() for key, value in each.items()},
+        }
+
+    @property
     def left_open(self) -> dict[str, Unknown]:
-        """The fields that are left open."""
-        values = {key: getattr(self, key) for key in self.unknowable}
-        return {key: value for key, value in values.items() if isinstance(value, Unknown)}
+        """The fields that are left open, also those of parts, such as `operators.0.length`."""
+
+        def of(settings: ComponentSettings) -> dict[str, Unknown]:
+            values = {key: getattr(settings, key) for key in settings.unknowable}
+            return {key: value for key, value in values.items() if isinstance(value, Unknown)}
+
+        return self._of_all(of)
+
+    @property
+    def all_periods(self) -> dict[str, float]:
+        """The periods of its fields and those of its parts."""
+        return self._of_all(lambda settings: settings.periods)
+
+    def at(self, values: Mapping[str, float]) -> Self:
+        """Return the same settings with numbers in the place of fields, by the names in `left_open`."""
+        changed: dict[str, Any] = {key: value for key, value in values.items() if "." not in key}
+        for place, part in self.parts.items():
+            start, (key, _, number) = f"{place}.", place.partition(".")
+            own = {
+                name.removeprefix(start): value for name, value in values.items() if name.startswith(start)
+            }
+            made = part.at(own)
+            if number:
+                several = list(changed.get(key, getattr(self, key)))
+                several[int(number)] = made
+                changed[key] = type(getattr(self, key))(several)
+            else:
+                changed[key] = made
+        return self.model_copy(update=changed)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -161,6 +161,32 @@ CASES: dict[str, dict[str, Entry]] = {
     "operator/linear_motion_blur": {
         "": Entry({"use": "linear_motion_blur", "length": 5.5, "angle": 20.0}, (3, 12, 15))
     },
+    "operator/affine": {
+        "linear": Entry({"use": "affine", "scale": 1.7}),
+        "offset": Entry({"use": "affine", "scale": 0.6, "offset": 0.3}),
+    },
+    "operator/shift": {"": Entry({"use": "shift", "x": 1.3, "y": -0.4})},
+    "operator/rotation": {"": Entry({"use": "rotation", "angle": 17.0}, (3, 12, 15))},
+    "operator/chain": {
+        "linear": Entry(
+            {
+                "use": "chain",
+                "operators": [
+                    {"use": "gaussian_blur", "kernel_size": 5},
+                    {"use": "down_sampling", "scale_factor": 2, "phase_x": 0.3},
+                ],
+            }
+        ),
+        "offset": Entry(
+            {"use": "chain", "operators": [{"use": "shift", "x": 0.5}, {"use": "affine", "offset": 0.2}]}
+        ),
+        "clipped": Entry(
+            {
+                "use": "chain",
+                "operators": [{"use": "identity"}, {"use": "high_dynamic_range", "saturation": 0.7}],
+            }
+        ),
+    },
     "operator/phase_retrieval": {
         "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
         "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson"}}, (1, 8, 8)),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from daps_kit.contracts import Operator, Prior
+from daps_kit.contracts import LinearOperator, Operator, Prior
 
 __all__ = ["COSTS", "Cost", "Meter", "mean_cost"]
 
@@ -106,8 +106,10 @@ class Meter:
             return solution
 
         names = [name for name in ("forward", "adjoint", "jvp") if hasattr(kind, name)]
-        methods = {name: self._product(getattr(kind, name)) for name in names}
+        methods: dict[str, Any] = {name: self._product(getattr(kind, name)) for name in names}
         methods |= {"solve_normal": solve_normal} if hasattr(kind, "solve_normal") else {}
+        if not isinstance(operator, LinearOperator) and (part := operator.linear_part) is not None:
+            methods["linear_part"] = property(lambda this: self.operator(part))
         return _seen_as(operator, {**methods, "forward_vjp": forward_vjp})
 
     def _product(self, method: Callable[..., Tensor]) -> Callable[..., Tensor]:

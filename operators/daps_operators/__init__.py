@@ -5,7 +5,7 @@ Importing this module does not import torch; each `build` imports the file of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -31,7 +31,7 @@ from daps_kit.unknown import Uniform
 
 from .noises import Laplace, Poisson, PoissonGaussian, Student
 from .nonlinear_blur import PUBLISHED, TrainBlur
-from .papers import BORODENKO_2019, CHUNG_2023, KEYS_1981, TRAN_2021
+from .papers import BORODENKO_2019, CHUNG_2023, DUCHON_1979, KEYS_1981, TRAN_2021
 
 if TYPE_CHECKING:
     import torch
@@ -162,6 +162,7 @@ class DownSampling(OperatorSettings):
     """
 
     name = "down_sampling"
+    unknowable: ClassVar = {"phase_x": None, "phase_y": None}
     papers = (KEYS_1981,)
     scale_factor: int | float = Field(
         4, gt=1, le=10_000, description="how many times fewer pixels along each side"
@@ -175,13 +176,30 @@ class DownSampling(OperatorSettings):
         description="where the grids meet if the scale factor does not divide the sides: at their centres, or at the "
         "upper left corner as in MATLAB",
     )
+    phase_x: float = Field(
+        0.0,
+        ge=-100,
+        le=100,
+        description="by how far the coarse grid lies to the right of that, in pixels of the image",
+    )
+    phase_y: float = Field(
+        0.0, ge=-100, le=100, description="by how far it lies below, in pixels of the image"
+    )
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator."""
         from .down_sampling import DownSampling
 
         noise = self.noise.build()
-        return DownSampling(shape, noise, self.scale_factor, self.kernel, self.antialiasing, self.grid)
+        return DownSampling(
+            shape,
+            noise,
+            self.scale_factor,
+            self.kernel,
+            self.antialiasing,
+            self.grid,
+            phase=(self.phase_y, self.phase_x),
+        )
 
 
 class GaussianBlur(OperatorSettings):
@@ -322,18 +340,136 @@ class DefocusBlur(OperatorSettings):
 class HighDynamicRange(OperatorSettings):
     """High dynamic range: the image is over-exposed and clipped.
 
-    y = clip(scale x, -1, 1) for the image x on [-1, 1], [C, H, W].
+    y = clip(scale x, -1, saturation) for the image x on [-1, 1], [C, H, W].
     """
 
     name = "high_dynamic_range"
-    unknowable: ClassVar = {"scale": None}
+    unknowable: ClassVar = {"scale": None, "saturation": None}
     scale: float = Field(2.0, gt=0, description="exposure; values beyond 1 / scale are clipped")
+    saturation: float = Field(
+        1.0, gt=-1, le=1e6, description="the value beyond which light makes no difference"
+    )
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator."""
         from .high_dynamic_range import HighDynamicRange
 
-        return HighDynamicRange(shape, self.noise.build(), self.scale)
+        return HighDynamicRange(shape, self.noise.build(), self.scale, self.saturation)
+
+
+class Affine(OperatorSettings):
+    """Affine intensities: an exposure, and what a sensor adds to every pixel.
+
+    y = scale x + offset for the image x on [-1, 1], [C, H, W].
+    """
+
+    name = "affine"
+    unknowable: ClassVar = {"scale": None, "offset": None}
+    scale: float = Field(1.0, gt=0, le=1e6, description="by which values are multiplied")
+    offset: float = Field(0.0, ge=-1e6, le=1e6, description="what is added to them then")
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator, which is linear where nothing is added."""
+        from .affine import Affine, Gain
+
+        noise = self.noise.build()
+        return (
+            Affine(shape, noise, self.scale, self.offset) if self.offset else Gain(shape, noise, self.scale)
+        )
+
+
+Surroundings = Annotated[
+    Literal["reflect", "periodic", "zero"],
+    Field(
+        description="what lies beyond the border: the mirrored image (edge not repeated), the image again, or the "
+        "value 0 (grey)"
+    ),
+]
+
+
+class Shift(OperatorSettings):
+    """Shift: the image is moved, by parts of a pixel where they are said.
+
+    y is [C, H, W] like the image, on [-1, 1].
+    """
+
+    name = "shift"
+    papers = (DUCHON_1979,)
+    unknowable: ClassVar = {"x": None, "y": None}
+    x: float = Field(0.0, ge=-2000, le=2000, description="to the right, in pixels")
+    y: float = Field(0.0, ge=-2000, le=2000, description="downwards, in pixels")
+    boundary: Surroundings = "reflect"
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .shift import Shift
+
+        return Shift(shape, self.noise.build(), self.x, self.y, self.boundary)
+
+
+class Rotation(OperatorSettings):
+    """Rotation: the image is turned about its middle, by any angle.
+
+    y is [C, H, W] like the image, on [-1, 1].
+    """
+
+    name = "rotation"
+    papers = (KEYS_1981,)
+    unknowable: ClassVar = {"angle": None}
+    periods: ClassVar = {"angle": 360.0}
+    angle: float = Field(0.0, ge=-360, le=360, description="in degrees, counter-clockwise")
+    boundary: Surroundings = "reflect"
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from .rotation import Rotation
+
+        return Rotation(shape, self.noise.build(), self.angle, self.boundary)
+
+
+class Chain(OperatorSettings):
+    """Chain: operators one after the other, such as a blur, a shift and an exposure.
+
+    y is what the last of them gives, [C, h, w] or of another shape. What is unknown of them is called by their places:
+    `operators.0.length`.
+    """
+
+    name = "chain"
+    operators: tuple[OperatorSettings, ...] = Field(
+        (Identity(),),
+        min_length=1,
+        max_length=20,
+        description="the operators, the first of the image; noise is that of the chain",
+    )
+
+    @field_validator("operators")
+    @classmethod
+    def _without_noise(cls, value: tuple[OperatorSettings, ...]) -> tuple[OperatorSettings, ...]:
+        for place, operator in enumerate(value):
+            if operator.noise != type(operator).model_fields["noise"].get_default(call_default_factory=True):
+                raise ValueError(
+                    f"operators.{place} has noise; it belongs to the chain, which is measured at its end"
+                )
+        return value
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image has operators of its own."""
+        return any(operator.per_image for operator in self.operators)
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Return the published checkpoints of the operators."""
+        return tuple(name for operator in self.operators for name in operator.checkpoints())
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the chain, what is random in each operator drawn from a seed of its own."""
+        from .chain import build_chain
+
+        def built(place: int, settings: OperatorSettings) -> Callable[[Shape], Operator]:
+            return lambda shape: settings.build(shape=shape, seed=seed + place, device=device)
+
+        builds = [built(place, settings) for place, settings in enumerate(self.operators)]
+        return build_chain(shape, self.noise.build(), builds, device)
 
 
 class PhaseRetrieval(OperatorSettings):
@@ -444,6 +580,10 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
         LinearMotionBlur,
         DefocusBlur,
         HighDynamicRange,
+        Affine,
+        Shift,
+        Rotation,
+        Chain,
         PhaseRetrieval,
         NonlinearBlur,
     ]

@@ -9,7 +9,7 @@ the scale factor. Its weights on the fine pixels j are
 pixel repeated (c b a | a b c | c b a). The coarse image has m = ceil(n / s) pixels. Where s does not divide n, there
 are two conventions: the shift c = (n - s m) / 2 puts both grids on one centre, so that a mirrored image gives a
 mirrored measurement (`centred`), and c = 0 lets both begin at one corner, as MATLAB's imresize(x, 1 / s) does
-(`corner`).
+(`corner`). A phase is added to c.
 
 Sources: Keys, "Cubic convolution interpolation for digital image processing", 1981; Duchon, "Lanczos filtering
 in one and two dimensions", 1979.
@@ -77,12 +77,13 @@ def resize_matrix(
     kernel: str = "cubic",
     antialiasing: bool = True,
     grid: Grid = "centred",
+    phase: float = 0.0,
 ) -> Array:
     """Return the matrix [ceil(n / scale_factor), n] of the weights h, each row of sum 1."""
     h, width = KERNELS[kernel]
     m = max(1, math.ceil(n / scale_factor - 1e-9))
     stretch = scale_factor if antialiasing else 1.0
-    shift = (n - scale_factor * m) / 2 if grid == "centred" else 0.0
+    shift = phase + ((n - scale_factor * m) / 2 if grid == "centred" else 0.0)
     centres = scale_factor * (np.arange(m) + 0.5) - 0.5 + shift
     reach = math.ceil(width * stretch / 2) + 1
     places = np.floor(centres).astype(int)[:, None] + np.arange(-reach, reach + 1)
@@ -105,6 +106,7 @@ class DownSampling(SeparableOperator):
         kernel: a name in `KERNELS`.
         antialiasing: whether the kernel is stretched to the coarse grid.
         grid: where the grids meet if s does not divide H and W: at their centres or at the upper left corner.
+        phase: by how far the coarse grid lies below and to the right of that, in pixels of the image.
     """
 
     def __init__(
@@ -115,6 +117,10 @@ class DownSampling(SeparableOperator):
         kernel: str = "cubic",
         antialiasing: bool = True,
         grid: Grid = "centred",
+        phase: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        vertical, horizontal = (resize_matrix(n, scale_factor, kernel, antialiasing, grid) for n in shape[1:])
+        vertical, horizontal = (
+            resize_matrix(n, scale_factor, kernel, antialiasing, grid, p)
+            for n, p in zip(shape[1:], phase, strict=True)
+        )
         super().__init__(shape, noise, vertical, horizontal)

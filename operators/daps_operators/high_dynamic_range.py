@@ -1,6 +1,6 @@
-"""High dynamic range: over-exposure, y = clip(s x, -1, 1).
+"""High dynamic range: over-exposure, y = clip(s x, -1, w).
 
-Its derivative is s where |s x| <= 1 and 0 beyond.
+Its derivative is s where -1 <= s x <= w and 0 beyond.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ EXCLUDED = 4.0
 
 
 class HighDynamicRange(Operator):
-    """Exposure by `scale`, clipped to [-1, 1].
+    """Exposure by `scale`, clipped to [-1, w].
 
     Args:
         shape: (C, H, W) of the images.
         noise: the noise model.
         scale: s, positive.
+        saturation: w, above -1.
     """
 
     elementwise = True
 
-    def __init__(self, shape: Shape, noise: Noise, scale: float) -> None:
+    def __init__(self, shape: Shape, noise: Noise, scale: float, saturation: float = 1.0) -> None:
         super().__init__(shape, noise)
-        self.scale = scale
-        self._low, self._high = torch.tensor(-1.0), torch.tensor(1.0)
+        self.scale, self.saturation = scale, saturation
+        self._low, self._high = torch.tensor(-1.0), torch.tensor(saturation, dtype=torch.float64)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return clip(s x, -1, 1)."""
+        """Return clip(s x, -1, w)."""
         return (self.scale * x).clamp(self._low.to(x), self._high.to(x))
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return clip(s x, -1, 1) and v -> s v where it is not clipped."""
+        """Return clip(s x, -1, w) and v -> s v where it is not clipped."""
         exposed, low, high = self.scale * x.detach(), self._low.to(x), self._high.to(x)
         slope = ((exposed >= low) & (exposed <= high)).to(x.dtype).mul_(self.scale)
         return exposed.clamp(low, high), lambda v: v * slope
@@ -54,5 +55,5 @@ class HighDynamicRange(Operator):
         room = EXCLUDED * self.noise.std(y)
         straight = copy.copy(self)
         straight._low = torch.where(y - room > -1, -torch.inf, -1.0)
-        straight._high = torch.where(y + room < 1, torch.inf, 1.0)
+        straight._high = torch.where(y + room < self.saturation, torch.inf, self.saturation)
         return straight

@@ -28,6 +28,14 @@ KEYS_1981 = Paper(
     journal="IEEE Transactions on Acoustics, Speech, and Signal Processing",
     doi="10.1109/TASSP.1981.1163711",
 )
+DUCHON_1979 = Paper(
+    "duchon1979",
+    "Lanczos filtering in one and two dimensions",
+    ("Duchon, Claude E.",),
+    1979,
+    journal="Journal of Applied Meteorology",
+    doi="10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2",
+)
 BORODENKO_2019 = Paper(
     "borodenko2019",
     "motionblur: generate authentic motion blur kernels",

@@ -1,6 +1,7 @@
 r"""How well values of an operator's parameters explain a measurement at a noise level, the image left out.
 
-For a linear operator A with Gaussian noise of variance v, and p(x0 | x_t) = N(m, C),
+For a linear operator A with Gaussian noise of variance v (a constant beside A is taken from y), and p(x0 | x_t) =
+N(m, C),
 
     p(y | x_t, theta) = N(y; A m, S),    S = A C A^T + v I,
 
@@ -30,7 +31,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Target
+from daps_kit.contracts import LinearOperator, Operator, Target
 from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_transform
 from daps_kit.noise import GaussianNoise
 from daps_kit.noise.model import wide
@@ -52,9 +53,17 @@ PROBES_BESIDE, STEPS_BESIDE = 2, 6
 
 def known(operator: object) -> bool:
     """Return whether p(y | x_t, theta) is known: for a linear operator with Gaussian noise of one variance."""
-    if not isinstance(operator, LinearOperator) or not isinstance(operator.noise, GaussianNoise):
+    if not isinstance(operator, Operator) or not isinstance(operator.noise, GaussianNoise):
+        return False
+    if operator.linear_part is None:
         return False
     return not isinstance(operator.noise.curvature(torch.zeros(1), torch.zeros(1)), Tensor)
+
+
+def _linear(operator: Operator) -> LinearOperator:
+    part = operator.linear_part
+    assert part is not None
+    return part
 
 
 class Spectrum:
@@ -94,8 +103,7 @@ class Evidence:
         first = parameters.row(0)(
             {n: float(u) for n, u in zip(parameters.names, parameters.unknowns, strict=True)}
         )
-        assert isinstance(first, LinearOperator)
-        self.rough = not self.dense and first.spectrum(target.covariance) is not None
+        self.rough = not self.dense and _linear(first).spectrum(target.covariance) is not None
 
     def log(self, values: Tensor) -> Tensor:
         """Return log p(y | x_t, theta) of theta [B, P], up to a constant, [B], in double precision."""
@@ -110,7 +118,6 @@ class Evidence:
         for b, (row, operator) in enumerate(
             zip(values.tolist(), self.parameters.operators(values), strict=True)
         ):
-            assert isinstance(operator, LinearOperator)
             if self.rough and not rough:
                 found.append(self._beside(b, operator))
                 continue
@@ -120,13 +127,13 @@ class Evidence:
             found.append(self._spectra[key].log(operator.noise.dispersion))
         return torch.tensor(found, dtype=torch.float64)
 
-    def _misfit(self, b: int, operator: LinearOperator) -> Tensor:
+    def _misfit(self, b: int, operator: Operator) -> Tensor:
         """Return r, [1, ...]."""
         return operator.project(self.target.y[b : b + 1] - operator.forward(self.target.centre[b : b + 1]))
 
-    def _spectrum(self, b: int, operator: LinearOperator) -> Spectrum:
+    def _spectrum(self, b: int, whole: Operator) -> Spectrum:
         """Return the spectrum of A C A^T as a sample's misfit sees it."""
-        r = self._misfit(b, operator)
+        r, operator = self._misfit(b, whole), _linear(whole)
         covariance = self.target.covariance.of(b)
         if self.dense:
             size = self.target.centre[0].numel()
@@ -163,12 +170,13 @@ class Evidence:
         assert isinstance(covariance, CosineCovariance)
         return gains.double(), covariance.colours.to(self.target.y)
 
-    def _beside(self, b: int, operator: LinearOperator) -> float:
+    def _beside(self, b: int, whole: Operator) -> float:
         """Return log N(r; 0, S) by P and what S is beside it."""
+        operator = _linear(whole)
         # In double precision: what is left of P^{-1/2} S P^{-1/2} is a small difference.
         gains, colours = self._gains(operator)
-        v, covariance = operator.noise.dispersion, self.target.covariance
-        misfit = wide(self._misfit(b, operator))
+        v, covariance = whole.noise.dispersion, self.target.covariance
+        misfit = wide(self._misfit(b, whole))
         whiten, colours = (gains + v).rsqrt().to(misfit), colours.to(misfit)
 
         def apply(z: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ x_s ~ N(centre, C) and eps ~ N(0, v I),
 
     S z = y - A x_s - eps,    S = A C A^T + v I,    x = x_s + C A^T z
 
-is a draw from N(centre, C) N(y; A x, v I). Where C = c I it takes one product with (A^T A + (v / c) I)^{-1}, which many
-operators know in closed form; otherwise conjugate gradients for z, in the space of measurements, with the operator's
-preconditioner if it has one. They go on for longer than a single draw needs, since what an early stop leaves is
-rounding's choice, and so would depend on the batch. A residual r leaves an error dx = C A^T S^{-1} r, which is, in the
-norm of the posterior's precision, that is in posterior standard deviations,
+is a draw from N(centre, C) N(y; A x, v I). A constant beside A x is taken from y before. Where C = c I it takes one
+product with (A^T A + (v / c) I)^{-1}, which many operators know in closed form; otherwise conjugate gradients for z, in
+the space of measurements, with the operator's preconditioner if it has one. They go on for longer than a single draw
+needs, since what an early stop leaves is rounding's choice, and so would depend on the batch. A residual r leaves an
+error dx = C A^T S^{-1} r, which is, in the norm of the posterior's precision, that is in posterior standard deviations,
 
     |dx|^2 = (|r|^2 - v r^T S^{-1} r) / v <= |r|^2 / v.
 
@@ -49,8 +49,8 @@ __all__ = ["Exact", "applies", "preconditioner"]
 
 
 def applies(operator: Operator) -> bool:
-    """Whether p(x0 | x_t, y) is a Gaussian for this operator: linear, with Gaussian noise."""
-    return isinstance(operator, LinearOperator) and operator.noise.gaussian
+    """Whether p(x0 | x_t, y) is a Gaussian for this operator: linear but for a constant, with Gaussian noise."""
+    return operator.linear_part is not None and operator.noise.gaussian
 
 
 POOR = 0.3
@@ -100,18 +100,19 @@ class Exact(Kernel):
         self, target: Target, state: KernelState, streams: RandomStreams
     ) -> tuple[KernelState, KernelInfo]:
         """Draw one sample."""
-        operator, covariance = target.operator, target.covariance
-        assert isinstance(operator, LinearOperator)
+        operator, covariance = target.operator.linear_part, target.covariance
+        assert operator is not None
         centre = target.centre
         v: float | Tensor = target.likelihood_variance
-        weight = operator.noise.curvature(target.y, target.y)
-        if isinstance(operator.noise, SampleNoise):
-            v, weight = operator.noise.each.to(centre) * v, 1.0
+        noise = target.operator.noise
+        weight = noise.curvature(target.y, target.y)
+        if isinstance(noise, SampleNoise):
+            v, weight = noise.each.to(centre) * v, 1.0
         root = weight**0.5
         spread = per_sample(v, target.y)
         x = centre + covariance.sqrt(streams.normal(centre.shape[1:], centre.dtype))
         y = target.y - spread**0.5 / root * streams.normal(target.y.shape[1:], target.y.dtype)
-        misfit = operator.project(root * (y - operator.forward(x)))
+        misfit = operator.project(root * (y - target.operator.forward(x)))
         variance, mapped = covariance.isotropic, isinstance(weight, Tensor)
         if variance is not None and not mapped:
             pull = operator.adjoint(misfit) / root

@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from daps_kit.contracts import LinearOperator, Operator
+from daps_kit.contracts import Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def complete(
         last_calls: network calls after the last level, which denoise its draw.
         within: noise levels that the prior knows.
     """
-    linear = isinstance(operator, LinearOperator)
+    linear = operator.linear_part is not None
     total = BUDGETS[budget][not linear] if isinstance(budget, str) else budget
     high, low = annealing.sigma_max, annealing.sigma_min
     if high is None:

@@ -91,3 +91,14 @@ def test_matlabs_known_numbers():
     np.testing.assert_allclose(
         resize_matrix(7, 2, "linear", True, "corner") @ peak, [0, 0.375, 0.125, 0], atol=1e-12
     )
+
+
+@pytest.mark.parametrize("phase", [-1.5, 0.0, 0.3, 2.0])
+def test_a_phase_moves_the_coarse_grid(phase):
+    """A ramp is seen at the coarse pixels' centres, to the right and below by the phase."""
+    ramp = np.arange(64.0)
+    matrix = resize_matrix(64, 4, phase=phase)
+    np.testing.assert_allclose((matrix @ ramp)[3:-3], (4 * np.arange(16) + 1.5 + phase)[3:-3], atol=1e-9)
+    x = image(1, 1, 64, 64)
+    moved = DownSampling((1, 64, 64), NOISE, 4, phase=(0.0, phase)).forward(x)
+    np.testing.assert_allclose(moved[0, 0], resize_matrix(64, 4) @ x[0, 0].numpy() @ matrix.T, atol=1e-12)

@@ -44,3 +44,12 @@ def test_it_goes_on_straight_where_the_measurement_excludes_a_clip():
     assert both.elementwise
     torch.testing.assert_close(both.forward(torch.cat((high, 2 * high)))[:1], straight.forward(high))
     assert both.forward(torch.cat((high, 2 * high)))[1].flatten()[3] == pytest.approx(1.4)
+
+
+def test_light_saturates_where_it_is_said():
+    x = image(2, 3, 8, 9)
+    operator = HighDynamicRange((3, 8, 9), NOISE, 2.0, 0.6)
+    np.testing.assert_array_equal(operator.forward(x), np.clip(2 * x.numpy(), -1, 0.6))
+    straight = operator.continued(torch.full_like(x, 0.1))
+    torch.testing.assert_close(straight.forward(x), 2 * x)
+    assert float(operator.continued(torch.full_like(x, 0.6)).forward(x).max()) == pytest.approx(0.6)

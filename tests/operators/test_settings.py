@@ -7,7 +7,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from daps_operators import DownSampling, GaussianBlur, HighDynamicRange, Identity, Inpainting, MotionBlur
+from daps_operators import (
+    Chain,
+    DefocusBlur,
+    DownSampling,
+    GaussianBlur,
+    HighDynamicRange,
+    Identity,
+    Inpainting,
+    LinearMotionBlur,
+    MotionBlur,
+)
 from daps_operators import daps_operators as hook
 from tests.operators.inputs import build
 
@@ -44,6 +54,11 @@ def test_per_image_draws():
     (MotionBlur, {"intensity": 1.5}, "less than or equal to 1"),
     (MotionBlur, {"kernel": "drawn"}, "is not 'random' or a file"),
     (HighDynamicRange, {"scale": -1.0}, "greater than 0"),
+    (HighDynamicRange, {"saturation": -1.0}, "greater than -1"),
+    (DefocusBlur, {"radius": 0.0}, "greater than 0"),
+    (LinearMotionBlur, {"length": 0.5}, "greater than or equal to 1"),
+    (LinearMotionBlur, {"kernel_size": 10}, "10 is even"),
+    (Chain, {"operators": ()}, "at least 1 item"),
     (Identity, {"sigma": 1.0}, "Extra inputs"),
 ])  # fmt: skip
 def test_wrong_settings(settings, options, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from daps_kit.api import build
-from daps_kit.contracts import LinearOperator
+from daps_kit.contracts import Operator
 from daps_kit.covariance import CosineCovariance
 from daps_kit.noise import PoissonNoise
 from daps_samplers import evidence as module
@@ -20,6 +20,15 @@ MASK = {"use": "inpainting", "mask": "random"}
 NOISE = {"noise": {"use": "gaussian", "sigma": "unknown"}}
 
 
+CHAIN = {
+    "use": "chain",
+    "operators": [
+        {"use": "shift", "x": {"unknown": [-2.0, 2.0]}},
+        {"use": "affine", "scale": {"unknown": [0.5, 2.0]}, "offset": {"unknown": [-0.5, 0.5]}},
+    ],
+}
+
+
 def covariance() -> CosineCovariance:
     down, across = torch.arange(10.0)[:, None], torch.arange(12.0)
     power = torch.tensor([1.0, 0.2, 0.05])[:, None, None] * 0.02 / (1 + down**2 + across**2)
@@ -27,9 +36,8 @@ def covariance() -> CosineCovariance:
     return CosineCovariance(power, colours)
 
 
-def problem(section: dict[str, object], count: int = 1) -> tuple[GaussianTarget, LinearOperator]:
+def problem(section: dict[str, object], count: int = 1) -> tuple[GaussianTarget, Operator]:
     operator = build("operator", section, shape=SHAPE)
-    assert isinstance(operator, LinearOperator)
     draw = torch.Generator().manual_seed(1)
     centre = 0.3 * torch.randn(count, *SHAPE, generator=draw)
     clean = covariance().sqrt(torch.randn(count, *SHAPE, generator=draw)) + centre
@@ -37,7 +45,7 @@ def problem(section: dict[str, object], count: int = 1) -> tuple[GaussianTarget,
     return GaussianTarget(centre, covariance(), operator, y, sigma=0.3, likelihood_variance=1.0), operator
 
 
-def expected(target: GaussianTarget, operator: LinearOperator, values: torch.Tensor) -> torch.Tensor:
+def expected(target: GaussianTarget, operator: Operator, values: torch.Tensor) -> torch.Tensor:
     """Return log N(y; A m, A C A^T + v I) over what is measured, without its constant."""
     assert operator.parameters is not None
     eye = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *SHAPE)
@@ -45,7 +53,8 @@ def expected(target: GaussianTarget, operator: LinearOperator, values: torch.Ten
     found = []
     for b, each in enumerate(operator.parameters.operators(values)):
         seen = each.project(torch.ones(1, *SHAPE)).flatten() > 0
-        a = each.forward(eye).flatten(1).T[seen]
+        nothing = each.forward(torch.zeros(1, *SHAPE, dtype=torch.float64))
+        a = (each.forward(eye) - nothing).flatten(1).T[seen]
         s = a @ c @ a.T + each.noise.dispersion * torch.eye(len(a), dtype=torch.float64)
         r = (target.y[b] - each.forward(target.centre[b : b + 1])[0]).double().flatten()[seen]
         found.append(-0.5 * (r @ torch.linalg.solve(s, r) + torch.linalg.slogdet(s)[1]))
@@ -82,6 +91,19 @@ def test_beside_a_preconditioner_differences_are_right(monkeypatch: pytest.Monke
     assert torch.allclose(exact, change, atol=0.3)
     assert torch.allclose(rough, change, atol=0.1 * float(change.abs().max()))
     assert float((exact - change).abs().max()) < float((rough - change).abs().max())
+
+
+@pytest.mark.parametrize("dense", [400, 10])
+def test_a_constant_beside_a_linear_operator_is_counted(monkeypatch: pytest.MonkeyPatch, dense: int) -> None:
+    monkeypatch.setattr(module, "DENSE", dense)
+    target, operator = problem(CHAIN | {"noise": {"use": "gaussian", "sigma": 0.1}})
+    assert operator.parameters is not None
+    evidence = Evidence(operator.parameters, target)
+    values = torch.tensor([[0.5, 1.1, 0.1], [0.3, 0.9, -0.1], [0.2, 1.0, 0.0]], dtype=torch.float64)
+    exact = torch.cat([expected(target, operator, row[None]) for row in values])
+    ours = torch.cat([evidence.log(row[None]) for row in values])
+    assert float((exact - exact[0]).abs().max()) > 20
+    assert torch.allclose(ours - ours[0], exact - exact[0], atol=0.01 if dense == 400 else 1.5)
 
 
 def test_where_the_operator_is_diagonal_too_both_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
