@@ -7,9 +7,10 @@ whenever the file is read: a file that was changed after it was written is a dam
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -202,13 +203,20 @@ def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.exists():
         raise UserError(f"no such file: {path}")
+    with _whole(path):
+        _require_checksum(path, require_safetensors(path))
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = file.metadata() or {}
+            return tensors, {key: text for key, text in metadata.items() if key != CHECKSUM}
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Make a `DamagedFile` of whatever goes wrong with a file within."""
     try:
         with reading(path):
-            _require_checksum(path, require_safetensors(path))
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-                metadata = file.metadata() or {}
-                return tensors, {key: text for key, text in metadata.items() if key != CHECKSUM}
+            yield
     except UserError as error:
         reason = str(error).removeprefix(f"cannot read {path}: ")
         raise DamagedFile(f"{path} is not a whole .safetensors file: {reason}") from error
@@ -236,20 +244,16 @@ def read_outline(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         DamagedFile: it is missing, cut short, or of another kind.
     """
-    try:
+    with _whole(path):
         header = require_safetensors(path)
         metadata = header.pop("__metadata__", {})
         ends = [entry["data_offsets"][1] for entry in header.values()]
         with path.open("rb") as file:
             whole = 8 + int.from_bytes(file.read(8), "little") + max(ends, default=0)
         if path.stat().st_size != whole:
-            raise DamagedFile(f"{path} is not a whole .safetensors file: it is not as long as it says")
+            raise UserError("it is not as long as it says")
         tensors = {
             name: torch.empty(entry["shape"], dtype=_TYPES[entry["dtype"]], device="meta")
             for name, entry in header.items()
         }
         return tensors, {key: text for key, text in metadata.items() if key != CHECKSUM}
-    except DamagedFile:
-        raise
-    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DamagedFile(f"{path} is not a whole .safetensors file: {error}") from error

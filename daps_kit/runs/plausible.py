@@ -130,7 +130,7 @@ def doubts(operator: Operator, y: Tensor, truth: Tensor | None, conventions: str
             "than that of the measurement, or shifted",
         )
         return
-    told = list(_by_truth(operator, y, truth, typical, half, conventions)) if truth is not None else []
+    told = list(_by_truth(operator, y, truth, typical, conventions)) if truth is not None else []
     if truth is not None and not told:
         return
     scatter = _scatter(operator, y, seen)
@@ -173,12 +173,12 @@ def _scale(values: Tensor, operator: Operator) -> str:
 
 
 def _by_truth(
-    operator: Operator, y: Tensor, truth: Tensor, typical: float, half: float, conventions: str
+    operator: Operator, y: Tensor, truth: Tensor, typical: float, conventions: str
 ) -> Iterator[Doubt]:
-    """Yield what the residual of the true image says; a truth of 8 bits may be off by a level."""
+    """Yield what the residual of the true image says, unless it is small enough for a truth of 8 bits."""
     residual = float(operator.residual(truth[None], y[None]))
     error = residual * typical
-    if residual > 2 and error > 0.02 * half:
+    if residual > 2 and error > 8 * _of_a_level(operator, truth):
         turned = [
             words
             for words, turn in _TURNS.items()
@@ -202,6 +202,14 @@ def _by_truth(
             f"the true image has a residual of {residual:.2g} standard deviations of the noise, where 1 is expected: "
             "operator.noise says too much",
         )
+
+
+def _of_a_level(operator: Operator, x: Tensor) -> float:
+    """Return how much, root mean square, A(x) changes where x is rounded to 8 bits."""
+    draws = torch.Generator().manual_seed(0)
+    rounding = ((2 * torch.rand(x.shape, generator=draws) - 1) / 255).to(x.device)
+    change = operator.forward((x + rounding)[None]) - operator.forward(x[None])
+    return float(change.square().mean().sqrt())
 
 
 def _drawn(operator: Operator, y: Tensor) -> Tensor:
@@ -242,8 +250,14 @@ def _one_sided(values: Tensor, high: float, typical: float, scatter: float | Non
     darkest, brightest = float(values.quantile(0.002)), float(values.quantile(0.998))
     # Near 0 the noise would have left negative numbers.
     folded = float(values.min()) >= 0 and float((values < min(typical, 0.1)).float().mean()) > 0.01
-    if not (-min(3 * typical, 0.15) - 0.01 <= darkest <= 0.12 and brightest <= high + 3 * typical):
+    if not -min(3 * typical, 0.15) - 0.01 <= darkest <= 0.12:
         return None
+    if brightest > high + 4 * typical:
+        return Doubt(
+            "range",
+            f"no negative numbers (from {darkest:.2g} to {brightest:.2g}), and brighter ones than the operator gives "
+            "for images in [-1, 1]: if black is 0, say data.white_level, the number that means white",
+        )
     dark = float((values < 0.1 + min(2 * typical, 0.1)).float().mean()) > 0.02
     as_stated = scatter is not None and 0.9 < scatter < 1.15  # so the scale is right, and the image bright
     if not folded and not (scatter is not None and scatter < 0.85) and (as_stated or not dark):

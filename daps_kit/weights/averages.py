@@ -9,7 +9,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .pickles import StoredTensor
@@ -31,8 +31,12 @@ EMA_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema"
 AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|avg|averaged?|shadow|polyak)(?:$|[_.])")
 """What other keys of an average have in their name: ema_model, ema_params, averaged_model, swa_state_dict, ..."""
 LIGHTNING_EMA = "model_ema."
-WRAPPERS = ("module.", "_orig_mod.", "ema_model.")
-"""What DataParallel, torch.compile and keepers of averages put before every name."""
+WRAPPERS = ("module.", "ema_model.")
+"""What DataParallel and keepers of averages put before every name."""
+MARKS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpoints put into names, anywhere."""
+DEPTH = 4
+"""How many levels of a checkpoint are searched for an average: callbacks, the callback, its state, the average."""
 TRAINING = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim", "opt"})
 """What the checkpoint of a training holds, which often has an average."""
 
@@ -42,8 +46,9 @@ def raw_and_averaged(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(content, Mapping):
         return {}, {}
     raw = next((found for key in RAW_KEYS if (found := _tensors(content.get(key)))), {})
-    averages = [*EMA_KEYS, *(key for key in content if isinstance(key, str) and AVERAGE.search(key.lower()))]
-    ema = next((found for key in averages if (found := _state(content.get(key), raw))), {})
+    usual = (_state(content.get(key), raw) for key in EMA_KEYS)
+    others = (_state(value, raw) for value in _averages(content, DEPTH))
+    ema = next(filter(None, (*usual, *(found for found in others if _is_of(found, raw)))), {})
     if not raw and not ema:
         raw = _tensors(content)
     raw, ema = _unwrapped(raw), _unwrapped(ema)
@@ -60,9 +65,26 @@ def raw_and_averaged(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return raw, ema
 
 
+def _averages(content: Any, depth: int) -> Iterator[Any]:
+    """Yield what lies under the names of averages, the outermost first."""
+    named = isinstance(content, Mapping)
+    items = list(content.items()) if named else [("", item) for item in content]
+    yield from (item for key, item in items if isinstance(key, str) and AVERAGE.search(key.lower()))
+    for _, item in items:
+        if depth > 1 and isinstance(item, Mapping | list | tuple) and not _tensors(item):
+            yield from _averages(item, depth - 1)
+
+
+def _is_of(average: dict[str, Any], raw: dict[str, Any]) -> bool:
+    """Whether these may be the average of the weights, and not that of a loss or another network."""
+    own = _unwrapped(raw)
+    return not own or any(name in own for name in _like(_unwrapped(average), own))
+
+
 def _state(value: Any, raw: dict[str, Any]) -> dict[str, Any]:
     """Return the tensors of an average, which may lie one level deeper, or in a list in the order of the weights."""
-    inner = [value, *(value.values() if isinstance(value, Mapping) else ())]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    inner = [value, *parts]
     found = (_tensors(part) or _in_order(part, raw) for part in inner)
     return next((tensors for tensors in found if tensors), {})
 
@@ -91,25 +113,24 @@ def _beside(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             parts.setdefault(root, {})[rest] = tensor
     for root in filter(AVERAGE.search, parts):
         average = _unwrapped(parts[root])
-        for other, weights in parts.items():
-            if not AVERAGE.search(other) and weights.keys() <= average.keys():
-                own = {name: tensor for name, tensor in raw.items() if not name.startswith(f"{root}.")}
-                return own, {f"{other}.{name}": average[name] for name in weights}
+        own = {name: tensor for name, tensor in raw.items() if not name.startswith(f"{root}.")}
+        for prefix, weights in (("", own), *((f"{other}.", part) for other, part in parts.items())):
+            if weights and not AVERAGE.search(prefix) and weights.keys() <= average.keys():
+                return own, {f"{prefix}{name}": average[name] for name in weights}
     return raw, {}
 
 
 def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Take off what wrappers put before every name, with what they count, and the marks of torch.compile anywhere."""
-    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items() if "." in name}
-    if not named:
-        return tensors
+    """Take off what wrappers put before every name, with what they count, and their marks anywhere."""
+    tensors = {MARKS.sub("", name): tensor for name, tensor in tensors.items()}
+    named = {name: tensor for name, tensor in tensors.items() if "." in name}
     averaged = {name: tensor for name, tensor in named.items() if name.startswith("ema_model.")}
     if averaged and all(name.startswith(("ema_model.", "online_model.")) for name in named):
         named = averaged
     for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in named):
+        if named and all(name.startswith(wrapper) for name in named):
             return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in named.items()})
-    return {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _like(ema: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:

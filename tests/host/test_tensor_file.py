@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -154,3 +155,6 @@ def test_the_outline_of_a_file_is_read_without_its_numbers(tmp_path: Path) -> No
             tensor_file.read_outline(path)
     with pytest.raises(DamagedFile):
         tensor_file.read_outline(tmp_path / "gone.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")  # which would be waited for
+    with pytest.raises(DamagedFile, match="it is no regular file"):
+        tensor_file.read_outline(tmp_path / "pipe.safetensors")

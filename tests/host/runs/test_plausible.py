@@ -107,6 +107,21 @@ def test_the_range_of_an_operator_is_that_of_images_of_any_kind(tmp_path):
     assert plausible._range(operator) == pytest.approx((-3.0, 3.0))
 
 
+@pytest.mark.parametrize("name", ["identity", "inpainting at random", "down_sampling"])
+def test_numbers_from_0_to_2(name):
+    operator, y = made(name)
+    assert "range" in kinds(operator, operator.project((y + 1)[None])[0])
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 2.0, 10.0])
+def test_a_true_image_tells_of_a_factor_of_magnitudes(factor):
+    """Nearly all magnitudes are small beside the largest, by which a truth of 8 bits is not to be judged."""
+    operator, y = made("phase_retrieval")
+    assert list(doubts(operator, factor * y, PHOTOGRAPH))
+    rounded = ((PHOTOGRAPH + 1) * 127.5).round() / 127.5 - 1
+    assert not list(doubts(operator, y, rounded))
+
+
 @pytest.mark.parametrize("factor", [2.5, 0.4])
 def test_a_factor(factor):
     operator, y = made("gaussian_blur")

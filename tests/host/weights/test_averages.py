@@ -119,6 +119,43 @@ def test_an_average_among_the_weights(tmp_path, raw, average):
     same(read_tensors(tmp_path / "c.ckpt", weights="raw"), under(raw, STATE))
 
 
+def test_an_average_beside_weights_without_a_prefix(tmp_path):
+    torch.save(STATE | under("ema.", AVERAGE), tmp_path / "c.pt")
+    same(read_tensors(tmp_path / "c.pt"), AVERAGE)
+    same(read_tensors(tmp_path / "c.pt", weights="raw"), STATE)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"callbacks": {"EMA": {"ema_state_dict": under("model.", AVERAGE), "decay": 0.99}}},
+        {"callbacks": {"EMACallback{'decay': 0.99}": {"ema_weights": under("model.", AVERAGE)}}},
+        {"optimizer_states": [{"ema": list(AVERAGE.values()), "state": {}}]},
+        {"ema": [under("model.", AVERAGE), under("model.", STATE)]},
+        {
+            "callbacks": {"Losses": {"loss_ema": {"train": torch.ones(1)}}},
+            "ema_model": under("model.", AVERAGE),
+        },
+    ],
+)
+def test_an_average_deeper_in_a_checkpoint(tmp_path, inside):
+    torch.save({"state_dict": under("model.", STATE)} | inside, tmp_path / "c.ckpt")
+    same(read_tensors(tmp_path / "c.ckpt"), under("model.", AVERAGE))
+
+
+def test_the_average_of_a_loss_is_none_of_the_weights(tmp_path):
+    torch.save({"model": STATE, "loss_ema": {"train": torch.ones(1)}, "optimizer": {}}, tmp_path / "c.pt")
+    with pytest.warns(UserWarning, match="holds no moving average"):
+        same(read_tensors(tmp_path / "c.pt"), STATE)
+
+
+@pytest.mark.parametrize("mark", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_marks_of_wrappers_are_taken_off_anywhere(tmp_path, mark):
+    marked = {f"{mark}." + name.replace(".", f".{mark}.", 1): tensor for name, tensor in STATE.items()}
+    torch.save({"model": marked}, tmp_path / "c.pt")
+    same(read_tensors(tmp_path / "c.pt"), STATE)
+
+
 def test_the_absence_of_an_average_is_said(tmp_path):
     torch.save({"model": STATE, "optimizer": {}, "step": 3}, tmp_path / "c.pt")
     with pytest.warns(UserWarning, match=r"c.pt holds no moving average"):
