@@ -18,6 +18,7 @@ from daps_kit.errors import ComponentError
 
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
+from .spreading import Spread, handed
 
 __all__ = ["LatentPipelinePrior", "PixelPipelinePrior", "build_diffusers"]
 
@@ -40,8 +41,8 @@ class PixelPipelinePrior(Prior):
         return self.precondition.denoise(self._predict, x, sigma)
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        out = self.unet(x.to(self.unet.dtype), t.float(), return_dict=False)[0]
-        return cast(Tensor, out[:, : x.shape[1]].to(x.dtype))  # the rest is a variance
+        out = self.unet(handed(x, self.unet), t.float(), return_dict=False)[0]
+        return cast(Tensor, out[:, : x.shape[1]].to(x))  # the rest is a variance
 
 
 class LatentPipelinePrior(PixelPipelinePrior):
@@ -86,7 +87,13 @@ class LatentPipelinePrior(PixelPipelinePrior):
 
 
 def build_diffusers(
-    model: str, *, quantize: bool, dtype: str, shape: Shape | None, device: torch.device
+    model: str,
+    *,
+    quantize: bool,
+    dtype: str,
+    spread: Spread,
+    shape: Shape | None,
+    device: torch.device,
 ) -> PixelPipelinePrior:
     """Return the prior of a pipeline.
 
@@ -94,6 +101,7 @@ def build_diffusers(
         model: see `Pipeline`.
         quantize: see `LatentPipelinePrior`.
         dtype: what the network computes in.
+        spread: over which devices it is; a first stage is on that of the run.
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
 
@@ -103,12 +111,11 @@ def build_diffusers(
     pipeline = Pipeline(model)
     pipeline.require("unet", "UNet2DModel")
     precondition = schedule(pipeline.read("scheduler"))
-    unet = pipeline.network("unet")
+    unet = pipeline.placed("unet", device, getattr(torch, dtype), spread)
     if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
         raise ComponentError(
             f"{pipeline.folder} ({pipeline.kind}) is class-conditional; this prior has no classes"
         )
-    unet = unet.to(device=device, dtype=getattr(torch, dtype))
     stages = [part for part in ("vqvae", "vae") if part in pipeline.classes]
     if stages:
         pipeline.require(stages[0], "VQModel", "AutoencoderKL")

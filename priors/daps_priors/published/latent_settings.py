@@ -17,11 +17,14 @@ from .fields import (
     Calibration,
     ChannelsLast,
     Compile,
+    DeviceMap,
     Dtype,
     HeadChannels,
     Heads,
+    MaxMemory,
     PublishedNetwork,
     require_own_checkpoint,
+    require_spreadable,
 )
 
 if TYPE_CHECKING:
@@ -159,6 +162,13 @@ class Diffusers(PriorSettings):
     )
     calibration: Calibration = None
     dtype: Dtype = "float32"
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+
+    @model_validator(mode="after")
+    def _spreadable(self) -> Self:
+        require_spreadable(self.device_map, self.max_memory, "unet")
+        return self
 
     def build(self, *, shape: Shape | None, device: torch.device) -> Prior:
         """Return the prior.
@@ -170,9 +180,15 @@ class Diffusers(PriorSettings):
         from daps_kit.calibration import calibrated
 
         from .diffusers_prior import build_diffusers
+        from .spreading import Spread
 
         prior = build_diffusers(
-            self.model, quantize=self.quantize, dtype=self.dtype, shape=shape, device=device
+            self.model,
+            quantize=self.quantize,
+            dtype=self.dtype,
+            spread=Spread(self.device_map, self.max_memory or {}),
+            shape=shape,
+            device=device,
         )
         return calibrated(prior, self.calibration)
 
@@ -219,6 +235,13 @@ class StableDiffusion(PriorSettings):
         description="decode large images in overlapping tiles, to save memory; not quite the same images",
     )
     calibration: Calibration = None
+    device_map: DeviceMap = None
+    max_memory: MaxMemory = None
+
+    @model_validator(mode="after")
+    def _spreadable(self) -> Self:
+        require_spreadable(self.device_map, self.max_memory, "unet", "vae")
+        return self
 
     def checkpoints(self) -> tuple[str, ...]:
         """Return that of the version, where the model is no other pipeline."""
@@ -233,6 +256,7 @@ class StableDiffusion(PriorSettings):
         """
         from daps_kit.calibration import calibrated
 
+        from .spreading import Spread
         from .stable_diffusion import build_stable_diffusion
 
         prior = build_stable_diffusion(
@@ -246,6 +270,7 @@ class StableDiffusion(PriorSettings):
             half_decoder=self.half_decoder,
             vae_slicing=self.vae_slicing,
             vae_tiling=self.vae_tiling,
+            spread=Spread(self.device_map, self.max_memory or {}),
             shape=shape,
             device=device,
         )

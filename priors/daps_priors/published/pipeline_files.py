@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from daps_kit.discovery import BUILTIN
@@ -23,12 +25,13 @@ from daps_kit.weights.checkpoints import where
 
 from .preconditioning import Coefficients, Discrete, Preconditioning
 from .sources import NOT_PIPELINE, PIPELINE, SOURCES
+from .spreading import OFFLOAD, DiskFolder, Spread, quiet, spelt_out
 
 __all__ = ["Pipeline", "ScoreVE", "VPrediction", "XPrediction", "library", "schedule"]
 
 
 def library(name: str) -> Any:
-    """Return diffusers, transformers or huggingface_hub.
+    """Return diffusers, transformers, huggingface_hub or accelerate.
 
     Raises:
         UserError: it is not installed.
@@ -103,13 +106,77 @@ class Pipeline:
         Raises:
             UserError: it is missing, damaged, has no .safetensors, or weights do not fit it (the first are named).
         """
+        options: dict[str, Any] = {"low_cpu_mem_usage": False} if package == "diffusers" else {}
+        network = self._loaded(part, package, options)
+        self._require_finite(part, network.state_dict().items())
+        return network.float().requires_grad_(False).eval()
+
+    def placed(self, part: str, device: torch.device, dtype: torch.dtype, spread: Spread) -> Any:
+        """Return a network of diffusers on its device, or spread over several; what it is given, `handed` brings there.
+
+        Args:
+            part: of the pipeline.
+            device: of the run.
+            dtype: of its weights.
+            spread: over which devices.
+
+        Raises:
+            UserError: as `network` does; accelerate is not installed; it cannot be spread in this way.
+        """
+        where = spread.of(part)
+        if where is None:
+            return self.network(part).to(device=device, dtype=dtype)
+        accelerate = library("accelerate")
+        if where == OFFLOAD:
+            network = self.network(part).to(dtype)
+            accelerate.cpu_offload(network, execution_device=device)
+            return network
+        kind = self._class(part, "diffusers")
+        with accelerate.init_empty_weights():
+            outline = kind.from_config(kind.load_config(str(self._place(part))))
+        if isinstance(where, dict):
+            where = spelt_out(outline, part, where)
+        elif not getattr(kind, "_no_split_modules", None):
+            raise ComponentError(
+                f"prior device_map: {where} cannot spread a {kind.__name__}; say where its modules are, or offload"
+            )
+        names = self._require_finite_files(part)
+        kept = DiskFolder()
+        options = {
+            "device_map": where, "max_memory": spread.memory, "torch_dtype": dtype, "offload_folder": kept.path
+        }  # fmt: skip
+        try:
+            with quiet():
+                network = self._loaded(part, "diffusers", options)
+        except UserError:
+            self._require_fitting(part, kind, {"missing_keys": outline.state_dict().keys() - names})
+            raise
+        network.offloaded_to = kept  # as long as the network is there
+        return network.requires_grad_(False).eval()
+
+    def _require_finite_files(self, part: str) -> set[str]:
+        """Refuse weights that are not finite, one by one as they are in the files, and return their names."""
+        names = set()
+        for file in self._place(part).glob("*.safetensors"):
+            with reading(file), safe_open(file, framework="pt") as weights:
+                for name in weights.keys():  # noqa: SIM118 (not a mapping)
+                    self._require_finite(part, [(name, weights.get_tensor(name))])
+                    names.add(name)
+        return names
+
+    def _require_finite(self, part: str, weights: Iterable[tuple[str, Tensor]]) -> None:
+        for name, tensor in weights:
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise UserError(f"{self._place(part)} is damaged: {name} holds numbers that are not finite")
+
+    def _loaded(self, part: str, package: str, options: dict[str, Any]) -> Any:
+        """Return a network that a library loads with some options, all of its weights being there."""
         kind = self._class(part, package)
         folder = self._place(part)
         if not list(folder.glob("*.safetensors")):
             raise UserError(
                 f"{folder} holds no weights as .safetensors; `daps-kit checkpoints convert` makes them of a .bin file"
             )
-        options: dict[str, Any] = {"low_cpu_mem_usage": False} if package == "diffusers" else {}
         try:
             # Networks draw random weights before they are given theirs.
             with torch.random.fork_rng(devices=[]):
@@ -122,7 +189,13 @@ class Pipeline:
                 )
         except Exception as error:
             # Of another library: whatever it raises, the files are what it did not like.
-            raise self._damaged(part, error) from error
+            raise self._damaged(
+                part, error, "with this device_map" if "device_map" in options else ""
+            ) from error
+        self._require_fitting(part, kind, report)
+        return network
+
+    def _require_fitting(self, part: str, kind: Any, report: Mapping[str, Any]) -> None:
         problems = []
         for label, key in (("missing", "missing_keys"), ("unexpected", "unexpected_keys")):
             if names := sorted(map(str, report.get(key) or ())):
@@ -131,11 +204,9 @@ class Pipeline:
         if report.get("mismatched_keys"):
             problems.append(f"of another shape: {sorted(map(str, report['mismatched_keys']))[0]}")
         if problems:
-            raise UserError(f"the weights in {folder} do not fit {kind.__name__}: {'; '.join(problems)}")
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise UserError(f"{folder} is damaged: {name} holds numbers that are not finite")
-        return network.float().requires_grad_(False).eval()
+            raise UserError(
+                f"the weights in {self._place(part)} do not fit {kind.__name__}: {'; '.join(problems)}"
+            )
 
     def _place(self, part: str) -> Path:
         folder = self.folder / part
@@ -148,9 +219,10 @@ class Pipeline:
             raise UserError(f"{package} has no {name}, which is the {part} of {self.folder}")
         return kind
 
-    def _damaged(self, part: str, error: Exception) -> UserError:
+    def _damaged(self, part: str, error: Exception, how: str = "") -> UserError:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return UserError(f"cannot read the {part} in {self._place(part)}: {' '.join(lines[:2])}")
+        what = " ".join(filter(None, (f"cannot read the {part} in {self._place(part)}", how)))
+        return UserError(f"{what}: {' '.join(lines[:2])}")
 
 
 def _folder(model: str) -> Path:

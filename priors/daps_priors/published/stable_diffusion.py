@@ -25,6 +25,7 @@ from daps_kit.errors import ComponentError, UserError
 
 from .pipeline_files import Pipeline, schedule
 from .preconditioning import Preconditioning
+from .spreading import Spread, handed
 
 __all__ = ["StableDiffusionPrior", "build_stable_diffusion", "encode_prompts"]
 
@@ -73,8 +74,8 @@ class StableDiffusionPrior(Prior):
         count, batch = len(self.prompts), len(z)
         prompts = self.prompts.repeat_interleave(batch, dim=0)
         times = t.float().expand(batch).repeat(count)
-        latents = z.to(self.unet.dtype).repeat(count, 1, 1, 1)
-        out = self.unet(latents, times, encoder_hidden_states=prompts, return_dict=False)[0].to(z.dtype)
+        latents, prompts = (handed(each, self.unet) for each in (z.repeat(count, 1, 1, 1), prompts))
+        out = self.unet(latents, times, encoder_hidden_states=prompts, return_dict=False)[0].to(z)
         if count == 1:
             return cast(Tensor, out)
         negative, wanted = out.chunk(2)
@@ -82,14 +83,14 @@ class StableDiffusionPrior(Prior):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents of images [B, 3, H, W], [B, c, h, w]: the mean of the encoder's Gaussian."""
-        images = _resize(x, self.inner).to(self.vae.dtype)
-        return cast(Tensor, self.scale_factor * self.vae.encode(images).latent_dist.mode().to(x.dtype))
+        images = handed(_resize(x, self.inner), self.vae)
+        return cast(Tensor, self.scale_factor * self.vae.encode(images).latent_dist.mode().to(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents [B, c, h, w], [B, 3, H, W], those of the run; differentiable."""
-        latents = (z / self.scale_factor).to(self.vae.dtype)
+        latents = handed(z / self.scale_factor, self.vae)
         images = self.vae.decode(latents, return_dict=False)[0]
-        return _resize(images.to(z.dtype), cast(tuple[int, int, int], self.shape)[1])
+        return _resize(images.to(z), cast(tuple[int, int, int], self.shape)[1])
 
 
 def build_stable_diffusion(
@@ -104,6 +105,7 @@ def build_stable_diffusion(
     half_decoder: bool,
     vae_slicing: bool,
     vae_tiling: bool,
+    spread: Spread,
     shape: Shape | None,
     device: torch.device,
 ) -> StableDiffusionPrior:
@@ -118,6 +120,7 @@ def build_stable_diffusion(
         dtype: what the network computes in.
         half_decoder: whether the autoencoder does so too, and not in float32.
         vae_slicing, vae_tiling: whether it decodes image by image, and in overlapping tiles.
+        spread: over which devices network and autoencoder are.
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
 
@@ -135,8 +138,8 @@ def build_stable_diffusion(
     if guidance == 1:
         prompts = prompts[1:]
     encoded = encode_prompts(pipeline, prompts).to(device=device, dtype=kind)
-    unet = pipeline.network("unet")
-    vae = pipeline.network("vae")
+    unet = pipeline.placed("unet", device, kind, spread)
+    vae = pipeline.placed("vae", device, kind if half_decoder else torch.float32, spread)
     if unet.config.in_channels != vae.config.latent_channels or unet.config.addition_embed_type is not None:
         raise ComponentError(
             f"{pipeline.folder} ({pipeline.kind}) needs more than a prompt (a mask, a picture, a size), "
@@ -170,8 +173,8 @@ def build_stable_diffusion(
             f"model, {inner} x {inner}; give a larger inner_resolution"
         )
     return StableDiffusionPrior(
-        unet.to(device=device, dtype=kind),
-        vae.to(device=device, dtype=kind if half_decoder else torch.float32),
+        unet,
+        vae,
         precondition,
         encoded,
         guidance=guidance,

@@ -17,6 +17,8 @@ def ddpm(tmp_path):
 @pytest.fixture(scope="module")
 def stable(tmp_path_factory):
     """A small Stable Diffusion, saved by the library; its parts."""
+    for library in ("diffusers", "transformers"):
+        pytest.importorskip(library, reason="the extra 'sd' is not installed")
     folder = tmp_path_factory.mktemp("stable")
     pipeline = stable_diffusion(folder)
     pipeline.save_pretrained(folder / "model")
