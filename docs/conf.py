@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -60,6 +62,9 @@ html_theme_options = {
     "pygments_dark_style": "github-dark-high-contrast",
 }
 
+demo = json.loads((Path(__file__).parent / "notebooks" / "demo.ipynb").read_text(encoding="utf-8"))
+INSTALL = next("".join(cell["source"]) for cell in demo["cells"] if cell["cell_type"] == "code")
+
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
@@ -75,7 +80,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": False,
-    "first_notebook_cell": "%pip install -q daps-kit matplotlib",
+    "first_notebook_cell": INSTALL,
     "reset_modules": ("matplotlib",),
     "parallel": 2,
 }

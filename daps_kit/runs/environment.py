@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points, version
 from typing import Any
@@ -19,6 +20,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Return with what a run is computed: versions, plugins, machine and the settings of torch that matter."""
     libraries = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pluggy")
     plugins = {point.dist.name: point.dist.version for point in entry_points(group=GROUP) if point.dist}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CUDA builds of some releases warn of the question itself
+        precision = torch.get_float32_matmul_precision()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -29,7 +33,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "torch_threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": precision,
         "libraries": {name: version(name) for name in libraries},
         "plugins": dict(sorted(plugins.items())),
     }

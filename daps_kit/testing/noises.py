@@ -150,7 +150,7 @@ def misfit_is_likelihood(case: NoiseCase) -> None:
 def gradient(case: NoiseCase) -> None:
     """The misfit changes by the integral of its gradient."""
     (clean, y), noise = case.drawn(), case.noise
-    change, points = noise.std(clean) * tensor(52, clean.shape, F64), 201
+    change, points = noise.std(clean) * tensor(52, clean.shape, F64), 801  # densities may have kinks
     total = torch.zeros_like(clean)
     for i in range(points):
         weight = (0.5 if i in (0, points - 1) else 1.0) / (points - 1)
