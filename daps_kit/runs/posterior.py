@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -413,6 +414,7 @@ class Posterior:
                 figure.colorbar(drawn, ax=line[-1], shrink=0.8)
             for axis in line:
                 axis.set_axis_off()
+        figure._repr_png_ = partial(_png, figure)  # for notebooks in which matplotlib was not set up
         return figure
 
     # --- to be kept
@@ -488,6 +490,13 @@ class Posterior:
             coords=coords,
             attrs={"inference_library": "daps-kit", "images": "in [-1, 1]"},
         )
+
+
+def _png(figure: Any) -> bytes:
+    """Return a figure of matplotlib as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _told(values: Tensor) -> str:

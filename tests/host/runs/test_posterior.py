@@ -135,6 +135,8 @@ def test_plot_draws_a_row_an_image() -> None:
     ]  # fmt: skip
     assert len(titles) == 16
     assert len(make(1, 1, single=True).plot().axes) == 3
+    picture = Image.open(io.BytesIO(figure._repr_png_()))  # what a notebook shows
+    assert np.ptp(np.asarray(picture.convert("L"))) == 255
 
 
 @pytest.mark.parametrize(("module", "method"), [("matplotlib.figure", "plot"), ("xarray", "to_xarray")])
