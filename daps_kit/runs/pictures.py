@@ -111,10 +111,12 @@ class _Cell:
 
 
 def _quality(record: dict[str, Any] | None) -> str:
-    """Return the caption of an image: its PSNR, or its residual where there is no truth."""
+    """Return the caption of an image: its PSNR, or without a truth its residual; empty where neither is known."""
     if not record:
         return ""
-    return f"{record['psnr']:.2f} dB" if "psnr" in record else f"residual {record['residual']:.2f}"
+    if "psnr" in record:
+        return f"{record['psnr']:.2f} dB"
+    return f"residual {record['residual']:.2f}" if math.isfinite(record["residual"]) else ""
 
 
 def _cells(row: Row) -> dict[str, _Cell]:
@@ -174,7 +176,7 @@ def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Imag
 
     Args:
         sections: heading and rows; at most `MAX_ROWS` rows of each and `MAX_SAMPLES` samples are shown.
-        title: the first line.
+        title: the first line; none where it is empty.
     """
     tables = [(heading, rows, [_cells(row) for row in rows[:MAX_ROWS]]) for heading, rows in sections]
     used = {column for _, _, table in tables for cells in table for column in cells}
@@ -192,7 +194,8 @@ def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Imag
     def height(cells: dict[str, _Cell]) -> int:
         return max((cell.picture.height for cell in cells.values() if cell.picture), default=CELL)
 
-    caption, heading_height, header = 34, 40, 96 if note else 72
+    above = 36 if title else 0
+    caption, heading_height, header = 34, 40, above + (60 if note else 36)
     body = sum(
         (heading_height if heading else 0) + sum(height(cells) + caption for cells in table)
         for heading, _, table in tables
@@ -202,7 +205,7 @@ def draw_grid(sections: Sequence[tuple[str, Sequence[Row]]], title: str) -> Imag
     draw = ImageDraw.Draw(canvas)
     inner = canvas.width - 2 * _MARGIN
     _text(draw, (_MARGIN, _MARGIN - 6), _shorten(title, 26, inner), 26, _INK)
-    _text(draw, (_MARGIN, _MARGIN + 30), _shorten(note, 15, inner), 15, _FAINT)
+    _text(draw, (_MARGIN, _MARGIN - 6 + above), _shorten(note, 15, inner), 15, _FAINT)
     y = header
     for index, column in enumerate(columns):
         x = _MARGIN + index * (CELL + _GAP)

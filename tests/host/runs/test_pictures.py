@@ -96,6 +96,15 @@ def test_everything_in_a_grid_has_its_place(placed):
     ]
 
 
+def test_without_a_title_there_is_no_room_for_one_and_what_is_not_known_has_no_caption(placed):
+    unknown = row(runs=1, truth=False)
+    unknown.scores["samples"][0]["residual"] = float("nan")
+    canvas = draw_grid([("", [unknown])], "")
+    assert canvas.size == (480, 36 + 28 + 192 + 34 + 20)
+    assert ("measurement", (124, 36)) in placed
+    assert not [what for what, _ in placed if "nan" in str(what)]
+
+
 def test_one_sample_needs_no_note_and_a_narrow_grid_has_room_for_its_title(placed):
     canvas = draw_grid([("", [row(runs=1, truth=False)])], "t")
     assert canvas.size == (480, 72 + 28 + 192 + 34 + 20)
