@@ -242,7 +242,7 @@ def spread() -> None:
 def report() -> None:
     """Draw the page of a run, light, dark and on a phone, and that of two runs side by side."""
     import daps_kit
-    from daps_kit.report import write_side_by_side
+    from daps_kit.report.page import write_side_by_side
 
     recipe = """
 format: 1
