@@ -62,6 +62,9 @@ _FREE_KEYS = (
 )
 """Settings that do not change what is sampled."""
 
+PLACE = "daps-kit-place"
+"""What the metadata of a file of tensors call the path in the folder that it was written for."""
+
 TRAJECTORY = ("x_t", "x0hat", "x0y")
 """The images of a level that are kept."""
 
@@ -292,21 +295,21 @@ class RunFolder:
 
     def write_operator(self, shape: tuple[int, int, int], state: Mapping[str, Tensor]) -> None:
         """Write the state of the operator that images of a shape share, unless it is there."""
-        if state and read_if_whole(self.operator(shape)) is None:
+        if state and self._read(self.operator(shape)) is None:
             self.write_tensors(self.operator(shape), state)
 
     def read_measurement(self, name: str, *, outline: bool = False) -> tuple[Tensor, Tensor | None] | None:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
-        found = read_if_whole(self.measurement(name), outline=outline)
+        found = self._read(self.measurement(name), outline=outline)
         return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
 
     def read_operator(self, name: str, shape: tuple[int, int, int]) -> dict[str, Tensor] | None:
         """Return the state of an item's operator, its own or the shared one; None where it is missing or damaged."""
-        found = read_if_whole(self.measurement(name))
+        found = self._read(self.measurement(name))
         own = {
             key.removeprefix("operator."): t for key, t in (found[0] if found else {}).items() if "." in key
         }
-        shared = read_if_whole(self.operator(shape))
+        shared = self._read(self.operator(shape))
         return own or (shared[0] if shared else None)
 
     def measured(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -328,6 +331,16 @@ class RunFolder:
     def measurement(self, name: str) -> Path:
         """Return the path of an item's measurement."""
         return self.path / "measurement" / f"{name}.safetensors"
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+    def _read(self, path: Path, *, outline: bool = False) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Return what `read_if_whole` does; None also for a file that was written for another place."""
+        found = read_if_whole(path, outline=outline)
+        if found and found[1].pop(PLACE, self._place(path)) != self._place(path):
+            return None
+        return found
 
     # --- samples
 
@@ -362,7 +375,7 @@ class RunFolder:
 
     def read_sample(self, name: str, run: int, *, outline: bool = False) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
-        found = read_if_whole(self.sample(name, run), outline=outline)
+        found = self._read(self.sample(name, run), outline=outline)
         if not found or "x0" not in found[0]:
             return None
         try:
@@ -398,7 +411,7 @@ class RunFolder:
 
     def read_trajectory(self, name: str, run: int) -> list[tuple[float, dict[str, Tensor]]] | None:
         """Return noise levels on the way to a sample with their images; None where the file is missing or damaged."""
-        found = read_if_whole(self.trajectory(name, run))
+        found = self._read(self.trajectory(name, run))
         if not found or not {"sigma", *TRAJECTORY} <= found[0].keys():
             return None
         tensors = found[0]
@@ -466,7 +479,8 @@ class RunFolder:
         Raises:
             UserError: it has not.
         """
-        there = sum(file.stat().st_size for file in (self.path / "samples").glob("*/sample-*.safetensors"))
+        samples = (self.path / "samples").glob("*/sample-*.safetensors")
+        there = sum(file.stat().st_size for file in samples if file.is_file())
         self.require()
         free = shutil.disk_usage(self.path).free
         if size > there + free:
@@ -484,9 +498,9 @@ class RunFolder:
     def write_tensors(
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Write a file of tensors."""
+        """Write a file of tensors, which says where it belongs."""
         self.require()
-        tensor_file.write_plain(path, tensors, metadata)
+        tensor_file.write_plain(path, tensors, {**(metadata or {}), PLACE: self._place(path)})
         put(path)
 
 

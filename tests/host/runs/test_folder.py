@@ -78,6 +78,30 @@ def test_measurement_keeps_the_state_of_its_operator(folder):
     assert torch.equal(stored[1], truth)
 
 
+def test_what_was_written_for_another_place_is_not_there(folder):
+    folder.write_measurement("a", torch.rand(3, 2, 2), None, {})
+    for name in ("a", "b"):
+        for run in (0, 1):
+            folder.write_sample(name, run, Sample(torch.rand(3, 2, 2)))
+    for path, other in (
+        (folder.sample("a", 0), folder.sample("a", 1)),
+        (folder.sample("b", 0), folder.sample("a", 0)),
+        (folder.measurement("b"), folder.measurement("a")),
+    ):
+        path.write_bytes(other.read_bytes())
+    assert folder.read_sample("a", 0) is folder.read_sample("b", 0) is folder.read_measurement("b") is None
+    assert folder.read_sample("a", 1) is not None
+
+
+def test_a_sample_that_is_a_link_to_nothing_takes_no_room(folder):
+    folder.path.mkdir()
+    with folder.claim("a: 1\n"):
+        folder.write_sample("a", 0, Sample(torch.rand(3, 2, 2)))
+        folder.sample("a", 1).symlink_to(folder.path / "gone")
+        folder.require_disk(1)
+    assert folder.read_sample("a", 1) is None
+
+
 def test_numbers_that_are_not_finite_become_null(folder):
     folder.write_json("x.json", {"a": [math.nan, 1.5], "b": {"c": math.inf}})
     assert json.loads((folder.path / "x.json").read_text()) == {"a": [None, 1.5], "b": {"c": None}}
