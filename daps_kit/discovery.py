@@ -29,7 +29,7 @@ from pydantic import BaseModel
 import daps_kit
 from daps_kit import hooks
 from daps_kit.declare import Declared
-from daps_kit.errors import InvalidPluginError, did_you_mean
+from daps_kit.errors import InvalidPluginError, did_you_mean, text_of
 from daps_kit.intact import intact
 from daps_kit.plugin_file import line_of, load_module, named_files, source_of, version_of
 from daps_kit.settings import KINDS, ComponentSettings, Kind, members
@@ -66,9 +66,6 @@ TRACKERS = "daps_trackers"
 
 MOST = 1000
 """Components and sources of one plugin."""
-
-LONGEST = 500
-"""Letters of an error that are shown."""
 
 KNOWN = (*HOOKS.values(), CHECKPOINTS, TRACKERS)
 
@@ -482,7 +479,7 @@ def _changes(changed: Sequence[str]) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    text = _text_of(error)
+    text = text_of(error)
     if isinstance(error, InvalidPluginError):
         return text
     if isinstance(error, pluggy.PluginValidationError):
@@ -491,13 +488,3 @@ def _explain(error: BaseException) -> str:
             known = ", ".join(HOOKS.values())
             return f"unknown hook '{wrong[1]}'; there are {known}{did_you_mean(wrong[1], KNOWN)}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _text_of(error: BaseException) -> str:
-    """Return the text of an exception in one printable line of some length; none where it raises another."""
-    try:
-        text = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001 (it is the plugin's code)
-        return ""
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -28,10 +28,14 @@ __all__ = [
     "control_character",
     "did_you_mean",
     "printable",
+    "text_of",
 ]
 
 LONGEST = 1500
 """Letters of a line that are shown at most."""
+
+QUOTED = 500
+"""Letters of the text of an exception that are quoted at most."""
 
 SHOWN = 100
 """Problems of a recipe that are shown at most."""
@@ -44,6 +48,16 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception in one printable line of some length; none where it raises another."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 (it may be a plugin's code)
+        return ""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
 
 
 def _line(text: str) -> str:

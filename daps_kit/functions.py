@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from daps_kit.contracts import LinearOperator, Operator, Prior
-from daps_kit.errors import UserError
+from daps_kit.errors import UserError, text_of
 from daps_kit.linalg import inner
 from daps_kit.noise import Noise
 from daps_kit.random import RandomStreams
@@ -146,10 +146,11 @@ class FunctionOperator(Operator):
     def _called(self, x: Tensor) -> Any:
         try:
             return self.forward(x)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            text = " ".join(str(error).split())[:300]
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a stranger's function raises
             raise UserError(
-                f"{self.label}: failed on images {list(x.shape)} in [-1, 1]: {type(error).__name__}: {text}"
+                f"{self.label}: failed on images {list(x.shape)} in [-1, 1]: {type(error).__name__}: {text_of(error)}"
             ) from error
 
     def _try_derivative(self, x: Tensor, y: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -53,6 +54,18 @@ class Stateful:
         return x * Stateful.calls
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it has no words")
+
+
+def raising(error: Exception):
+    def function(x):
+        raise error
+
+    return function
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -65,6 +78,9 @@ class Stateful:
         (lambda x: x / 0, "not finite"),
         (lambda x: x - x.mean(), "an image gives something else alone than in a batch"),
         (lambda x: x @ torch.ones(7, 7), "failed on images .* RuntimeError"),
+        (lambda x: {}["kernel"], "failed on images .* KeyError: 'kernel'"),
+        (lambda x: sys.exit(3), "failed on images .* SystemExit: 3"),
+        (raising(Mute()), "failed on images .* Mute: $"),
         (Stateful(), "two calls with the same images differ; .*eval mode"),
         (lambda x: x.round().detach(), "cannot be differentiated"),
     ],
