@@ -101,7 +101,8 @@ class CalibrationTable:
         error = torch.lerp(self.mse[after - 1].log(), self.mse[after].log(), weight).exp()
         rings = torch.lerp(self.spectrum[after - 1].log(), self.spectrum[after].log(), weight)
         power = _read(rings, height, width, measured or (height, width)).exp()
-        return CosineCovariance(power * (error / power.mean() * min(1.0, sigma / level) ** 2), self.colours)
+        scale = error / power.mean() * min(1.0, sigma / level) ** 2
+        return CosineCovariance(power * scale, self.colours, average=True)
 
 
 def _read(spectrum: Tensor, height: int, width: int, measured: tuple[int, int]) -> Tensor:

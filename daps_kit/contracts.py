@@ -440,7 +440,12 @@ class Covariance(ABC):
     """The covariance C of a Gaussian p(x0 | x_t), as the products that kernels need.
 
     Its root is any square matrix L with L L^T = C: the symmetric one, unless `sqrt_transposed` says otherwise.
+
+    Attributes:
+        average: whether it was measured as a mean over images, from which that of the image at hand differs.
     """
+
+    average: bool = False
 
     @abstractmethod
     def sqrt(self, v: Tensor) -> Tensor:

@@ -235,10 +235,11 @@ class CosineCovariance(Covariance):
     Args:
         power: the variances P, [C, H, W], positive.
         colours: the rotation Q, [C, C].
+        average: whether it was measured as a mean over images.
     """
 
-    def __init__(self, power: Tensor, colours: Tensor) -> None:
-        self.power, self.colours = power, colours
+    def __init__(self, power: Tensor, colours: Tensor, *, average: bool = False) -> None:
+        self.power, self.colours, self.average = power, colours, average
 
     @cached_property
     def _root(self) -> Tensor:
@@ -265,6 +266,11 @@ class CosineCovariance(Covariance):
         """Return v multiplied by a gain [C, H, W] in the basis of C."""
         return cosine_filter(v, gain.to(v), self.colours.to(v))
 
+    def unrotated(self) -> CosineCovariance:
+        """Return the covariance of images whose colours are rotated already."""
+        eye = torch.eye(len(self.colours)).to(self.colours)
+        return CosineCovariance(self.power, eye, average=self.average)
+
     def rotated(self, v: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a function of images makes of v in the rotated colours of C."""
         return in_colours(v, self.colours.to(v), apply)
@@ -279,7 +285,7 @@ class LocalCovariance(Covariance):
     """
 
     def __init__(self, even: CosineCovariance, scale: Tensor) -> None:
-        self.even, self.scale = even, scale
+        self.even, self.scale, self.average = even, scale, even.average
 
     def of(self, sample: int) -> LocalCovariance:
         """Return that of one sample."""
@@ -288,6 +294,15 @@ class LocalCovariance(Covariance):
     def sqrt(self, v: Tensor) -> Tensor:
         """Return L v, L = Q E^{1/2} F^T diag(P)^{1/2} F Q^T, [B, C, H, W]."""
         return self._scaled(self.even.sqrt(v), self.scale)
+
+    @property
+    def colours(self) -> Tensor:
+        """The rotation Q, [C, C]."""
+        return self.even.colours
+
+    def unrotated(self) -> LocalCovariance:
+        """Return the covariance of images whose colours are rotated already."""
+        return LocalCovariance(self.even.unrotated(), self.scale)
 
     def sqrt_transposed(self, v: Tensor) -> Tensor:
         """Return L^T v."""

@@ -170,7 +170,8 @@ class LocalErrors:
             raise TypeError(f"a head goes with a CosineCovariance, not with {type(mean).__name__}")
         f = self.head(x.float(), denoised.float(), torch.tensor(sigma, device=x.device))
         return LocalCovariance(
-            CosineCovariance(self.power(mean, sigma), mean.colours), (f / 2).exp().to(x.dtype)
+            CosineCovariance(self.power(mean, sigma), mean.colours, average=mean.average),
+            (f / 2).exp().to(x.dtype),
         )
 
 

@@ -11,12 +11,18 @@ takes r^T S^{-1} r and log det S, by the cheapest way that is known:
     dense       few measured numbers: the eigenvalues of A C A^T, exact
     cosine      C diagonal in the cosine basis, and A nearly so: with P = D^T diag(G + v) D, G the operator's
                 `spectrum`, roughly P in the place of S; then P^{-1/2} S P^{-1/2}, which is nearly I, by Lanczos' method
-    Lanczos     else: the eigenvalues of A C A^T as r and random signs see them, after so many steps
+    Lanczos     else: the eigenvalues of A C A^T as r and random signs see them, after so many steps, each colour of
+                C by itself where A leaves the channels apart
+
+Where C is a mean over images, how far that of the image at hand is from it is integrated out (`spectrum`).
 
 By Lanczos' method from a vector z, z^T f(S) z is about |z|^2 sum_k w_k f(t_k), t_k the eigenvalues of a small
 tridiagonal matrix and w_k the squares of the first entries of its eigenvectors; the mean over z of random signs is the
 trace of f(S), so f = log gives log det S. The random signs are always the same, so that differences between parameters
 are more exact than each.
+
+Gauss-Radau quadrature with a node at 0 errs to the side of too large a misfit, so that few steps do not make small v
+likely.
 
 Sources: Golub and Meurant, "Matrices, moments and quadrature" (2010); Ubaru, Chen and Saad, "Fast estimation of
 tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal. Appl. 38 (2017); Wenger, Pleiss, Hennig, Cunningham
@@ -26,20 +32,22 @@ the trace beside a preconditioner.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Operator, Target
-from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_transform
+from daps_kit.contracts import Covariance, LinearOperator, Operator, Target
+from daps_kit.covariance import CosineCovariance, LocalCovariance, cosine_filter, cosine_transform
 from daps_kit.noise import GaussianNoise
 from daps_kit.noise.model import wide
 from daps_kit.parameters import NOISE, Parameters
 
+from .spectrum import Spectrum
 from .whitened import random_signs
 
-__all__ = ["Evidence", "Spectrum", "known", "lanczos"]
+__all__ = ["Evidence", "known", "lanczos"]
 
 DENSE = 400
 """Numbers of an image and of a measurement up to which matrices are written out."""
@@ -66,39 +74,24 @@ def _linear(operator: Operator) -> LinearOperator:
     return part
 
 
-class Spectrum:
-    """Eigenvalues of A C A^T, with what falls on each of |r|^2 and of the number of measured numbers.
-
-    Args:
-        values: the eigenvalues, not negative, [k].
-        energy: of r, [k].
-        count: [k].
-    """
-
-    def __init__(self, values: Tensor, energy: Tensor, count: Tensor) -> None:
-        self.values, self.energy, self.count = (t.double() for t in (values.clamp_min(0), energy, count))
-
-    def log(self, v: float) -> float:
-        """Return log N(r; 0, A C A^T + v I), up to a constant."""
-        total = self.values + v
-        return float(-0.5 * (self.energy / total + self.count * total.log()).sum())
-
-
 class Evidence:
     """log p(y | x_t, theta) of the samples of a batch, at one noise level.
 
     Args:
         parameters: theta.
-        target: gives m, C and y; its operator is not used.
+        target: gives m, C and y; its operator serves where no field of that itself is unknown.
 
     Attributes:
         rough: whether `rough_log` costs less than `log`, and is not the same.
+        average: whether C is a mean over images (see `Spectrum`).
     """
 
     def __init__(self, parameters: Parameters, target: Target) -> None:
         self.parameters, self.target = parameters, target
         self._own = [place for place, name in enumerate(parameters.names) if not name.startswith(NOISE)]
         self._spectra: dict[tuple[float, ...], Spectrum] = {}
+        self._traces: dict[tuple[float, ...], tuple[Tensor, Tensor]] = {}
+        self.average = target.covariance.average
         self.dense = max(target.centre[0].numel(), target.y[0].numel()) <= DENSE
         first = parameters.row(0)(
             {n: float(u) for n, u in zip(parameters.names, parameters.unknowns, strict=True)}
@@ -107,61 +100,105 @@ class Evidence:
 
     def log(self, values: Tensor) -> Tensor:
         """Return log p(y | x_t, theta) of theta [B, P], up to a constant, [B], in double precision."""
-        return self._logs(values, rough=False)
+        return self._logs(values, self._log)
 
     def rough_log(self, values: Tensor) -> Tensor:
         """Return about the same."""
-        return self._logs(values, rough=True)
+        return self._logs(values, self._rough_log)
 
-    def _logs(self, values: Tensor, *, rough: bool) -> Tensor:
+    def along_sigma(self, sample: int, values: Sequence[float], sigma: Tensor) -> Tensor:
+        """Return `rough_log` of one sample for many sigma of the noise, [G], the other values [P] as they are; [G]."""
+        row = dict(zip(self.parameters.names, values, strict=True))
+        operator = self.parameters.row(sample)(row)
+        return self._spectrum(sample, values, operator).log(sigma.square()).cpu()
+
+    def _logs(self, values: Tensor, log: Callable[[int, Sequence[float], Operator], float]) -> Tensor:
+        rows = zip(values.tolist(), self.parameters.operators(values), strict=True)
         found = []
-        for b, (row, operator) in enumerate(
-            zip(values.tolist(), self.parameters.operators(values), strict=True)
-        ):
-            if self.rough and not rough:
-                found.append(self._beside(b, operator))
-                continue
-            key = (float(b), *(row[place] for place in self._own))
-            if key not in self._spectra:
-                self._spectra[key] = self._spectrum(b, operator)
-            found.append(self._spectra[key].log(operator.noise.dispersion))
+        for b, (row, operator) in enumerate(rows):
+            found.append(log(b, row, operator))
         return torch.tensor(found, dtype=torch.float64)
+
+    def _rough_log(self, b: int, row: Sequence[float], operator: Operator) -> float:
+        v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
+        return float(self._spectrum(b, row, operator).log(v))
+
+    def _log(self, b: int, row: Sequence[float], operator: Operator) -> float:
+        if not self.rough:
+            return self._rough_log(b, row, operator)
+        log = self._beside(b, operator)
+        if not self.average:
+            return log
+        v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
+        spectrum = self._spectrum(b, row, operator)
+        return log + float(spectrum.log(v) - spectrum.exact(v))
 
     def _misfit(self, b: int, operator: Operator) -> Tensor:
         """Return r, [1, ...]."""
         return operator.project(self.target.y[b : b + 1] - operator.forward(self.target.centre[b : b + 1]))
 
-    def _spectrum(self, b: int, whole: Operator) -> Spectrum:
+    def _spectrum(self, b: int, row: Sequence[float], whole: Operator) -> Spectrum:
         """Return the spectrum of A C A^T as a sample's misfit sees it."""
-        r, operator = self._misfit(b, whole), _linear(whole)
-        covariance = self.target.covariance.of(b)
-        if self.dense:
-            size = self.target.centre[0].numel()
-            basis = torch.eye(size, dtype=torch.float64, device=r.device)
-            root = covariance.sqrt(basis.reshape(size, *self.target.centre.shape[1:]))
-            measured = operator.project(torch.ones_like(r)).flatten() > 0
-            matrix = operator.forward(root).flatten(1)[:, measured]
-            values, vectors = torch.linalg.eigh(matrix.T @ matrix)
-            along = vectors.T @ r.double().flatten()[measured]
-            return Spectrum(values, along.square(), torch.ones_like(values))
-        if self.rough:
-            gains, colours = self._gains(operator)
-            along = cosine_transform((colours.T @ r.flatten(2)).reshape(r.shape))
-            return Spectrum(
-                gains.flatten(), along.double().square().flatten(), torch.ones_like(gains).flatten()
-            )
+        own = tuple(row[place] for place in self._own)
+        key = (float(b), *own)
+        if key not in self._spectra:
+            r, operator = self._misfit(b, whole), _linear(whole)
+            if self.dense or self.rough:
+                found = self._by_matrices(b, operator, r) if self.dense else self._by_cosines(operator, r)
+                self._spectra[key] = Spectrum(*found, average=self.average)
+            else:
+                *rest, groups = self._by_lanczos(b, own, operator, r)
+                self._spectra[key] = Spectrum(*rest, average=self.average, groups=groups)
+        return self._spectra[key]
 
-        def apply(z: Tensor) -> Tensor:
-            return operator.project(operator.forward(covariance.multiply(operator.adjoint(z))))
+    def _by_matrices(self, b: int, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return eigenvalues, and what falls on each of |r|^2 and of the number of measured numbers."""
+        size = self.target.centre[0].numel()
+        basis = torch.eye(size, dtype=torch.float64, device=r.device)
+        root = self.target.covariance.of(b).sqrt(basis.reshape(size, *self.target.centre.shape[1:]))
+        measured = operator.project(torch.ones_like(r)).flatten() > 0
+        matrix = operator.forward(root).flatten(1)[:, measured]
+        values, vectors = torch.linalg.eigh(matrix.T @ matrix)
+        along = vectors.T @ r.double().flatten()[measured]
+        return values, along.square(), torch.ones_like(values)
 
-        z = torch.cat([r, operator.project(random_signs(PROBES, r))])
-        values, weights = lanczos(apply, z, STEPS)
-        share = weights * z.square().flatten(1).sum(1).double()[:, None]
-        zero = torch.zeros_like(share)
-        energy, count = zero.clone(), zero
-        energy[0] = share[0]
-        count[1:] = share[1:] / PROBES
-        return Spectrum(values.flatten(), energy.flatten(), count.flatten())
+    def _by_cosines(self, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gains, colours = self._gains(operator)
+        along = cosine_transform((colours.T @ r.flatten(2)).reshape(r.shape))
+        return gains.flatten(), along.double().square().flatten(), torch.ones_like(gains).flatten()
+
+    def _by_lanczos(
+        self, b: int, own: tuple[float, ...], operator: LinearOperator, r: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the same, and which of them belong to one colour."""
+        shared = self.target.covariance
+        covariance = shared.of(b)
+        # What random signs see is the same for all samples that share A and C.
+        alike = covariance is shared and len(self.parameters.builds) == 1
+        key = own if alike else (float(b), *own)
+        if key not in self._traces:
+            signs = operator.project(random_signs(PROBES, r))
+            self._traces[key] = _quadrature(operator, covariance, signs)
+        values, share = self._traces[key]
+        nodes, energy = (
+            (t[b] for t in self._of_misfits)
+            if not own
+            else (t[0] for t in _quadrature(operator, covariance, r, zero=True))
+        )
+        colours = torch.arange(values.shape[1])[:, None]
+        return (
+            torch.cat([nodes.flatten(), values.flatten()]),
+            torch.cat([energy.flatten(), torch.zeros_like(share).flatten()]),
+            torch.cat([torch.zeros_like(energy).flatten(), share.flatten() / PROBES]),
+            torch.cat([colours.expand_as(nodes).flatten(), colours.expand_as(values).flatten()]),
+        )
+
+    @cached_property
+    def _of_misfits(self) -> tuple[Tensor, Tensor]:
+        """Return what the misfit of each sample sees, where no field of the operator itself is unknown."""
+        operator = self.target.operator
+        r = operator.project(self.target.y - operator.forward(self.target.centre))
+        return _quadrature(_linear(operator), self.target.covariance, r, zero=True)
 
     def _gains(self, operator: LinearOperator) -> tuple[Tensor, Tensor]:
         covariance = self.target.covariance
@@ -194,30 +231,90 @@ class Evidence:
         return -0.5 * (quadratic + trace + float((gains + v).log().sum()))
 
 
-def lanczos(apply: Callable[[Tensor], Tensor], z: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _quadrature(
+    operator: LinearOperator, covariance: Covariance, z: Tensor, *, zero: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues of A C A^T as vectors z [B, ...] see them, and what falls on each of |z|^2, [B, c, k].
+
+    Where both A and C leave the c colours of C apart, each is looked at by itself: brightness and colour are far from
+    equally uncertain.
+    """
+    colours = 1
+    if isinstance(covariance, CosineCovariance | LocalCovariance) and _channels_alike(operator, z):
+        colours = z.shape[1]
+        z = (covariance.colours.to(z).T @ z.flatten(2)).reshape(z.shape)
+        covariance = covariance.unrotated()
+
+    def apply(v: Tensor) -> Tensor:
+        v = v.reshape(z.shape)
+        return operator.project(operator.forward(covariance.multiply(operator.adjoint(v)))).reshape(
+            rows.shape
+        )
+
+    rows = z.reshape(len(z) * colours, -1)
+    values, weights = lanczos(apply, rows, STEPS, zero=zero)
+    share = weights * rows.square().sum(1).double()[:, None]
+    form = (len(z), colours, values.shape[1])
+    return values.reshape(form), share.reshape(form)
+
+
+def _channels_alike(operator: LinearOperator, z: Tensor) -> bool:
+    """Return whether each channel of a measurement z [B, ...] is measured of that of the image, all in one way."""
+    channels = operator.shape[0]
+    if z.ndim != 4 or z.shape[1] != channels:
+        return False
+    image = random_signs(1, z.new_zeros(1, 1, *operator.shape[1:]))[0]
+    found = operator.forward(image.expand(len(z), *operator.shape))
+    for channel in range(channels):
+        alone = torch.zeros(len(z), *operator.shape, dtype=z.dtype, device=z.device)
+        alone[:, channel] = image[0]
+        seen = operator.forward(alone)
+        same = torch.zeros_like(seen)
+        same[:, channel] = found[:, 0]
+        if not torch.allclose(seen, same, atol=1e-5 * float(found.abs().max())):
+            return False
+    return True
+
+
+def lanczos(
+    apply: Callable[[Tensor], Tensor], z: Tensor, steps: int, *, zero: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return nodes and weights of the quadrature from each of some vectors, [B, k], k = steps, in double precision.
 
     Args:
         apply: the symmetric map, batched.
         z: [B, ...].
         steps: products with it at most. Vectors are made orthogonal to all before them.
+        zero: whether 0 is to be a node (Gauss-Radau): of a map that is not negative, z^T (S + v I)^{-1} z then comes
+            out too large rather than too small where the steps are too few.
     """
+    tiny = torch.finfo(z.dtype).tiny
     flat = z.flatten(1)
-    scale = flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
-    basis = [flat / scale]
+    basis = z.new_zeros(len(z), steps, flat.shape[1])
+    basis[:, 0] = flat / flat.norm(dim=1, keepdim=True).clamp_min(tiny)
     tridiagonal = torch.zeros(len(z), steps, steps, dtype=torch.float64, device=z.device)
     for k in range(steps):
-        w = apply(basis[-1].reshape(z.shape)).flatten(1)
-        tridiagonal[:, k, k] = (basis[-1] * w).sum(1).double()
+        w = apply(basis[:, k].reshape(z.shape)).flatten(1)
+        tridiagonal[:, k, k] = (basis[:, k] * w).sum(1).double()
+        if k + 1 == steps:
+            break
+        known = basis[:, : k + 1]
         for _ in range(2):
-            for q in basis:
-                w = w - (q * w).sum(1, keepdim=True) * q
+            w = w - (known.mT @ (known @ w[:, :, None]))[:, :, 0]
         beta = w.norm(dim=1, keepdim=True)
-        if k + 1 < steps:
-            # Where nothing is left, the matrix falls apart and its first block is all there is.
-            left = beta > 1e-6 * tridiagonal[:, k, k].abs()[:, None].to(beta)
-            size = torch.where(left, beta, 0.0)[:, 0].double()
-            tridiagonal[:, k, k + 1] = tridiagonal[:, k + 1, k] = size
-            basis.append(torch.where(left, w / beta.clamp_min(torch.finfo(z.dtype).tiny), 0.0))
+        # Where nothing is left, the matrix falls apart and its first block is all there is.
+        left = beta > 1e-6 * tridiagonal[:, k, k].abs()[:, None].to(beta)
+        size = torch.where(left, beta, 0.0)[:, 0].double()
+        tridiagonal[:, k, k + 1] = tridiagonal[:, k + 1, k] = size
+        basis[:, k + 1] = torch.where(left, w / beta.clamp_min(tiny), 0.0)
+    if zero and steps > 1:
+        inner, beta = tridiagonal[:, :-1, :-1].clone(), tridiagonal[:, -2, -1]
+        # What is added keeps it from being singular where fewer steps were possible.
+        inner.diagonal(dim1=1, dim2=2).add_(
+            1e-12 * inner.diagonal(dim1=1, dim2=2).amax(1, keepdim=True) + tiny
+        )
+        unit = torch.zeros_like(inner[:, :, :1])
+        unit[:, -1] = 1
+        tridiagonal[:, -1, -1] = beta.square() * torch.linalg.solve(inner, unit)[:, -1, 0]
     values, vectors = torch.linalg.eigh(tridiagonal)
     return values, vectors[:, 0].square()

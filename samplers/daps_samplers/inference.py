@@ -28,6 +28,7 @@ Christen and Fox, "Markov chain Monte Carlo using an approximation", J. Comput. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import torch
 from torch import Tensor
@@ -49,6 +50,9 @@ SMALLEST = 1e-9
 FIRST, LATER = 4, 1
 """Sweeps at the first level, where nothing is known, and at each that follows."""
 
+POINTS, ZOOMS, NEGLIGIBLE = 32, 6, 14.0
+"""Of a grid; how often it is made finer at most; and the fall of a log density beyond which it is not looked at."""
+
 Log = Callable[[Tensor], Tensor]
 
 
@@ -68,22 +72,28 @@ class Inference:
         assert operator.parameters is not None
         self.parameters: Parameters = operator.parameters
         self.u = torch.full((len(y), len(self.parameters.names)), 0.5, dtype=torch.float64)
+        self._sigma = self._place_of_sigma()
+        self._sigma_alone = self._sigma is not None and len(self.parameters.names) == 1
         self._begin(y)
         self.operator = self.parameters.at(self.values)
         self.collapsed = all(map(known, self.parameters.operators(self.values)))
         self._sweeps = FIRST
+        self._drawn_at = inf
 
     @property
     def values(self) -> Tensor:
         """The values, [B, P]."""
         return self.parameters.values(self.u)
 
+    def _place_of_sigma(self) -> int | None:
+        names = self.parameters.names
+        return names.index(f"{NOISE}sigma") if f"{NOISE}sigma" in names else None
+
     def _begin(self, y: Tensor) -> None:
         """Start the standard deviation of Gaussian noise from what the measurement looks like."""
-        name = f"{NOISE}sigma"
-        if name not in self.parameters.names or y.ndim != 4:
+        place = self._sigma
+        if place is None or y.ndim != 4:
             return
-        place = self.parameters.names.index(name)
         prior = self.parameters.priors[place]
         for b, image in enumerate(y.detach().cpu().numpy()):
             if found := noise_level(image):
@@ -96,20 +106,27 @@ class Inference:
             target: of the level; its operator is not used.
             streams: of the samples.
         """
-        if not self.collapsed:
+        if not self.collapsed or not self._due(target):
             return
         evidence = Evidence(self.parameters, target)
 
         def log(function: Log) -> Log:
             return lambda u: function(self.parameters.values(u))
 
-        u = self._swept(log(evidence.rough_log), self.u, streams)
-        if evidence.rough:
+        u = self._swept(log(evidence.rough_log), self.u, streams, evidence)
+        if evidence.rough and not (evidence.average and self._sigma_alone):
             move = log(evidence.log)(u) - log(evidence.log)(self.u)
             rough = log(evidence.rough_log)(u) - log(evidence.rough_log)(self.u)
             accepted = streams.uniform((), torch.float64).cpu().log() < move - rough
             u = torch.where(accepted[:, None], u, self.u)
         self._take(u)
+
+    def _due(self, target: Target) -> bool:
+        """Return whether to draw at a level: the noise alone once an octave, where it is drawn from all it can be."""
+        if not self._sigma_alone or target.level + 1 == target.levels or 2 * target.sigma <= self._drawn_at:
+            self._drawn_at = target.sigma
+            return True
+        return False
 
     def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> None:
         """Draw the parameters given the level's x0 [B, ...], where they were not drawn before."""
@@ -122,18 +139,63 @@ class Inference:
 
         self._take(self._swept(log, self.u, streams))
 
-    def _swept(self, log: Log, u: Tensor, streams: RandomStreams) -> Tensor:
+    def _swept(self, log: Log, u: Tensor, streams: RandomStreams, evidence: Evidence | None = None) -> Tensor:
         count = u.shape[1]
         order = [*range(count), *reversed(range(count))] if count > 1 else [0]
-        for _ in range(self._sweeps):
+        for _ in range(1 if self._sigma_alone and evidence is not None else self._sweeps):
             for place in order:
-                u = slice_step(log, u, place, streams)
+                if evidence is not None and place == self._sigma:
+                    u = self._sigma_drawn(evidence, u, streams)
+                else:
+                    u = slice_step(log, u, place, streams)
         self._sweeps = LATER
         return u
+
+    def _sigma_drawn(self, evidence: Evidence, u: Tensor, streams: RandomStreams) -> Tensor:
+        """Return u [B, P] with the noise's sigma drawn from its conditional density, of the rough evidence."""
+        assert self._sigma is not None
+        prior, rows = self.parameters.priors[self._sigma], self.parameters.values(u).tolist()
+        drawn = u.clone()
+        for b, (row, at) in enumerate(zip(rows, streams.uniform((), torch.float64).tolist(), strict=True)):
+
+            def log(grid: Tensor, b: int = b, row: list[float] = row) -> Tensor:
+                sigma = torch.tensor([prior.quantile(p) for p in grid.tolist()], dtype=torch.float64)
+                return evidence.along_sigma(b, row, sigma)
+
+            # Below the noise, the misfit is that of an image which has followed y already; C, a mean, no longer tells.
+            if not evidence.average or evidence.target.sigma >= row[self._sigma]:
+                drawn[b, self._sigma] = grid_draw(log, at)
+        return drawn
 
     def _take(self, u: Tensor) -> None:
         self.u = u
         self.operator = self.parameters.at(self.values)
+
+
+def grid_draw(log: Callable[[Tensor], Tensor], share: float) -> float:
+    """Return where the distribution function of a density on (0, 1) is `share`.
+
+    The density is looked at on a grid, finer and finer where it is not negligible, and is flat in each of its cells.
+
+    Args:
+        log: log density of u [G], [G], with one mode that a grid of `POINTS` does not miss.
+        share: in [0, 1).
+    """
+    low, high = 0.0, 1.0
+    for _ in range(ZOOMS):
+        cell = (high - low) / POINTS
+        u = low + cell * (torch.arange(POINTS, dtype=torch.float64) + 0.5)
+        logs = log(u)
+        told = (logs > logs.max() - NEGLIGIBLE).nonzero().flatten()
+        if len(told) > POINTS // 2:
+            break
+        low, high = max(low, float(u[told[0]]) - cell), min(high, float(u[told[-1]]) + cell)
+    density = (logs - logs.max()).exp()
+    mass = torch.cat([density.new_zeros(1), density]).cumsum(0)
+    goal = share * float(mass[-1])
+    place = min(int(torch.searchsorted(mass, goal, right=True)) - 1, POINTS - 1)
+    inside = (goal - float(mass[place])) / float(density[place])
+    return low + cell * (place + inside)
 
 
 def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tensor:

@@ -145,6 +145,49 @@ def test_the_quadrature_is_exact_after_as_many_steps_as_eigenvalues() -> None:
     assert torch.allclose(found, (z @ log * z).sum(1), rtol=1e-9)
 
 
+def test_a_node_at_zero_bounds_the_quadratic_form_from_above() -> None:
+    draw = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(80, 80, generator=draw, dtype=torch.float64))
+    spread = torch.logspace(-4, 1, 80, dtype=torch.float64)
+    matrix = basis * spread @ basis.T
+    z = torch.randn(2, 80, generator=draw, dtype=torch.float64)
+    exact = (z * torch.linalg.solve(matrix + 1e-3 * torch.eye(80, dtype=torch.float64), z.T).T).sum(1)
+
+    def found(steps: int, *, zero: bool) -> torch.Tensor:
+        values, weights = lanczos(lambda v: v @ matrix, z, steps, zero=zero)
+        return z.square().sum(1) * (weights / (values + 1e-3)).sum(1)
+
+    for steps in (6, 12):
+        assert bool((found(steps, zero=False) < exact).all())
+        assert bool((found(steps, zero=True) > exact).all())
+    assert torch.allclose(found(70, zero=True), exact, rtol=1e-3)
+
+
+def test_colours_are_looked_at_apart_where_the_operator_leaves_them_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(MASK | NOISE, 2)
+    assert module._channels_alike(operator, target.y)
+    values, share = module._quadrature(operator, target.covariance, target.y)
+    assert values.shape == share.shape == (2, 3, module.STEPS)
+    assert torch.allclose(share.sum((1, 2)), target.y.double().square().sum((1, 2, 3)), rtol=1e-5)
+    mixed = build("operator", MASK | NOISE, shape=SHAPE)
+    monkeypatch.setattr(mixed, "forward", lambda x: operator.forward(x + 0.1 * x.flip(1)))
+    assert not module._channels_alike(mixed, target.y)
+
+
+def test_an_average_lets_the_noise_be_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    grid = torch.logspace(-2, 0, 101, dtype=torch.float64)
+    for section in ({"use": "identity"}, MASK):
+        target, operator = problem(section | NOISE)
+        assert operator.parameters is not None
+        target.covariance = CosineCovariance(covariance().power / 9, covariance().colours, average=True)
+        log = Evidence(operator.parameters, target).along_sigma(0, [0.1], grid)
+        assert float(grid[int(log.argmax())]) == pytest.approx(0.1, rel=0.15)
+
+
 def test_only_linear_operators_with_gaussian_noise_have_one() -> None:
     linear = build("operator", {"use": "identity"}, shape=SHAPE)
     assert known(linear)

@@ -10,7 +10,7 @@ from daps_kit.api import build
 from daps_kit.contracts import RandomStreams
 from daps_kit.errors import RefusalError
 from daps_kit.runs.draw import draw
-from daps_samplers.inference import slice_step
+from daps_samplers.inference import grid_draw, slice_step
 from tests.samplers.closed_form import SHAPE, SIZE, smooth_prior
 
 SCALE = {"unknown": {"use": "log_uniform", "low": 0.05, "high": 1.0}}
@@ -36,6 +36,17 @@ def test_a_sample_depends_on_its_own_stream_alone() -> None:
     together = slice_step(log, slice_step(log, u, 0, streams), 0, streams)
     alone = slice_step(log, slice_step(log, u[:1], 0, one), 0, one)
     assert torch.equal(together[3], alone[0])
+
+
+@pytest.mark.parametrize(
+    "law", [scipy.stats.beta(6.0, 2.5), scipy.stats.norm(0.7312, 1e-4), scipy.stats.uniform()]
+)
+def test_a_draw_on_a_grid_inverts_the_distribution_function(law: scipy.stats.rv_continuous) -> None:
+    def log(u: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(law.logpdf(u.numpy()))
+
+    for share in (0.02, 0.3, 0.5, 0.9, 0.999):
+        assert law.cdf(grid_draw(log, share)) == pytest.approx(share, abs=0.01)
 
 
 def posterior(operator, y):

@@ -62,7 +62,8 @@ class PhotoCalibration:
         place = _ring(frequencies(height, width), self.lowest).clamp(0, table.shape[-1] - 1).to(table)
         inner = place.floor().long().clamp_max(table.shape[-1] - 2)
         ratio = torch.lerp(table[:, inner], table[:, inner + 1], place - inner).exp()
-        return CosineCovariance(ratio * _linear_power(self.linear, sigma, height, width), self.linear.colours)
+        power = ratio * _linear_power(self.linear, sigma, height, width)
+        return CosineCovariance(power, self.linear.colours, average=True)
 
 
 def calibrate_by_frequency(
