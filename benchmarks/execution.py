@@ -9,7 +9,9 @@
   clock of the simulation. So it does not depend on what else the machine does.
 - *memory*: what a worker of `processes`, and one of dask, takes beside one that is begun in a bare interpreter.
 - *workers*: two workers against one process of one thread, and two workers of dask started by hand on this machine with
-  a scheduler, in turn, with the network that ships. The ratio of the medians counts; nothing else must be at work.
+  a scheduler, in turn, with the network that ships, from the first result of each worker to its last before the time
+  is up. The ratio of the medians counts; nothing else must be at work. Two processes that compute the same by
+  themselves tell what the machine has to give, and the processor time of the run what the engine takes.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from daps_kit.runs.dispatch import Work, dispatch
 from daps_kit.runs.folder import RunFolder, Sample
 from daps_kit.runs.worker import BEGIN, Batch, Task, setup_of
 from daps_samplers.executors import Dask, Processes
+from daps_samplers.executors.local import LocalPool
 
 SHAPE = (3, 64, 64)
 SLEEP, THREADS, ITEMS = 0.01, 32, 10_000
@@ -53,17 +56,24 @@ class Items(Work[int]):
         count: of items.
         folder: where results go.
         batch: how many samples an item has.
+        until: when the last is handed out, if not all are by then.
+
+    Attributes:
+        ends: when each had its result.
     """
 
-    def __init__(self, count: int, folder: RunFolder | None = None, batch: int = 1) -> None:
-        self.count, self.folder, self.batch = count, folder, batch
+    def __init__(
+        self, count: int, folder: RunFolder | None = None, batch: int = 1, until: float = float("inf")
+    ) -> None:
+        self.count, self.folder, self.batch, self.until = count, folder, batch, until
+        self.ends: list[float] = []
         self.given = self.finished = 0
         self.y = torch.zeros(SHAPE)
         self.memory: list[float] = []
 
     def next(self) -> int | None:
         """Return the next number."""
-        if self.given == self.count:
+        if self.given == self.count or time.monotonic() > self.until:
             return None
         self.given += 1
         return self.given
@@ -79,6 +89,7 @@ class Items(Work[int]):
             if self.folder is not None:
                 self.folder.write_sample(f"{piece:06}", run, sample)
         self.finished += 1
+        self.ends.append(time.monotonic())
         if self.finished % max(1, self.count // 10) == 0:
             self.memory.append(resident(os.getpid()))
 
@@ -230,14 +241,21 @@ def real_job(batch: int) -> tuple[Job, Compute]:
     return Job(BEGIN, setup, 0, b"", here), here
 
 
-def rate(pool: Pool, seconds: float) -> float:
-    """Return how many items a pool does a second, when all its workers are begun."""
-    dispatch(pool, Items(2 * pool.size))
-    begun, done = time.perf_counter(), 0
-    while time.perf_counter() - begun < seconds:
-        dispatch(pool, Items(4 * pool.size, batch=2))
-        done += 4 * pool.size
-    return done / (time.perf_counter() - begun)
+def rate(pool: Pool, seconds: float) -> tuple[float, float]:
+    """Return how many items a pool does a second while all workers are busy, and the time of this process on one.
+
+    Counted are whole rounds of the workers, after the first.
+    """
+    work, spent = Items(10**9, batch=2, until=time.monotonic() + seconds), time.process_time()
+    dispatch(pool, work)
+    spent = time.process_time() - spent
+    while any(state.doing == "at work" for state in pool.states()):  # on what was given out twice
+        pool.wait(0.1)
+    rounds = sum(end <= work.until for end in work.ends) // pool.size
+    if rounds < 2:
+        raise SystemExit(f"{seconds:g} s are too short for two items of a worker; give more --seconds")
+    first, last = work.ends[pool.size - 1], work.ends[rounds * pool.size - 1]
+    return (rounds - 1) * pool.size / (last - first), spent / work.finished
 
 
 @contextlib.contextmanager
@@ -273,74 +291,104 @@ def all_there(pool: Pool, count: int) -> Pool:
 
 def workers(seconds: float) -> bool:
     """Compare two workers with one process, in turn."""
-    job, here = real_job(2)
-
-    def alone() -> float:
-        work, done = Items(10**9, batch=2), 0
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds / 3:
-            number = work.next()
-            assert number is not None
-            work.done(number, here(work.pack(number), lambda share: None))
-            done += 1
-        return done / (time.perf_counter() - begun)
-
+    job, _ = real_job(2)
     with contextlib.ExitStack() as stack:
+        by_themselves = [stack.enter_context(bare(job.setup, Items(1, batch=2).pack(1))) for _ in range(2)]
+        for each in by_themselves:
+            assert each.stdout is not None
+            each.stdout.readline()  # it is begun
+
+        def machine() -> tuple[float, float]:
+            for each in by_themselves:
+                assert each.stdin is not None
+                each.stdin.write(f"{seconds / 3}\n")
+                each.stdin.flush()
+            return sum(float(each.stdout.readline()) for each in by_themselves if each.stdout), 0.0
+
         two = stack.enter_context(Processes(workers=2).build().open(job))
         address = stack.enter_context(by_hand())
         dask = all_there(stack.enter_context(Dask(scheduler=address).build().open(job)), 2)
-        ways: dict[str, Callable[[], float]] = {
-            "one process": alone,
+        ways: dict[str, Callable[[], tuple[float, float]]] = {
+            "one process": lambda: rate(LocalPool(job), seconds / 3),
+            "two by themselves": machine,
             "processes": lambda: rate(two, seconds / 3),
             "dask": lambda: rate(dask, seconds / 3),
         }
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        for pool, size in ((two, 2), (dask, 2), (LocalPool(job), 1)):
+            dispatch(pool, Items(2 * size))  # all are begun then
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(3):
             for name, way in ways.items():
                 found[name].append(way())
-    one = statistics.median(found["one process"])
-    print("| who computes | items a minute | ratio |\n|---|---|---|")
-    for name, rates in found.items():
-        print(f"| {name} | {60 * statistics.median(rates):.1f} | {statistics.median(rates) / one:.2f} |")
-    return all(statistics.median(found[name]) / one >= PROMISED[name] for name in ("processes", "dask"))
+    middle = {
+        name: [statistics.median(each) for each in zip(*rates, strict=True)] for name, rates in found.items()
+    }
+    ratio = {name: rate / middle["one process"][0] for name, (rate, _) in middle.items()}
+    print(
+        "| who computes | items a minute | ratio | the run's own processor time, ms an item |\n|---|---|---|---|"
+    )
+    for name, (items, spent) in middle.items():
+        own = f"{1000 * spent:.1f}" if name in ("processes", "dask") else ""
+        print(f"| {name} | {60 * items:.1f} | {ratio[name]:.2f} | {own} |")
+    return all(ratio[name] >= PROMISED[name] for name in ("processes", "dask"))
 
 
 BARE = """
-import sys
+import os, sys, time
 from pathlib import Path
 sys.path[:] = {path}
 import torch
 from daps_kit.executor import begin
 from benchmarks.execution import resident
 compute = begin({function!r}, Path({setup!r}).read_bytes(), 0)
-compute(Path({task!r}).read_bytes(), lambda share: None)
-import os
-print(resident(os.getpid()))
+task = Path({task!r}).read_bytes()
+compute(task, lambda share: None)
+print(resident(os.getpid()), flush=True)
+for seconds in map(float, sys.stdin):
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        compute(task, lambda share: None)
+        done += 1
+    print(done / (time.perf_counter() - begun), flush=True)
 """
+
+
+@contextlib.contextmanager
+def bare(setup: bytes, task: bytes) -> Iterator[subprocess.Popen[str]]:
+    """Start a bare worker: it says what it holds, in MB, and to a line of seconds how many items a second it did."""
+    with tempfile.TemporaryDirectory() as name:
+        files = {"setup": Path(name, "setup"), "task": Path(name, "task")}
+        files["setup"].write_bytes(setup)
+        files["task"].write_bytes(task)
+        program = BARE.format(
+            path=sys.path, function=BEGIN, **{key: str(file) for key, file in files.items()}
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def memory() -> bool:
     """Measure what a worker takes."""
     job, _ = real_job(1)
     work = Items(1)
-    with tempfile.TemporaryDirectory() as name:
-        setup, task = Path(name) / "setup", Path(name) / "task"
-        setup.write_bytes(job.setup)
-        task.write_bytes(work.pack(1))
-        program = BARE.format(path=sys.path, function=BEGIN, setup=str(setup), task=str(task))
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        text = subprocess.run(
-            [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
-        )
-        bare = float(text.stdout.splitlines()[-1])
+    with bare(job.setup, work.pack(1)) as process:
+        assert process.stdout is not None
+        held = float(process.stdout.readline())
     with Processes(workers=1).build().open(job) as pool:
         dispatch(pool, work)
-        ours = resident(pool.workers[0].process.pid) - bare  # type: ignore[attr-defined]
-    print(f"a worker of `processes` takes {ours:+.1f} MB beside torch and the prior ({bare:.0f} MB)")
+        ours = resident(pool.workers[0].process.pid) - held  # type: ignore[attr-defined]
+    print(f"a worker of `processes` takes {ours:+.1f} MB beside torch and the prior ({held:.0f} MB)")
     with by_hand() as address, Dask(scheduler=address).build().open(job) as pool:
         dispatch(all_there(pool, 2), Items(2))
         pids = pool.client.run(os.getpid)  # type: ignore[attr-defined]
-        most = max(resident(pid) for pid in pids.values()) - bare
+        most = max(resident(pid) for pid in pids.values()) - held
     print(f"a worker of dask takes {most:+.1f} MB beside them, with dask itself")
     return ours <= PROMISED["memory"]
 
