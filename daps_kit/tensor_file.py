@@ -31,6 +31,7 @@ __all__ = [
     "DamagedFile",
     "Description",
     "pack",
+    "plain_bytes",
     "previous",
     "read",
     "read_outline",
@@ -119,7 +120,12 @@ def write_plain(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     Raises:
         UserError: see `write`.
     """
-    write_atomic(path, _with_checksum(_saved(tensors, metadata)))
+    write_atomic(path, plain_bytes(tensors, metadata))
+
+
+def plain_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the content of the file that `write_plain` writes."""
+    return _with_checksum(_saved(tensors, metadata))
 
 
 def _saved(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> bytes:

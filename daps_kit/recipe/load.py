@@ -65,6 +65,11 @@ class Recipe(WithPlugins):
     execution: ExecutorSettings = Field(
         description="where the batches are computed, which changes no result; {use: local}, this process, if not given"
     )
+    store: Literal["files", "zarr"] = Field(
+        "files",
+        description="where tensors lie: each in a file, or all in one Zarr store, results.zarr (extra `zarr`), where "
+        "many small files are a burden",
+    )
     check_prior: bool = Field(
         True, description="whether to check first that the prior denoises, and to stop if it does not"
     )

@@ -24,7 +24,17 @@ DRAWS = 10_000
 LEAST = 2
 """Images that an interval needs."""
 
-_LEFT_OUT = ("output", "device", "batch_size", "execution", "check_prior", "name", "video", "trackers")
+_LEFT_OUT = (
+    "output",
+    "device",
+    "batch_size",
+    "execution",
+    "store",
+    "check_prior",
+    "name",
+    "video",
+    "trackers",
+)
 _MORE, _NEITHER = ("psnr", "ssim", "psnr_corrected"), ("residual", "coverage", "spread_error")
 """Metrics of which more is better, and those that should be right; of others less is better."""
 _WORDS = {"posterior_mean": "mean", "sample_mean": "a sample", "ensemble": "spread"}

@@ -3,7 +3,7 @@
     report.html            of its own: template, style and script, and the pictures too where they are few and small
     report/index.js        the names of the images              report/numbers-N.js    their numbers, a part each
     report/thumbs-N.js     the list of images, a part each
-    report/NNNN.js         the pictures of an image             report/NNNN-levels.js  the way through the noise levels
+    report/NNNN.js         the pictures of an image, or of some  report/NNNN-levels.js  the way through the noise levels
     report/environment.js  with what it was computed, and how long it took
 
 Everything is script, for a page that is opened from a disk may not read files in any other way. What lies beside it is
@@ -49,6 +49,9 @@ PART = 48
 
 NUMBERS = 500
 """Images whose numbers are in one file."""
+
+PICTURES = 2_000_000
+"""Bytes of pictures in one file, about, where not every image has a file of its own."""
 
 SHOWN = 50
 """Rows of what was unknown that are in the page itself; metrics.json has all."""
@@ -140,11 +143,24 @@ def _files(result: Result) -> Iterator[tuple[str, bytes]]:
     for part in range(0, len(names), PART):
         thumbs = [thumb(result, name) for name in names[part : part + PART]]
         yield f"thumbs-{part // PART}.js", _script("thumbs", {"from": part, "pictures": thumbs})
-    for index, name in enumerate(names):
-        yield f"{index:04d}.js", _script("image", {"index": index, **image_data(result, name)})
-        levels = level_data(result, name) if result.recipe.get("trajectory") else None
+    together = _together(result)
+    for part in range(0, len(names), together):
+        pictures, levels = b"", b""
+        for index, name in enumerate(names[part : part + together], part):
+            pictures += _script("image", {"index": index, **image_data(result, name)})
+            found = level_data(result, name) if result.recipe.get("trajectory") else None
+            levels += _script("levels", {"index": index, **found}) if found else b""
+        yield f"{part // together:04d}.js", pictures
         if levels:
-            yield f"{index:04d}-levels.js", _script("levels", {"index": index, **levels})
+            yield f"{part // together:04d}-levels.js", levels
+
+
+def _together(result: Result) -> int:
+    """Return of how many images the pictures are in one file: of one, where each has files of its own anyway."""
+    if result.store.pictures or not result.images:
+        return 1
+    size = len(_script("image", image_data(result, next(iter(result.images)))))
+    return max(1, min(NUMBERS, PICTURES // size))
 
 
 def _index(result: Result) -> dict[str, Any]:
@@ -220,6 +236,7 @@ def _html(
                 "inline": held is not None,
                 "images": len(result.images),
                 "samples": result.runs,
+                "together": _together(result),
                 "widen": result.metrics.get("widen", 1.0),
                 "levels": bool(result.recipe.get("trajectory")),
             }

@@ -108,16 +108,11 @@ def thumb(result: Result, name: str) -> str | None:
 
 
 def _measurement(result: Result, name: str) -> str | None:
-    path = result.folder / "measurement" / f"{name}.png"
-    if not path.exists():
+    shown = result.picture(name)
+    if shown is None:
         return None
-    with Image.open(path) as picture:
-        picture.load()
-        size = _reduced_size(picture.height, picture.width, LARGEST)
-        shown = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-        return _address(
-            shown.resize(size[::-1], Image.Resampling.BOX) if size != picture.size[::-1] else shown
-        )
+    size = _reduced_size(shown.height, shown.width, LARGEST)
+    return _address(shown.resize(size[::-1], Image.Resampling.BOX) if size != shown.size[::-1] else shown)
 
 
 def _picture(x: Tensor | None, largest: int | None = None, *, lossless: bool = True) -> str | None:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 from daps_kit.errors import UserError
 from daps_kit.reading import reading
 from daps_kit.recipe import plain_yaml, to_yaml
+from daps_kit.store import Key, Store, open_store
 
 from .metrics_file import read_metrics
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 __all__ = ["Result", "as_written", "read_environment", "read_values", "result_in"]
 
-_OF_THE_MACHINE = ("batch_size", "device", "execution", "check_prior", "trackers", "output")
+_OF_THE_MACHINE = ("batch_size", "device", "execution", "store", "check_prior", "trackers", "output")
 """Settings that change no result, and so are not in the recipe that is shown."""
 
 
@@ -73,33 +75,48 @@ class Result:
 
     def truth(self, name: str) -> Tensor | None:
         """Return the true image [C, H, W] where it is known."""
-        return self._tensors(f"measurement/{name}.safetensors").get("truth")
+        return self._tensors(Key("measurement", name)).get("truth")
 
     def measured(self, name: str) -> Tensor | None:
         """Return the measurement."""
-        return self._tensors(f"measurement/{name}.safetensors").get("y")
+        return self._tensors(Key("measurement", name)).get("y")
 
     def samples(self, name: str) -> list[Tensor | None]:
         """Return the samples [C, H, W] of an image; None for one that was lost."""
         alive = {record["run"] for record in self.images[name]["samples"]}
-        found = [
-            self._tensors(f"samples/{name}/sample-{run + 1:02d}.safetensors") for run in range(self.runs)
-        ]
+        found = [self._tensors(Key("sample", name, run)) for run in range(self.runs)]
         return [tensors.get("x0") if run in alive else None for run, tensors in enumerate(found)]
 
     def posterior(self, name: str) -> dict[str, Tensor]:
         """Return mean, std and quantiles [C, H, W]; empty where there is one sample."""
-        return self._tensors(f"samples/{name}/posterior.safetensors")
+        return self._tensors(Key("posterior", name))
 
     def trajectory(self, name: str, run: int) -> dict[str, Tensor]:
         """Return sigma [L] and x_t, x0hat, x0y [L, C, H, W] of a sample; empty where none was kept."""
-        return self._tensors(f"samples/{name}/sample-{run + 1:02d}-trajectory.safetensors")
+        return self._tensors(Key("trajectory", name, run))
 
-    def _tensors(self, file: str) -> dict[str, Tensor]:
-        from daps_kit.tensor_file import read_plain
+    def picture(self, name: str) -> Image.Image | None:
+        """Return the measurement as a picture; None where there is none."""
+        from PIL import Image
 
-        path = self.folder / file
-        return read_plain(path)[0] if path.exists() else {}
+        if found := self._tensors(Key("picture", name)):
+            levels = found["picture"].numpy()
+            return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+        path = self.folder / "measurement" / f"{name}.png"
+        if not path.exists():
+            return None
+        with Image.open(path) as picture:
+            picture.load()
+            return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+    @cached_property
+    def store(self) -> Store:
+        """The records of measurements and samples."""
+        return open_store(self.folder)
+
+    def _tensors(self, key: Key) -> dict[str, Tensor]:
+        found = self.store.read(key)
+        return found[0] if found else {}
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

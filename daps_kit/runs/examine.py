@@ -91,8 +91,9 @@ def _examined(recipe: Recipe, seconds: float, built: _Built) -> Iterator[Finding
         except UserError as error:
             yield Finding("error", recipe.name, str(error))
     try:
-        if recipe.execution.build().shared_folder:
-            RunFolder(recipe.output).require_shareable()
+        folder = RunFolder(recipe.output, recipe.store)
+        if folder.store and recipe.execution.build().shared_folder:
+            folder.require_shareable()
     except UserError as error:
         yield Finding("error", recipe.name, str(error))
     device = device_of(recipe.device)

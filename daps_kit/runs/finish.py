@@ -15,6 +15,7 @@ from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
 from daps_kit.parameters import near_each_other
 from daps_kit.report.summary import metrics_markdown
+from daps_kit.store import Key
 
 from .cost import COSTS
 from .ensemble import moments
@@ -88,6 +89,7 @@ def finish(
                 "doubted": doubted,
             }
         )
+    folder.store.finish()
     folder.write_text("metrics.md", metrics_markdown(name, metrics))
     count = len(bench.names)
     heading = f"The first {MAX_ROWS} of {count} images" if count > MAX_ROWS else ""
@@ -150,7 +152,8 @@ def _finish_item(
         for key, value in (bench.named_truths(index) or {}).items():
             parameters[key]["truth"] = value
         bench.settle(index, {key: found["mean"] for key, found in parameters.items()})
-        folder.write(folder.beside(name, "parameters.npz"), _traces(samples))
+        if folder.store.pictures:
+            folder.write(folder.beside(name, "parameters.npz"), _traces(samples))
     scores = score(
         x0,
         truth,
@@ -162,17 +165,17 @@ def _finish_item(
     if parameters:
         scores["parameters"] = parameters
     collection.add(x0, truth, scores)
-    for run in range(runs):
+    for run in range(runs) if folder.store.pictures else ():
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
     alive = x0[[record["run"] for record in scores["samples"]]]
     posterior = moments(alive, widen) if runs > 1 and len(alive) else {}
     mean, std = posterior.get("mean"), posterior.get("std")
     if posterior:
-        folder.write_tensors(folder.beside(name, "posterior.safetensors"), posterior)
-    if mean is not None:
+        folder.store.write(Key("posterior", name), posterior, {})
+    if mean is not None and folder.store.pictures:
         folder.write(folder.beside(name, "mean.png"), image_png(mean))
-    if std is not None:
+    if std is not None and folder.store.pictures:
         folder.write(folder.beside(name, "std.png"), encode_png(draw_std(std)))
 
     shown = list(range(min(MAX_SAMPLES, runs)))
@@ -185,10 +188,14 @@ def _finish_item(
 
 def draw_measurement(folder: RunFolder, name: str, picture: Tensor, truth: Tensor | None) -> None:
     """Draw a measurement, as [1 or 3, h, w] in [-1, 1], and the true image, unless the pictures are there."""
-    path = folder.measurement(name).with_suffix(".png")
-    for file, image in ((path, picture), (path.with_name(f"{name}-truth.png"), truth)):
-        if image is not None and not png_is_whole(file, (image.shape[-2], image.shape[-1])):
-            folder.write(file, image_png(image))
+    folder.write_picture(name, picture)
+    path = folder.measurement(name).with_name(f"{name}-truth.png")
+    if (
+        truth is not None
+        and folder.store.pictures
+        and not png_is_whole(path, (truth.shape[-2], truth.shape[-1]))
+    ):
+        folder.write(path, image_png(truth))
 
 
 def inferred(samples: Sequence[Sample], periods: Mapping[str, float]) -> dict[str, Any]:

@@ -12,6 +12,8 @@
     report.html  report/               the page of the run, and what it shows
 
 A sample is finished when its tensor is there and can be read. Everything else can be made again from the tensors.
+Measurements, samples and what is made of them are records in a store: files, as above, or one Zarr store, which leaves
+the pictures of each to the page.
 """
 
 from __future__ import annotations
@@ -19,40 +21,42 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import platform
 import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from daps_kit import tensor_file
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
+from daps_kit.images import image_png, load_image, png_is_whole, to_uint8
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
 from daps_kit.remote import put, remove, url_of
 from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import read_environment
+from daps_kit.store import Key, Record, Store, open_store
 from daps_kit.tensor_file import DamagedFile
 
 from .claim import RECIPE, Claim
 from .cost import COSTS, Cost
 from .environment import environment
 
-__all__ = ["RunFolder", "Sample", "read_if_whole"]
+__all__ = ["RunFolder", "Sample"]
 
 _FREE_KEYS = (
     "name",
     "batch_size",
     "device",
     "execution",
+    "store",
     "check_prior",
     "metrics",
     "widen",
@@ -61,9 +65,6 @@ _FREE_KEYS = (
     "output",
 )
 """Settings that do not change what is sampled."""
-
-PLACE = "daps-kit-place"
-"""What the metadata of a file of tensors call the path in the folder that it was written for."""
 
 TRAJECTORY = ("x_t", "x0hat", "x0y")
 """The images of a level that are kept."""
@@ -90,25 +91,39 @@ class Sample:
     parameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def read_if_whole(path: Path, *, outline: bool = False) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return the tensors and the metadata of a file; None where it is missing or damaged.
+class RunFolder:
+    """The folder of a run. Names of items and numbers of runs are those of the recipe.
 
     Args:
-        path: of the file.
-        outline: whether types and shapes of the tensors suffice (see `tensor_file.read_outline`).
+        path: of the folder.
+        store: where tensors lie, `files` or `zarr`, if there are none yet.
     """
-    try:
-        return tensor_file.read_outline(path) if outline else tensor_file.read_plain(path)
-    except UserError:
-        return None
 
-
-class RunFolder:
-    """The folder of a run. Names of items and numbers of runs are those of the recipe."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store: str = "files") -> None:
         self.path = path
         self._claim = Claim(path, "output", "run")
+        self._new_store = store
+
+    @cached_property
+    def store(self) -> Store:
+        """The records of measurements and samples.
+
+        Raises:
+            UserError: it needs zarr, which is not installed.
+        """
+        return open_store(self.path, self.write, new=self._new_store)
+
+    def read_if_whole(self, key: Key, *, outline: bool = False) -> Record | None:
+        """Return a record; None where it is missing or damaged.
+
+        Args:
+            key: of the record.
+            outline: whether types and shapes of the tensors suffice.
+        """
+        try:
+            return self.store.read(key, outline=outline)
+        except UserError:
+            return None
 
     # --- who may write here
 
@@ -169,6 +184,17 @@ class RunFolder:
     @property
     def _token(self) -> Path:
         return self.path / ".shared.tmp"
+
+    def begin(self, names: Sequence[str], runs: int) -> None:
+        """Make room for the records of all items and their runs."""
+        self.store.begin(names, runs, self._about)
+
+    def _about(self) -> dict[str, object]:
+        """Return what a store that is read without the folder says of it: recipe and versions."""
+        recipe = self._claim.recipe.read_text(encoding="utf-8") if self._claim.recipe.exists() else ""
+        lines = [line for line in recipe.splitlines() if not line.startswith("# file ")]
+        versions = {key: self.read_environment().get(key) for key in ("python", "libraries", "plugins")}
+        return {"recipe": "\n".join(lines), "versions": versions}
 
     def require_fitting(self, resolved: str) -> None:
         """Refuse what `claim` would refuse; nothing is written.
@@ -289,27 +315,26 @@ class RunFolder:
     ) -> None:
         """Write an item's measurement, its true image and the state of its own operator."""
         tensors = {"y": y} | ({} if truth is None else {"truth": truth})
-        self.write_tensors(
-            self.measurement(name), tensors | {f"operator.{key}": t for key, t in state.items()}
-        )
+        tensors |= {f"operator.{key}": t for key, t in state.items()}
+        self.store.write(Key("measurement", name), tensors, {})
 
     def write_operator(self, shape: tuple[int, int, int], state: Mapping[str, Tensor]) -> None:
         """Write the state of the operator that images of a shape share, unless it is there."""
-        if state and self._read(self.operator(shape)) is None:
-            self.write_tensors(self.operator(shape), state)
+        if state and self.read_if_whole(_shared(shape)) is None:
+            self.store.write(_shared(shape), state, {})
 
     def read_measurement(self, name: str, *, outline: bool = False) -> tuple[Tensor, Tensor | None] | None:
         """Return an item's measurement and true image; None where the file is missing or damaged."""
-        found = self._read(self.measurement(name), outline=outline)
+        found = self.read_if_whole(Key("measurement", name), outline=outline)
         return (found[0]["y"], found[0].get("truth")) if found and "y" in found[0] else None
 
     def read_operator(self, name: str, shape: tuple[int, int, int]) -> dict[str, Tensor] | None:
         """Return the state of an item's operator, its own or the shared one; None where it is missing or damaged."""
-        found = self._read(self.measurement(name))
+        found = self.read_if_whole(Key("measurement", name))
         own = {
             key.removeprefix("operator."): t for key, t in (found[0] if found else {}).items() if "." in key
         }
-        shared = self._read(self.operator(shape))
+        shared = self.read_if_whole(_shared(shape))
         return own or (shared[0] if shared else None)
 
     def measured(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -321,31 +346,42 @@ class RunFolder:
         self.require()
         found = self.read_measurement(name)
         if found is None:
-            raise DamagedFile(f"{self.measurement(name)} is missing or damaged; run the recipe again")
+            raise self._missing(Key("measurement", name))
         return found
-
-    def operator(self, shape: tuple[int, int, int]) -> Path:
-        """Return the path of the state of the operator that images of a shape share."""
-        return self.path / "operator" / f"{'x'.join(map(str, shape))}.safetensors"
 
     def measurement(self, name: str) -> Path:
-        """Return the path of an item's measurement."""
+        """Return the path of an item's measurement, where each has a file; its pictures are beside it."""
         return self.path / "measurement" / f"{name}.safetensors"
 
-    def _place(self, path: Path) -> str:
-        return path.relative_to(self.path).as_posix()
+    def write_picture(self, name: str, picture: Tensor) -> None:
+        """Write an item's measurement as a picture, [1 or 3, h, w] in [-1, 1], unless it is there."""
+        path, size = self.measurement(name).with_suffix(".png"), (picture.shape[-2], picture.shape[-1])
+        if self.store.pictures and not png_is_whole(path, size):
+            self.write(path, image_png(picture))
+        key = Key("picture", name)
+        if not self.store.pictures and self.read_if_whole(key, outline=True) is None:
+            self.store.write(key, {"picture": torch.from_numpy(to_uint8(picture))}, {})
 
-    def _read(self, path: Path, *, outline: bool = False) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Return what `read_if_whole` does; None also for a file that was written for another place."""
-        found = read_if_whole(path, outline=outline)
-        if found and found[1].pop(PLACE, self._place(path)) != self._place(path):
-            return None
-        return found
+    def picture(self, name: str) -> Tensor:
+        """Return an item's measurement as a picture, [1 or 3, h, w] in [-1, 1].
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.store.pictures:
+            return load_image(self.measurement(name).with_suffix(".png"))
+        found = self.store.read(Key("picture", name))
+        if found is None:
+            raise self._missing(Key("picture", name))
+        return found[0]["picture"].movedim(-1, 0) / 127.5 - 1
+
+    def _missing(self, key: Key) -> DamagedFile:
+        return DamagedFile(f"{self.store.where(key)} is missing or damaged; run the recipe again")
 
     # --- samples
 
     def sample(self, name: str, run: int) -> Path:
-        """Return the path of a sample; its pictures are beside it."""
+        """Return the path of a sample, where each has a file; its pictures are beside it."""
         return self.path / "samples" / name / f"sample-{run + 1:02d}.safetensors"
 
     def trajectory(self, name: str, run: int) -> Path:
@@ -358,9 +394,7 @@ class RunFolder:
 
     def others(self, names: Collection[str]) -> list[str]:
         """Return the items whose samples are here and that are not among the names."""
-        known, samples = set(names), self.path / "samples"
-        found = [name for name in os.listdir(samples) if name not in known] if samples.is_dir() else []
-        return sorted((name for name in found if (samples / name).is_dir()), key=natural_key)
+        return sorted(self.store.items() - set(names), key=natural_key)
 
     def write_sample(self, name: str, run: int, sample: Sample) -> None:
         """Write a sample, finished by this."""
@@ -371,11 +405,11 @@ class RunFolder:
             **({"sigmas": sample.sigmas} if sample.sigmas else {}),
             **({"parameters": sample.parameters} if sample.parameters else {}),
         }
-        self.write_tensors(self.sample(name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
+        self.store.write(Key("sample", name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
 
     def read_sample(self, name: str, run: int, *, outline: bool = False) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
-        found = self._read(self.sample(name, run), outline=outline)
+        found = self.read_if_whole(Key("sample", name, run), outline=outline)
         if not found or "x0" not in found[0]:
             return None
         try:
@@ -411,7 +445,7 @@ class RunFolder:
 
     def read_trajectory(self, name: str, run: int) -> list[tuple[float, dict[str, Tensor]]] | None:
         """Return noise levels on the way to a sample with their images; None where the file is missing or damaged."""
-        found = self._read(self.trajectory(name, run))
+        found = self.read_if_whole(Key("trajectory", name, run))
         if not found or not {"sigma", *TRAJECTORY} <= found[0].keys():
             return None
         tensors = found[0]
@@ -426,7 +460,7 @@ class RunFolder:
         """Write noise levels on the way to a sample, with their images."""
         sigma = torch.tensor([sigma for sigma, _ in levels], dtype=torch.float64)
         images = {key: torch.stack([x[key] for _, x in levels]) for key in TRAJECTORY}
-        self.write_tensors(self.trajectory(name, run), images | {"sigma": sigma})
+        self.store.write(Key("trajectory", name, run), images | {"sigma": sigma}, {})
 
     def samples(self, name: str, runs: int) -> list[Sample]:
         """Return the samples of an item.
@@ -439,7 +473,7 @@ class RunFolder:
         for run in range(runs):
             sample = self.read_sample(name, run)
             if sample is None:
-                raise DamagedFile(f"{self.sample(name, run)} is missing or damaged; run the recipe again")
+                raise self._missing(Key("sample", name, run))
             samples.append(sample)
         return samples
 
@@ -479,8 +513,7 @@ class RunFolder:
         Raises:
             UserError: it has not.
         """
-        samples = (self.path / "samples").glob("*/sample-*.safetensors")
-        there = sum(file.stat().st_size for file in samples if file.is_file())
+        there = self.store.size()
         self.require()
         free = shutil.disk_usage(self.path).free
         if size > there + free:
@@ -493,14 +526,6 @@ class RunFolder:
         """Write a file, given at once or in parts."""
         self.require()
         write_atomic(path, data)
-        put(path)
-
-    def write_tensors(
-        self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-    ) -> None:
-        """Write a file of tensors, which says where it belongs."""
-        self.require()
-        tensor_file.write_plain(path, tensors, {**(metadata or {}), PLACE: self._place(path)})
         put(path)
 
 
@@ -533,6 +558,11 @@ class MetricsWriter:
 def _json(content: Any) -> str:
     """Return JSON text; numbers that are not finite become null."""
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _shared(shape: tuple[int, int, int]) -> Key:
+    """Return the key of the state of the operator that images of a shape share."""
+    return Key("operator", "x".join(map(str, shape)))
 
 
 def _cost_record(cost: Cost | None) -> dict[str, float | None]:

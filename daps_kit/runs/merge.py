@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from daps_kit.errors import UserError
 from daps_kit.paths import unwritable
 from daps_kit.recipe import load_recipe, resolved_yaml
+from daps_kit.store import Key
 
-from .folder import RunFolder, read_if_whole
+from .folder import RunFolder
 from .progress import RunDisplay
 from .result import RunResult
 from .runner import run
@@ -23,7 +25,8 @@ __all__ = ["merge"]
 BOUND = 1e-3
 """How far samples that were drawn twice may be apart: on other machines, or in other batches."""
 
-WANTED = ("measurement/*.safetensors", "operator/*.safetensors", "samples/*/sample-*.safetensors")
+WANTED = ("measurement", "operator", "sample", "trajectory")
+"""Records that are brought; all else is made of them."""
 
 
 def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunResult:
@@ -44,7 +47,7 @@ def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunRes
     changes = [f"output={_quoted(into)}"]
     (recipe,) = load_recipe(folders[0] / "recipe.yaml", changes)
     with contextlib.ExitStack() as stack:
-        target = RunFolder(recipe.output)
+        target = RunFolder(recipe.output, recipe.store)
         stack.enter_context(target.claim(resolved_yaml(recipe)))
         sources = []
         for path in folders:
@@ -57,8 +60,13 @@ def merge(folders: Sequence[Path], into: Path, *, quiet: bool = False) -> RunRes
             sources.append(source)
         # Nothing is written before everything was compared.
         wanted = list(_wanted(sources, target))
-        for source, file in wanted:
-            target.write(target.path / file, (source.path / file).read_bytes())
+        target.begin(
+            list(dict.fromkeys(key.name for _, key in wanted if key.kind != "operator")), recipe.runs
+        )
+        for source, key in wanted:
+            if record := source.store.read(key):
+                target.store.write(key, *record)
+        target.store.finish()
         _join_environments([source for source in sources if source in {each for each, _ in wanted}], target)
     return run(
         target.path / "recipe.yaml", changes, quiet=quiet, progress=RunDisplay(quiet=quiet), draw=False
@@ -71,45 +79,46 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path.absolute()))
 
 
-def _wanted(sources: Sequence[RunFolder], target: RunFolder) -> Iterator[tuple[RunFolder, Path]]:
-    """Yield what is to be brought: of each file the first that is whole, unless it is there.
+def _wanted(sources: Sequence[RunFolder], target: RunFolder) -> Iterator[tuple[RunFolder, Key]]:
+    """Yield what is to be brought: of each record the first that is whole, unless it is there.
 
     Raises:
         UserError: two are not the same.
     """
-    first: dict[Path, RunFolder] = {}
+    first: dict[Key, RunFolder] = {}
     for folder in (target, *sources):
-        for pattern in WANTED:
-            for path in sorted(folder.path.glob(pattern)):
-                file = path.relative_to(folder.path)
-                if read_if_whole(path) is None or _given_up(folder, file):
-                    continue
-                if file in first:
-                    _require_same(first[file].path / file, path)
-                else:
-                    first[file] = folder
-    return ((folder, file) for file, folder in first.items() if folder is not target)
+        for key in folder.store.keys():  # noqa: SIM118 (not a mapping)
+            if (
+                key.kind not in WANTED
+                or (here := folder.read_if_whole(key)) is None
+                or _given_up(folder, key)
+            ):
+                continue
+            if key in first:
+                _require_same(first[key], folder, key, here[0])
+            else:
+                first[key] = folder
+    return ((folder, key) for key, folder in first.items() if folder is not target)
 
 
-def _given_up(folder: RunFolder, file: Path) -> bool:
+def _given_up(folder: RunFolder, key: Key) -> bool:
     """Whether a sample has none, because those who computed it failed."""
-    if file.parts[0] != "samples" or file.stem.endswith("-trajectory"):
+    if key.kind != "sample" or key.run is None:
         return False
-    sample = folder.read_sample(file.parts[1], int(file.stem.partition("-")[2]) - 1)
+    sample = folder.read_sample(key.name, key.run)
     return sample is None or (sample.failure is not None and sample.failure.cause == "worker")
 
 
-def _require_same(one: Path, other: Path) -> None:
-    if one.read_bytes() == other.read_bytes():
-        return
-    (here, _), (there, _) = read_if_whole(one) or ({}, {}), read_if_whole(other) or ({}, {})
+def _require_same(one: RunFolder, other: RunFolder, key: Key, there: dict[str, Tensor]) -> None:
+    here, _ = one.read_if_whole(key) or ({}, {})
     same = here.keys() == there.keys() and all(
-        here[key].shape == there[key].shape
-        and torch.allclose(here[key], there[key], rtol=0, atol=BOUND, equal_nan=True)
-        for key in here
+        here[name].shape == there[name].shape
+        and torch.allclose(here[name], there[name], rtol=0, atol=BOUND, equal_nan=True)
+        for name in here
     )
     if not same:
-        raise UserError(f"{one} and {other} contradict each other; one of them is of another run")
+        paths = " and ".join(str(folder.store.where(key)) for folder in (one, other))
+        raise UserError(f"{paths} contradict each other; one of them is of another run")
 
 
 def _join_environments(sources: Sequence[RunFolder], target: RunFolder) -> None:

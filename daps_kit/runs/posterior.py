@@ -18,6 +18,7 @@ from torch import Tensor
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure, sample_name
 from daps_kit.images import encode_png, image_png
+from daps_kit.store import Key
 
 from .cost import Cost
 from .ensemble import moments
@@ -450,7 +451,7 @@ class Posterior:
                     kept.write(kept.sample(name, run).with_suffix(".png"), image_png(x0))
             found = {key: t.cpu() for key, t in self._moments[b].items()}
             if "std" in found:
-                kept.write_tensors(kept.beside(name, "posterior.safetensors"), found)
+                kept.store.write(Key("posterior", name), found, {})
                 kept.write(kept.beside(name, "mean.png"), image_png(found["mean"]))
                 kept.write(kept.beside(name, "std.png"), encode_png(draw_std(found["std"])))
         kept.write_json(

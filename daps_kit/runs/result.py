@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
-from daps_kit.images import load_image
 from daps_kit.paths import resolve_path
 from daps_kit.remote import fetch
 from daps_kit.report.metrics_file import read_metrics
@@ -86,7 +85,7 @@ class RunResult:
             torch.stack([sample.x0 for sample in kept])[None],
             y[None],
             residuals=lambda: self._residuals(name)[None],
-            pictures=lambda: load_image(self._folder.measurement(name).with_suffix(".png"))[None],
+            pictures=lambda: self._folder.picture(name)[None],
             failures={(0, run): sample.failure for run, sample in enumerate(kept) if sample.failure},
             truth=None if truth is None else truth[None],
             names=[name],
@@ -156,7 +155,7 @@ class RunResult:
         images: Mapping[str, Any] = read_metrics(self.path / "metrics.json")["images"]
         return images
 
-    @property
+    @cached_property
     def _folder(self) -> RunFolder:
         return RunFolder(self.path)
 

@@ -38,6 +38,7 @@ from daps_kit.report.page import write_report, write_side_by_side
 from daps_kit.report.reading import result_in
 from daps_kit.report.summary import outcome, unexplained
 from daps_kit.settings import Shape
+from daps_kit.store import Key
 from daps_kit.tensor_file import DamagedFile
 
 from .devices import batch_of, device_of, devices_of
@@ -102,7 +103,7 @@ def run(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress or RunDisplay(quiet=quiet))
         folders, texts = (
-            [RunFolder(each.output) for each in recipes],
+            [RunFolder(each.output, each.store) for each in recipes],
             [resolved_yaml(each) for each in recipes],
         )
         for folder, text in zip(folders, texts, strict=True):
@@ -237,6 +238,7 @@ class _Job:
         if self.executor.shared_folder:
             folder.require_shareable()
         self.bench = Bench(recipe, prior, self.device)
+        folder.begin(self.bench.names, recipe.runs)
         self.tracking = Tracking([recipe.registry.tracker(name) for name in recipe.trackers], progress.warn)
         self.stages = sorted({*folder.stages, recipe.runs})
         self.outline = True
@@ -361,6 +363,7 @@ class _Job:
             work = _Sampling(self, pairs, missing, self._batch_size(pool, len(missing)), pool, token)
             if pool is not None:
                 dispatch(pool, work)
+        self.folder.store.finish()
 
     def _job(self) -> Job:
         worker = Worker(
@@ -558,7 +561,8 @@ class _Sampling(Work[_Piece]):
         """
         limit = time.monotonic() + SEEN
         for index, run in (piece.pairs[place] for place in piece.fresh):
-            path = self.folder.sample(self.bench.names[index], run)
+            name = self.bench.names[index]
+            path = self.folder.sample(name, run)
             while not self.job.finished(index, run, outline=True):
                 self.folder.require()
                 if time.monotonic() > limit:
@@ -566,6 +570,9 @@ class _Sampling(Work[_Piece]):
                 time.sleep(0.1)
                 with contextlib.suppress(OSError):
                     os.listdir(path.parent)  # which brings a file system of a network to ask again
+            self.folder.store.note(Key("sample", name, run))
+            if self.job.recipe.trajectory:
+                self.folder.store.note(Key("trajectory", name, run))
 
     def lost(self, piece: _Piece, text: str) -> None:
         """Write samples that are lost; the same command tries them again."""

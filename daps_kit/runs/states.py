@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from daps_kit.errors import UserError
 from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.summary import outcome
+from daps_kit.store import open_store
 
 from .claim import RECIPE
 
@@ -57,8 +59,8 @@ def run_states(folder: Path) -> Iterator[RunState]:
     runs = re.search(r"^runs: (\d+)$", text, re.MULTILINE)
     called = name[1].strip("'\"") if name else folder.name
     if not (folder / "metrics.json").is_file():
-        items = len(list(folder.glob("measurement/*.safetensors")))
-        done = len(list(folder.glob("samples/*/sample-[0-9]*[0-9].safetensors")))
+        there = Counter(key.kind for key in open_store(folder).keys())  # noqa: SIM118 (not a mapping)
+        items, done = there["measurement"], there["sample"]
         yield RunState(folder, called, f"{done} of {items * int(runs[1]) if runs else '?'}")
         return
     try:

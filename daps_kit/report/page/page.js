@@ -63,11 +63,13 @@ const daps = (() => {
     if (!found.has(index) && !run.inline) {
       await load(run, file);
       loading.delete(run.base + file);
-      if (kind !== "thumbs" && found.size > KEPT) found.delete(found.keys().next().value);
+      if (kind !== "thumbs") {
+        for (const other of [...found.keys()].slice(0, Math.max(0, found.size - KEPT))) if (other !== index) found.delete(other);
+      }
     }
     return found.get(index) ?? null;
   };
-  const file = (index, end = "") => `${String(index).padStart(4, "0")}${end}.js`;
+  const file = (run, index, end = "") => `${String(Math.floor(index / run.together)).padStart(4, "0")}${end}.js`;
 
   // --- the list of images
 
@@ -209,7 +211,7 @@ const daps = (() => {
     const turn = ++asked;
     let found;
     try {
-      found = await Promise.all(runs.map((run) => (item.at[run.number] === null ? null : fetched(run, "images", item.at[run.number], file(item.at[run.number])))));
+      found = await Promise.all(runs.map((run) => (item.at[run.number] === null ? null : fetched(run, "images", item.at[run.number], file(run, item.at[run.number])))));
     } catch {
       say("The pictures are not beside the page.");
       $("viewer").hidden = false;
@@ -580,7 +582,7 @@ const daps = (() => {
       const index = item.at[run.number];
       if (!run.levels_kept || index === null) continue;
       let content = null;
-      try { content = await fetched(run, "levels", index, file(index, "-levels")); } catch { continue; }
+      try { content = await fetched(run, "levels", index, file(run, index, "-levels")); } catch { continue; }
       if (!content) continue;
       contents.push(content);
       for (const key of Object.keys(content.pictures).sort((a, b) => (a === "mean" ? -1 : b === "mean" ? 1 : a - b))) {

@@ -64,7 +64,7 @@ ONE_PROBLEM = [
         (MINIMAL + "\truns: 1\n", "r.yaml:5:1: not valid YAML: found character '\\t' that cannot start any token (while scanning for the next token)"),
         (MINIMAL + "---\nruns: 1\n", "r.yaml:5:1: not valid YAML: but found another document (expected a single document in the stream)"),
         (MINIMAL + "rusn: 1\n", "r.yaml:5:1: rusn: unknown key; allowed: format, name, plugins, data, prior, operator, sampler, runs, seed, "
-         "batch_size, device, execution, check_prior, metrics, widen, trackers, trajectory, video, output; did you mean 'runs'?"),
+         "batch_size, device, execution, store, check_prior, metrics, widen, trackers, trajectory, video, output; did you mean 'runs'?"),
         (MINIMAL + "runs: true\n", "r.yaml:5:7: runs: expected a whole number, got true"),
         (MINIMAL + "runs: '3'\n", "r.yaml:5:7: runs: expected a whole number, got '3'"),
         (MINIMAL + "runs:\n", "r.yaml:5:6: runs: expected a whole number, got null"),

@@ -81,6 +81,7 @@ def test_a_small_run_is_one_file(finished) -> None:
             "inline": True,
             "images": 3,
             "samples": 2,
+            "together": 1,
             "widen": 1,
             "levels": True,
         }

@@ -15,7 +15,8 @@ from daps_kit.errors import UserError
 from daps_kit.failures import Failure
 from daps_kit.remote import mirror
 from daps_kit.runs.cost import Cost
-from daps_kit.runs.folder import RunFolder, Sample, read_if_whole
+from daps_kit.runs.folder import RunFolder, Sample
+from daps_kit.store import Key
 from daps_kit.tensor_file import write_plain
 
 
@@ -70,7 +71,7 @@ def test_a_truncated_file_counts_as_missing(folder, keep):
 def test_measurement_keeps_the_state_of_its_operator(folder):
     y, truth, mask = torch.rand(3, 2, 2), torch.rand(3, 4, 4), torch.eye(4)
     folder.write_measurement("a", y, truth, {"mask": mask})
-    found, _ = read_if_whole(folder.measurement("a")) or ({}, {})
+    found, _ = folder.read_if_whole(Key("measurement", "a")) or ({}, {})
     assert torch.equal(found["operator.mask"], mask)
     stored = folder.measured("a")
     assert torch.equal(stored[0], y)
