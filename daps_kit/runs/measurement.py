@@ -382,8 +382,8 @@ class _Files:
         shape = self.shape
         channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
         array = read_array(path, channels=channels, **self.how)
-        if channels and tuple(array.shape) == shape[1:]:  # grey, like a picture
-            array = with_channels(array[None], channels)
+        if channels and tuple(array.shape) in (shape[1:], (1, *shape[1:])):  # grey, like a picture
+            array = with_channels(array.reshape(1, *shape[1:]), channels)
         batch = array[None] if tuple(array.shape) == shape else array
         if tuple(batch.shape[1:]) != shape or not len(batch):
             raise UserError(

@@ -36,6 +36,8 @@ _TURNS: dict[str, Callable[[Tensor], Tensor]] = {
     "turned upside down, row by row": lambda y: y.flip(-2),
     "mirrored from left to right": lambda y: y.flip(-1),
     "turned by 180 degrees": lambda y: y.flip(-1, -2),
+    "turned by 90 degrees to the left": lambda y: y.rot90(1, (-2, -1)),
+    "turned by 90 degrees to the right": lambda y: y.rot90(-1, (-2, -1)),
     "given its rows as columns": lambda y: y.mT,
     "given its channels the other way round": lambda y: y.flip(-3),
     "made a positive of, from black to white": lambda y: -y,

@@ -258,8 +258,9 @@ def test_a_grey_array_is_read_like_a_grey_picture(toy, tmp_path):
     Image.fromarray(levels).save(tmp_path / "mine.png")
     np.save(tmp_path / "mine.npy", levels)
     np.save(tmp_path / "real.npy", 2 * levels.astype(np.float32) / 255 - 1)
+    np.save(tmp_path / "channel.npy", levels[None])
     expected = given(toy, tmp_path / "mine.png").measure(0).y
-    for name in ("mine.npy", "real.npy"):
+    for name in ("mine.npy", "real.npy", "channel.npy"):
         torch.testing.assert_close(given(toy, tmp_path / name).measure(0).y, expected)
 
 

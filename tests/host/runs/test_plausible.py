@@ -161,6 +161,8 @@ def test_a_true_image_tells_of_rows_that_are_columns_and_of_negatives():
     operator, y = made("identity")
     for other, words in (
         (y.mT, "given its rows as columns"),
+        (y.rot90(-1, (-2, -1)), "turned by 90 degrees to the left"),
+        (y.rot90(1, (-2, -1)), "turned by 90 degrees to the right"),
         (-y, "made a positive of, from black to white"),
     ):
         assert [
