@@ -22,6 +22,7 @@ __all__ = [
     "readable_file",
     "resolve_path",
     "unwritable",
+    "working_folder",
 ]
 
 LONGEST = 200
@@ -50,6 +51,22 @@ def unwritable(path: Path) -> str:
     return f"{printable(str(path))} has {what} in it, which a recipe cannot hold; rename it"
 
 
+def working_folder() -> Path:
+    """Return the folder in which the program is.
+
+    Raises:
+        UserError: it was removed, or its name is not in UTF-8.
+    """
+    try:
+        folder = Path.cwd()
+        str(folder).encode()
+    except OSError as error:
+        raise UserError(f"the working folder cannot be used: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise UserError("the working folder cannot be used: its name is not in UTF-8") from None
+    return folder
+
+
 def resolve_path(value: Any) -> Any:
     """Return a path as an absolute one: relative to the recipe's folder, or to the working folder outside recipes.
 
@@ -63,11 +80,11 @@ def resolve_path(value: Any) -> Any:
     if isinstance(value, str) and (found := mirror(value)):
         return found
     try:
-        path = (getattr(value, "folder", None) or Path.cwd()) / Path(value).expanduser()
+        path = (getattr(value, "folder", None) or working_folder()) / Path(value).expanduser()
     except RuntimeError:
         raise ValueError(f"{str(value)[:80]!r}: there is no such home folder") from None
-    except OSError as error:
-        raise ValueError(f"the working folder cannot be used: {error.strerror}") from None
+    except UserError as error:
+        raise ValueError(str(error)) from None
     if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise ValueError(f"{str(path)[:150]}...: File name too long, at most 255 bytes are allowed")
     if isinstance(value, str) and (

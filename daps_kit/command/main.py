@@ -112,9 +112,6 @@ def main(no_plugins: bool) -> None:
     """
     if no_plugins:
         os.environ["DAPS_KIT_DISABLE"] = "*"
-    try:
-        os.getcwd().encode()
-    except OSError as error:
-        raise UserError(f"the working folder cannot be used: {error.strerror}") from None
-    except UnicodeEncodeError:
-        raise UserError("the working folder cannot be used: its name is not in UTF-8") from None
+    from daps_kit.paths import working_folder  # with much that `--help` does not need
+
+    working_folder()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daps_kit.errors import ComponentError, Problem, RecipeError, UserError, did_you_mean
+from daps_kit.paths import working_folder
 from daps_kit.recipe import load_recipe
 from daps_kit.recipe.data import DataSettings, ImagesData
 from daps_kit.recipe.document import Node
@@ -84,7 +85,7 @@ def _from_section(overrides: Sequence[str], registry: Registry) -> PriorChoice:
 
 def _require_recipe(word: str, registry: Registry) -> None:
     """Refuse what is neither a prior nor a recipe, with the words of either."""
-    found = find_recipe(word, Path.cwd())
+    found = find_recipe(word, working_folder())
     priors = list(dict.fromkeys(c.name for c in registry.components("prior")))
     if isinstance(found, Path) and found.suffix not in SUFFIXES:
         raise UserError(f"{word} is no recipe; to check weights write '{{use: trained, path: {word}}}'")

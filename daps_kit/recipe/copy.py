@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from daps_kit.errors import Problem, RecipeError, UserError
-from daps_kit.paths import unwritable
+from daps_kit.paths import unwritable, working_folder
 
 from .document import Node
 from .installed import find_recipe, read_text
@@ -47,7 +47,7 @@ def copy_recipe(name: str, target: Path, *, own_output: bool = False) -> Path:
     Raises:
         UserError: there is no such recipe, it cannot be read, or the target exists.
     """
-    found = find_recipe(name, Path.cwd())
+    found = find_recipe(name, working_folder())
     if isinstance(found, str):
         raise UserError(found)
     if target.is_dir():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
 from daps_kit.errors import ComponentError, Location, Problem, RecipeError, did_you_mean
-from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path
+from daps_kit.paths import FolderName, RecipeText, folder_name, resolve_path, working_folder
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import (
     ExecutorSettings,
@@ -168,7 +168,7 @@ def read_document(
     Raises:
         RecipeError: there is nothing to be read; what is wrong beyond that is added to `problems`.
     """
-    found = find_recipe(recipe, Path.cwd())
+    found = find_recipe(recipe, working_folder())
     if isinstance(found, str):
         raise RecipeError([Problem(found)])
     changes = parse_overrides(overrides, problems)

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from daps_kit.errors import Location, Problem, RecipeError
-from daps_kit.paths import FolderName, RecipeText
+from daps_kit.paths import FolderName, RecipeText, working_folder
 from daps_kit.registry import Registry, default_registry
 from daps_kit.settings import TrainerSettings
 
@@ -39,7 +39,7 @@ class TrainingRecipe(WithPlugins):
 
 def is_training(recipe: str | Path) -> bool:
     """Return whether a recipe that can be read has a `trainer`."""
-    found = find_recipe(recipe, Path.cwd())
+    found = find_recipe(recipe, working_folder())
     root = None if isinstance(found, str) else compose(found, [])
     return root is not None and "trainer" in root.value
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
 from daps_kit.recipe.data import PriorData
 from daps_kit.registry import default_registry
@@ -113,3 +114,14 @@ def test_an_override_of_a_task_that_is_not_there() -> None:
     assert problems(MINIMAL, "tasks.box.seed=3") == [
         "override 'tasks.box.seed=3': tasks.box: unknown task; there are none"
     ]
+
+
+def test_a_working_folder_that_is_gone_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(write("r.yaml", MINIMAL)).absolute()
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for recipe in (path, "r.yaml"):
+        with pytest.raises(UserError, match="the working folder cannot be used: No such file"):
+            load_recipe(recipe)
