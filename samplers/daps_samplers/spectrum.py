@@ -28,7 +28,7 @@ from torch.nn import functional
 
 __all__ = ["Spectrum"]
 
-COMMON, OWN = 1.5, 0.3
+COMMON, OWN = 1.5, 0.5
 """Standard deviations of log kappa: of all eigenvalues together, and of each knot by itself."""
 
 SPACING = math.log(4.0)
