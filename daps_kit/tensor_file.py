@@ -221,7 +221,7 @@ def read_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _whole(path: Path) -> Iterator[None]:
     """Make a `DamagedFile` of whatever goes wrong with a file within."""
     try:
-        with reading(path):
+        with reading(path, logs=False):
             yield
     except UserError as error:
         reason = str(error).removeprefix(f"cannot read {path}: ")

@@ -110,8 +110,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, *, logs: bool = True) -> Iterator[None]:
     """Make one line of whatever a library raises at a file, and pass over what it warns of or logs.
+
+    Args:
+        path: of the file.
+        logs: whether it may log: to keep that from the terminal costs more than to read a small file.
 
     Raises:
         UserError: the file is not there, is no regular file, or could not be read; the text names it.
@@ -121,7 +125,7 @@ def reading(path: Path) -> Iterator[None]:
             mode = path.stat().st_mode  # a fifo would be waited for
             if not stat.S_ISREG(mode):
                 raise UserError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
-            with warnings.catch_warnings(), _silent():
+            with warnings.catch_warnings(), _silent() if logs else contextlib.nullcontext():
                 warnings.simplefilter("ignore")
                 yield
         except UserError:

@@ -36,7 +36,7 @@ class ImageNumbers(Mapping[str, dict[str, Any]]):
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         begin, end = self._places[name]
-        with reading(self._path), self._path.open("rb") as file:
+        with reading(self._path, logs=False), self._path.open("rb") as file:
             if _mark(file) != self._mark:
                 raise UserError("it was written anew since it was opened; open the folder again")
             file.seek(begin)

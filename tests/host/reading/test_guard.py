@@ -231,3 +231,14 @@ def test_one_limit_for_pictures_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_array(tmp_path / "small.png").shape == (1, 300, 300)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_what_cannot_log_is_read_without_the_loggers(tmp_path, monkeypatch):
+    """To switch them all off and on again takes longer than to read a small file."""
+    calls = []
+    monkeypatch.setattr(logging, "disable", calls.append)
+    (tmp_path / "a.txt").write_text("a")
+    for logs in (False, True):
+        with pytest.raises(UserError, match="a.txt"), reading(tmp_path / "a.txt", logs=logs):
+            raise ValueError("any")
+        assert bool(calls) == logs
