@@ -70,6 +70,8 @@ class Operator(ABC):
             then start more than once.
         elementwise: whether y has the shape of x and entry i of y depends on entry i of x alone, as behind a clip, a
             gamma or a quantiser; samplers then draw entries one by one, which needs no slope.
+        kinks: of an elementwise operator that is continuous and linear in each entry but for changes of its slope, the
+            entries at which it changes, rising, the same for all; draws are exact then. Empty where that is not so.
         black: value of a measurement that means no light, which some noise depends on: -1, as in images, or 0, as for
             magnitudes.
         scale: by how much, about, a measurement changes where an image changes by 1, which says what single precision
@@ -80,6 +82,7 @@ class Operator(ABC):
 
     multimodal: bool = False
     elementwise: bool = False
+    kinks: tuple[float, ...] = ()
     black: float = -1.0
     scale: float = 1.0
     parameters: Parameters | None = None
@@ -266,6 +269,7 @@ class _StackedOperator(Operator):
         self.operators = list(operators)
         self.multimodal = any(operator.multimodal for operator in operators)
         self.elementwise = all(operator.elementwise for operator in operators)
+        self.kinks = operators[0].kinks if len({operator.kinks for operator in operators}) == 1 else ()
 
     def continued(self, y: Tensor) -> Operator:
         rows = zip(self.operators, torch.split(y, 1), strict=True)

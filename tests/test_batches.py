@@ -81,9 +81,4 @@ def test_random_inpainting_in_batches_of_two(prior, face):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task(prior, face, task):
     budget = 4 if task == "nonlinear_blur" else "fast"  # a network in the operator takes its time
-    found = differences(prior, face, task, batches=[(1, 2), (2, 1)], budget=budget)
-    if task == "high_dynamic_range":  # an entry is accepted or not, which rounding decides now and then
-        assert float((found > BOUND).float().mean()) < 0.02
-        assert float(found.square().mean().sqrt()) < BOUND
-    else:
-        assert float(found.max()) < BOUND
+    assert differences(prior, face, task, batches=[(1, 2), (2, 1)], budget=budget).max() < BOUND

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -363,6 +364,12 @@ def elementwise(case: OperatorCase) -> None:
     others = case.operator.forward(changed.reshape(x.shape)).flatten(1) != y.flatten(1)
     others &= changed == x.flatten(1)
     expect(not bool(others.any()), f"{int(others.sum())} entries of y follow entries of x in other places")
+    kinks = case.operator.kinks
+    for low, high in pairwise((kinks[0] - 1, *kinks, kinks[-1] + 1) if kinks else ()):
+        a, middle, b = (
+            case.operator.forward(torch.full_like(x, low + t * (high - low))) for t in (0, 0.3, 1)
+        )
+        near(middle, a + 0.3 * (b - a), 1e-6, f"A between the kinks {low:g} and {high:g} and a straight line")
 
 
 def same_seed_same_operator(case: OperatorCase) -> None:

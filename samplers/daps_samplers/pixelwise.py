@@ -11,32 +11,37 @@ and a step draws in turn
     u | x       a Gaussian, N(x - D C^{-1} (x - centre), D - D C^{-1} D),
     x | u, y    independent entries, proportional to N(x_i; u_i, d_i) L_i(x_i),
 
-which leaves p(x0 | x_t, y) invariant. An entry is drawn by Metropolis' rule from a mixture that does not depend on
-where it is: what u says, N(u_i, d_i), and what u says together with the peak of the likelihood, the Gaussian
-proportional to N(x_i; u_i, d_i) N(x_i; a_i, s_i^2). The first is right where y is flat, the second where it is not, so
-that entries go from one to the other, however far apart they are. With the weights 1 - w and w of the two, a proposal
-x' in the place of x is taken with probability min(1, r(x') / r(x)),
+which leaves p(x0 | x_t, y) invariant. Where the operator is linear but for its kinks and the noise is Gaussian, an
+entry is drawn by the inverse of its distribution function (`pieces`), which moves by rounding where u does.
+
+Elsewhere it is drawn by Metropolis' rule from a mixture that does not depend on where it is: what u says, N(u_i, d_i),
+and what u says together with the peak of the likelihood, the Gaussian proportional to
+N(x_i; u_i, d_i) N(x_i; a_i, s_i^2). The first is right where y is flat, the second where it is not, so that entries go
+from one to the other, however far apart they are. With the weights 1 - w and w of the two, a proposal x' in the place
+of x is taken with probability min(1, r(x') / r(x)),
 
     r(x) = L(x) / (1 - w + w N(x; a, s^2) / N(a; u, d + s^2)).
 
 a and s^2 / 4 are mean and variance of the likelihood sharpened, L^4, which sees its highest part alone, on a grid that
-is moved and scaled to what it found.
+is moved and scaled to what it found. Which side of the rule a proposal is on is now and then rounding's choice, so that
+such a sample depends on its batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import log, pi
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, KernelInfo, Operator, RandomStreams, Target
+from daps_kit.contracts import Kernel, KernelInfo, KernelState, Operator, RandomStreams, Target
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
 
-__all__ = ["Pixelwise", "PixelwiseState", "applies"]
+from . import pieces
+
+__all__ = ["Pixelwise", "applies"]
 
 SHARPENED = 4
 """The power of the likelihood whose moments are its peak."""
@@ -56,21 +61,6 @@ def applies(target: Target) -> bool:
     return target.has_density and target.operator.elementwise and target.covariance.independent() is not None
 
 
-class PixelwiseState(NamedTuple):
-    """Where chains are, and where the likelihood of each entry has its peak.
-
-    Attributes:
-        x: position, [B, ...].
-        peak, width: a and s, [B, ...].
-        height: log L(a), [B, ...].
-    """
-
-    x: Tensor
-    peak: Tensor
-    width: Tensor
-    height: Tensor
-
-
 class Pixelwise(Kernel):
     """Draws entry by entry.
 
@@ -85,7 +75,7 @@ class Pixelwise(Kernel):
         self.steps = steps
         self._found: tuple[Operator, Tensor, float, tuple[Tensor, Tensor, Tensor]] | None = None
 
-    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> PixelwiseState:
+    def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
         """Return the state at x.
 
         Raises:
@@ -97,31 +87,37 @@ class Pixelwise(Kernel):
                 "kernel 'pixelwise' needs an operator that acts on each entry by itself, and a covariance whose "
                 "independent part is known; 'rto' takes any operator, and 'auto' chooses"
             )
-        return PixelwiseState(x, *self._likelihood(target))
-
-    def _likelihood(self, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Return peak, width and height: those of the level before where nothing has changed."""
-        operator, y, variance = target.operator, target.y, target.likelihood_variance
-        found = self._found
-        if found is None or found[0] is not operator or found[1] is not y or found[2] != variance:
-            log_likelihood = _log_likelihood(target)
-            peak, width = _peaks(log_likelihood, y)
-            self._found = found = (operator, y, variance, (peak, width, log_likelihood(peak)))
-        return found[3]
+        return KernelState(x)
 
     def step(
-        self, target: Target, state: PixelwiseState, streams: RandomStreams
-    ) -> tuple[PixelwiseState, KernelInfo]:
-        """Take one step; draws normal numbers, then for each proposal uniform, normal and uniform ones an entry."""
-        x, a, s, height = state
-        split = target.covariance.independent()
+        self, target: Target, state: KernelState, streams: RandomStreams
+    ) -> tuple[KernelState, KernelInfo]:
+        """Take one step; draws normal numbers, then what the draw of an entry takes."""
+        x, split = state.x, target.covariance.independent()
         assert split is not None
         d, draw = split[0].to(x), split[1]
         d = per_sample(d, x) if d.ndim < 2 else d
-        form, dtype = x.shape[1:], x.dtype
-        u = x - d * target.covariance.precision(x - target.centre) + draw(lambda: streams.normal(form, dtype))
-        log_likelihood = _log_likelihood(target)
+        u = x - d * target.covariance.precision(x - target.centre)
+        u = u + draw(lambda: streams.normal(x.shape[1:], x.dtype))
+        if target.operator.kinks and target.operator.noise.gaussian:
+            return self._exact(target, x, u, d, streams), KernelInfo()
+        x, acceptance = self._proposed(target, x, u, d, streams)
+        return KernelState(x), KernelInfo(acceptance=acceptance)
 
+    def _exact(self, target: Target, x: Tensor, u: Tensor, d: Tensor, streams: RandomStreams) -> KernelState:
+        """Draw a normal number an entry, and x from it; one stays where numbers are not finite."""
+        operator, y = target.operator, target.y
+        r = target.likelihood_variance / operator.noise.curvature(y, y)
+        normal = streams.normal(x.shape[1:], x.dtype)
+        drawn = pieces.draw(operator.forward, operator.kinks, y, r, u, d, normal)
+        return KernelState(torch.where(drawn.isfinite(), drawn.to(x), x))
+
+    def _proposed(
+        self, target: Target, x: Tensor, u: Tensor, d: Tensor, streams: RandomStreams
+    ) -> tuple[Tensor, Tensor]:
+        """Draw for each proposal uniform, normal and uniform numbers, an entry; return x and the acceptance, [B]."""
+        (a, s, height), form, dtype = self._likelihood(target), x.shape[1:], x.dtype
+        log_likelihood = _log_likelihood(target)
         together = _log_normal(a - u, d + s**2)
         heavier = height + s.log() + log(2 * pi) / 2 + together - log_likelihood(u)
         w = heavier.sigmoid().clamp(LEAST, 1 - LEAST)
@@ -141,7 +137,17 @@ class Pixelwise(Kernel):
             accepted = streams.uniform(form, dtype).log() < new - old  # false where a ratio is NaN
             x, old = torch.where(accepted, proposal, x), torch.where(accepted, new, old)
             acceptance = acceptance + accepted.to(dtype).flatten(1).mean(1) / PROPOSALS
-        return PixelwiseState(x, a, s, height), KernelInfo(acceptance=acceptance)
+        return x, acceptance
+
+    def _likelihood(self, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Return peak a, width s and height log L(a): those of the level before where nothing has changed."""
+        operator, y, variance = target.operator, target.y, target.likelihood_variance
+        found = self._found
+        if found is None or found[0] is not operator or found[1] is not y or found[2] != variance:
+            log_likelihood = _log_likelihood(target)
+            peak, width = _peaks(log_likelihood, y)
+            self._found = found = (operator, y, variance, (peak, width, log_likelihood(peak)))
+        return found[3]
 
 
 def _log_likelihood(target: Target) -> Callable[[Tensor], Tensor]:

@@ -44,6 +44,9 @@ from .whitened import Linearised, Whitened
 __all__ = ["RandomiseThenOptimise"]
 
 HALVINGS = 6
+SLACK = 1e-5
+"""How much an objective may seem to rise, relative to itself: single precision says no more."""
+
 SWEEPS = 2
 PROBES = 2
 """How often sites are matched, and random vectors for the variances that this takes."""
@@ -62,7 +65,7 @@ class RandomiseThenOptimise(Kernel):
     needs_density = True
     advice = "look at the operator and at the measurement: the objective is NaN where it starts"
 
-    def __init__(self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.02) -> None:
+    def __init__(self, newton_steps: int = 2, cg_steps: int = 5, accuracy: float = 0.001) -> None:
         self.newton_steps, self.cg_steps, self.accuracy = newton_steps, cg_steps, accuracy
 
     def init(self, target: Target, x: Tensor, streams: RandomStreams) -> KernelState:
@@ -140,11 +143,11 @@ def _descend(
     objective: Callable[[Tensor], Tensor], w: Tensor, dw: Tensor, value: Tensor, going: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return w + dw / 2^k with the least k for which the objective falls, per sample; w itself where there is none."""
-    waiting, length = going.clone(), 1.0
+    waiting, length, bound = going.clone(), 1.0, value + SLACK * value.abs()
     for _ in range(HALVINGS):
         tried = w + length * dw
         new = objective(tried)
-        better = waiting & (new < value)
+        better = waiting & (new < bound)
         w = torch.where(per_sample(better, w) != 0, tried, w)
         value = torch.where(better, new, value)
         waiting = waiting & ~better

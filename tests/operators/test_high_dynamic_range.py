@@ -53,3 +53,27 @@ def test_light_saturates_where_it_is_said():
     straight = operator.continued(torch.full_like(x, 0.1))
     torch.testing.assert_close(straight.forward(x), 2 * x)
     assert float(operator.continued(torch.full_like(x, 0.6)).forward(x).max()) == pytest.approx(0.6)
+
+
+def test_corners_are_rounded_by_the_noise():
+    operator = HighDynamicRange((1, 1, 4001), NOISE, 2.0)
+    x = torch.linspace(-0.7, 0.7, 4001, dtype=torch.float64).reshape(1, 1, 1, -1)
+    rounded = operator.continued(torch.where(x < 0, -1.0, 1.0))
+    y, vjp = rounded.forward_vjp(x)
+    slope = vjp(torch.ones_like(x))
+    torch.testing.assert_close(slope, Operator.forward_vjp(rounded, x)[1](torch.ones_like(x)))
+    assert torch.equal(rounded.jvp(x, 2 * slope), slope * 2 * slope)
+    assert torch.equal(rounded.forward(x), y)
+    assert float(slope.diff().abs().max()) < 2 * 0.02  # of 2, in steps of 0.0007 of twice the corner's 0.05
+    off = (y - operator.forward(x)).abs()
+    assert float(off.max()) == pytest.approx(0.05 / 8, rel=0.03)
+    assert not float(off[(2 * x.abs() - 1).abs() > 0.025].max()) > 1e-12
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5])
+def test_kinks(scale):
+    operator = HighDynamicRange((1, 1, 1), NOISE, scale)
+    assert operator.kinks == (-1 / scale, 1 / scale)
+    assert HighDynamicRange((1, 1, 1), NOISE, scale, 0.6).kinks == (-1 / scale, 0.6 / scale)
+    assert Operator.stack([operator, operator]).kinks == operator.kinks
+    assert Operator.stack([operator, HighDynamicRange((1, 1, 1), NOISE, 7.0)]).kinks == ()

@@ -49,15 +49,14 @@ def make_target(operator, y, centre, covariance):
 def test_independent_entries(name, y):
     shape, count = (1, 10, 10), 100
     centre = torch.full((count, *shape), CENTRE)
-    target = make_target(
-        MAKE[name](shape), torch.full_like(centre, y), centre, Isotropic(torch.tensor(SPREAD**2))
-    )
+    operator, covariance = MAKE[name](shape), Isotropic(torch.tensor(SPREAD**2))
+    target = make_target(operator, torch.full_like(centre, y), centre, covariance)
     start = torch.full_like(centre, 1.4)  # behind the clip, and far from what a quantiser allows
     x, info = Pixelwise(steps=12).run(target, start, RandomStreams(range(count)))
     mean, variance = quadrature(MAKE[name]((1, 1, 1)), y)
     x = x.double()
     assert not info.failures
-    assert float(info.acceptance.min()) > 0.2
+    assert info.acceptance is None if operator.kinks else float(info.acceptance.min()) > 0.2
     assert abs(float(x.mean()) - mean) < Z * math.sqrt(variance / x.numel())
     kurtosis = float(((x - x.mean()) ** 4).mean() / x.var() ** 2)
     assert float(x.var()) == pytest.approx(variance, rel=Z * math.sqrt((kurtosis - 1) / x.numel()))

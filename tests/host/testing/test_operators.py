@@ -188,6 +188,15 @@ class NotElementwise(Masked):
         return super().forward(x) + 0.1 * x.mean((1, 2, 3), keepdim=True)
 
 
+class Bent(Masked):
+    """Says that it is linear between kinks, but is not."""
+
+    elementwise, kinks = True, (-0.5, 0.5)
+
+    def forward(self, x):
+        return super().forward(x.tanh())
+
+
 class Unseeded(Masked):
     count = 0
 
@@ -232,7 +241,7 @@ MUTANTS = {
     "linearity": [Affine()],
     "dot_test": [WrongAdjoint()],
     "solve_normal": [WrongSolve(), OneWeight()],
-    "elementwise": [NotElementwise()],
+    "elementwise": [NotElementwise(), Bent()],
     "same_seed_same_operator": [with_settings("Unseeded"), with_settings("OneForAll")],
     "stack": [with_settings("FirstOfStack")],
 }
