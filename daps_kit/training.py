@@ -24,6 +24,7 @@ from torch import Tensor
 from daps_kit import tensor_file
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.reading import at_once, reading
 from daps_kit.trainer import TrainingProgress
 
 __all__ = ["Learner", "Pace", "TrainingFolder", "train"]
@@ -103,7 +104,7 @@ class TrainingFolder:
         """Add a line to the log; its `images` say how far the training was."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a", encoding="utf-8") as log:
+            with open(self.log, "a", encoding="utf-8", opener=at_once) as log:
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 os.fsync(log.fileno())
@@ -115,7 +116,8 @@ class TrainingFolder:
     def trim_log(self, images: int) -> None:
         """Drop the lines of epochs that will be trained again."""
         if self.log.exists():
-            lines = self.log.read_text(encoding="utf-8").splitlines()
+            with reading(self.log):
+                lines = self.log.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _images_of(line) <= images]
             write_atomic(self.log, "".join(f"{line}\n" for line in kept).encode())
 

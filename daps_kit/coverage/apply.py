@@ -7,6 +7,7 @@ from pathlib import Path
 
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.reading import reading
 from daps_kit.recipe import Recipe
 
 __all__ = ["apply", "require_own"]
@@ -36,7 +37,8 @@ def require_own(recipe: str | Path, found: tuple[Recipe, ...]) -> Path:
 
 def apply(file: Path, widen: float) -> None:
     """Write a factor into the file of a recipe, in the place of the one that is there."""
-    text = file.read_text(encoding="utf-8")
+    with reading(file):
+        text = file.read_text(encoding="utf-8")
     line = f"widen: {widen:.3g}"
     changed, count = re.subn(r"^widen:[^#\n]*?(?=\s*(#|$))", line, text, count=1, flags=re.MULTILINE)
     if not count:

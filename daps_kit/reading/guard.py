@@ -10,6 +10,7 @@ Importing this module imports neither numpy nor torch, so that settings can look
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import logging
@@ -34,6 +35,8 @@ __all__ = [
     "ARRAY_SUFFIXES",
     "PICTURE_SUFFIXES",
     "Numbers",
+    "at_once",
+    "content_of",
     "naming",
     "optional",
     "reading",
@@ -134,6 +137,29 @@ def reading(path: Path, *, logs: bool = True) -> Iterator[None]:
             raise UserError(_reason(error)) from error
 
 
+def content_of(path: Path) -> bytes:
+    """Return what a regular file holds; at a fifo, a device or a socket nothing is waited for.
+
+    Raises:
+        OSError: it is none, is not there, or cannot be read.
+    """
+    with open(path, "rb", opener=at_once) as file:
+        return file.read()
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a regular file, as an `opener` of `open`; at a fifo, a device or a socket nothing is waited for.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file", path)
+
+
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Keep what libraries log, which quotes the file as it is, from the terminal."""
@@ -229,7 +255,7 @@ def require_safetensors(path: Path) -> dict[str, Any]:
         str(path).encode()
     except UnicodeEncodeError:
         raise UserError("its path is not in UTF-8, as .safetensors files need it; rename it") from None
-    with path.open("rb") as file:
+    with open(path, "rb", opener=at_once) as file:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else -1
         if not 0 <= length <= path.stat().st_size - 8:

@@ -105,7 +105,7 @@ class Result:
         path = self.folder / "measurement" / f"{name}.png"
         if not path.exists():
             return None
-        with Image.open(path) as picture:
+        with reading(path), Image.open(path) as picture:
             picture.load()
             return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
 

@@ -38,6 +38,7 @@ from daps_kit.errors import RecipeError, UserError
 from daps_kit.failures import Failure
 from daps_kit.files import natural_key, write_atomic
 from daps_kit.images import image_png, load_image, png_is_whole, to_uint8
+from daps_kit.reading import content_of
 from daps_kit.recipe import file_hashes, hash_lines, load_recipe, plain, plain_yaml, to_yaml
 from daps_kit.remote import put, remove, url_of
 from daps_kit.report.metrics_file import read_metrics
@@ -172,7 +173,7 @@ class RunFolder:
             UserError: it does not.
         """
         try:
-            there = self._token.read_text()
+            there = content_of(self._token).decode()
         except (OSError, UnicodeDecodeError):
             there = ""
         if there != token:
@@ -191,7 +192,7 @@ class RunFolder:
 
     def _about(self) -> dict[str, object]:
         """Return what a store that is read without the folder says of it: recipe and versions."""
-        recipe = self._claim.recipe.read_text(encoding="utf-8") if self._claim.recipe.exists() else ""
+        recipe = content_of(self._claim.recipe).decode() if self._claim.recipe.exists() else ""
         lines = [line for line in recipe.splitlines() if not line.startswith("# file ")]
         versions = {key: self.read_environment().get(key) for key in ("python", "libraries", "plugins")}
         return {"recipe": "\n".join(lines), "versions": versions}
@@ -212,7 +213,7 @@ class RunFolder:
             UserError: what differs, one in a line.
         """
         try:
-            there = self._claim.recipe.read_text(encoding="utf-8")
+            there = content_of(self._claim.recipe).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"output: {self._claim.recipe} is damaged; choose another folder") from error
         try:
@@ -254,7 +255,7 @@ class RunFolder:
 
         From then on it also knows the files that it did not name before, such as pictures that came later.
         """
-        there = text = self._claim.recipe.read_text(encoding="utf-8")
+        there = text = content_of(self._claim.recipe).decode()
         if _more_runs(plain_yaml(there, RECIPE), plain_yaml(resolved, RECIPE)):
             remove(self.path / "metrics.json")
             text = resolved

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from daps_kit.errors import UserError, did_you_mean
 from daps_kit.paths import resolve_path
+from daps_kit.reading import content_of
 from daps_kit.remote import fetch
 from daps_kit.report.metrics_file import read_metrics
 from daps_kit.report.reading import as_written, read_values
@@ -99,7 +100,7 @@ class RunResult:
         found = torch.full((self.runs,), torch.nan)
         with as_written(self.path):
             if (self.path / SAVED).is_file():
-                rows = json.loads((self.path / SAVED).read_text(encoding="utf-8"))["residuals"]
+                rows = json.loads(content_of(self.path / SAVED))["residuals"]
                 row = rows[self.names.index(name)]
                 return torch.tensor([torch.nan if value is None else value for value in row])
             for record in self._numbers[name]["samples"]:

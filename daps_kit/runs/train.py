@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
+from daps_kit.reading import content_of
 from daps_kit.recipe import TrainingRecipe, load_training, plain_yaml, resolved_yaml
 from daps_kit.trainer import launched
 
@@ -80,7 +81,7 @@ def _training_of(claim: Claim, resolved: str) -> bytes:
         UserError: the folder belongs to a run, to another trainer's training, or to something else.
     """
     try:
-        text = claim.recipe.read_bytes()
+        text = content_of(claim.recipe)
         there, here = (plain_yaml(content, claim.recipe) for content in (text.decode(), resolved))
     except (OSError, ValueError, UserError) as error:
         raise UserError(f"{claim.key}: {claim.recipe} is damaged; choose another folder") from error

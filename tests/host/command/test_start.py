@@ -98,3 +98,26 @@ def test_a_command_that_is_done_keeps_its_exit_code(folder, argument, code):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_interrupted_at_any_moment(folder, name, moment):
     check(folder, name, moment)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("run {toy} output=there", 0),
+        ("run bad.yaml", 2),
+        ("nothing", 2),
+        ("runs . --json", 0),
+    ],
+)
+def test_messages_that_cannot_be_written_end_nothing(tmp_path, toy, command, code):
+    start = f"{sys.executable} -c 'from daps_kit.command.start import main; main()'"
+    program = f"{start} {command.format(toy=toy())} 2>/dev/full"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        program, shell=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert done.returncode == code
+    said = "note: messages were lost, since they could not be written: No space left on device"
+    assert (said in done.stdout.splitlines()) == (code == 2 or command.startswith("run "))
+    assert (tmp_path / "there/metrics.json").exists() == ("output=there" in command)
