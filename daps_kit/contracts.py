@@ -334,6 +334,15 @@ class LinearOperator(Operator):
         """Return A v."""
         return self.forward(v)
 
+    def kernel_adjoint(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return M^T y, [B, h, w], of the matrix M with A x = M k, k a kernel [h, w]; of operators that have one.
+
+        Args:
+            x: images, [B, C, H, W].
+            y: measurements, [B, ...].
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no kernel")
+
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return (A^T A + weight I)^{-1} b for b [B, C, H, W].
 

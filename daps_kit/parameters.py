@@ -9,8 +9,10 @@ that is. So any operator whose settings name the fields has them, without a line
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +22,15 @@ from daps_kit.noise import Noise
 from daps_kit.settings import NoiseSettings, OperatorSettings, Shape
 
 __all__ = [
+    "KERNEL",
     "NOISE",
     "Parameters",
     "build_noise",
     "build_operator",
+    "gathered",
     "joined",
+    "kernel_names",
+    "kernel_size",
     "near_each_other",
     "settled",
     "with_noise",
@@ -32,6 +38,9 @@ __all__ = [
 
 NOISE = Parameters.of_noise
 """What the names of the noise's parameters begin with."""
+
+KERNEL = "kernel"
+"""What a whole kernel is called, each number of which is a parameter."""
 
 
 def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, device: torch.device) -> Operator:
@@ -100,6 +109,31 @@ def with_noise(operator: Operator, noise: Noise) -> Operator:
 
 def _placed(operator: Operator, noise: Noise) -> Noise:
     return noise.with_black(operator.black).with_scale(operator.scale)
+
+
+def kernel_names(size: int) -> tuple[str, ...]:
+    """Return the names of the numbers of a whole kernel that is unknown, row by row."""
+    return tuple(f"{KERNEL}[{i},{j}]" for i in range(size) for j in range(size))
+
+
+def kernel_size(names: Iterable[str]) -> int:
+    """Return the side of the whole kernel that is among the names of unknown numbers; 0 where there is none."""
+    return math.isqrt(sum(name.startswith(f"{KERNEL}[") for name in names))
+
+
+def gathered(found: Mapping[str, Any], join: Callable[[list[Any], tuple[int, int]], Any]) -> dict[str, Any]:
+    """Return what is said of unknown numbers by their names, those of a whole kernel made one.
+
+    Args:
+        found: of each number.
+        join: makes one of what is said of the numbers of a kernel, row by row, and its height and width.
+    """
+    size = kernel_size(found)
+    if not size:
+        return dict(found)
+    names = kernel_names(size)
+    others = {name: each for name, each in found.items() if name not in set(names)}
+    return {KERNEL: join([found[name] for name in names], (size, size)), **others}
 
 
 def settled(operator: Operator, values: Tensor | None) -> Operator:

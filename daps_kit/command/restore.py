@@ -45,6 +45,11 @@ def _motion(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     return _Number(min=1, max=1000).convert(length, param, ctx), turn.convert(angle, param, ctx)
 
 
+def _psf(ctx: click.Context, param: click.Parameter, text: str | None) -> Path | str | None:
+    """Return a file that is there, or the word auto."""
+    return text if text is None or text == "auto" else Path(FILE.convert(text, param, ctx))
+
+
 def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
     """Return a name that `daps` knows, or a number of network calls."""
     if text in ("fast", "balanced", "accurate"):
@@ -69,7 +74,12 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
     metavar="L:ANGLE",
     help="Undo a motion of L pixels at ANGLE degrees, such as 21:30, or auto, where it is not known.",
 )
-@click.option("--psf", type=FILE, help="Undo a blur: a picture of what it makes of a point.")
+@click.option(
+    "--psf",
+    callback=_psf,
+    metavar="FILE|auto",
+    help="Undo a blur: a picture of what it makes of a point, or auto, where it is not known.",
+)
 @click.option(
     "--upscale", type=_Number(min=1, min_open=True, max=16), metavar="TIMES", help="Enlarge so many times."
 )

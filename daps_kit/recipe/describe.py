@@ -83,6 +83,8 @@ def _fields(
         options = members(info.annotation)
         models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
         label, about = prefix + name, info.description or ""
+        if isinstance(default, str):  # a word, a file or the like, a section only now and then
+            models = []
         if models and not issubclass(models[0], ComponentSettings) and len(models) == 1 and not missing:
             nested = _definition(models[0], definitions)
             yield from _fields(

@@ -35,6 +35,9 @@ BLURS = (0.3, 5.0)
 MOTIONS = (1.0, 40.0)
 """Lengths of a motion that `auto` takes into account, in pixels."""
 
+PSF_SIZE = 21
+"""Pixels along a side of a whole kernel that `auto` looks for."""
+
 LEAST = 2 / 255 / math.sqrt(12)
 """What rounding to 8 bits leaves of a number, in [-1, 1]; no picture is taken to have less noise."""
 
@@ -51,7 +54,7 @@ class Wishes:
         mask: a file, in which white or transparent is what is to be filled.
         blur: standard deviation of a Gaussian blur, in pixels; "auto": it is drawn with the picture.
         motion: length in pixels, and angle in degrees, of a motion; "auto": they are drawn with the picture.
-        psf: a file with the picture of a blurred point.
+        psf: a file with the picture of a blurred point; "auto": it is found with the picture.
         upscale: how many times more pixels along a side.
         denoise: standard deviation of the noise, in [-1, 1]; it is estimated where neither this nor counts is given;
             "auto": it is drawn with the picture.
@@ -64,7 +67,7 @@ class Wishes:
     mask: Path | None = None
     blur: float | Auto | None = None
     motion: tuple[float, float] | Auto | None = None
-    psf: Path | None = None
+    psf: Path | Auto | None = None
     upscale: float | None = None
     denoise: float | Auto | None = None
     counts: float | None = None
@@ -125,7 +128,12 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
         UserError: a file cannot be read, does not fit or has a name that no recipe can hold, or it cannot be told how
             strong the noise is.
     """
-    for each in (*files, *(file for file in (wishes.mask, wishes.psf) if file), path, output):
+    for each in (
+        *files,
+        *(file for file in (wishes.mask, wishes.psf) if isinstance(file, Path)),
+        path,
+        output,
+    ):
         if problem := unwritable(each):
             raise UserError(problem)
     beside: dict[Path, bytes] = {}
@@ -179,6 +187,9 @@ def _operator(wishes: Wishes, path: Path, files: dict[Path, bytes]) -> tuple[str
         length, angle = wishes.motion
         section = {"use": "linear_motion_blur", "length": length, "angle": angle}
         return f"Undo a motion of {length:g} pixels at {angle:g} degrees.", section
+    if wishes.psf == "auto":
+        section = {"use": "motion_blur", "kernel": {"unknown": {"size": PSF_SIZE}}}
+        return "Undo a blur of any kernel, which is not known.", section
     if wishes.psf is not None:
         try:
             readable_file(wishes.psf)

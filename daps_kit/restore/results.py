@@ -18,7 +18,8 @@ from pathlib import Path
 from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.images import encode_png
-from daps_kit.runs.pictures import draw_std
+from daps_kit.parameters import KERNEL
+from daps_kit.runs.pictures import draw_kernel, draw_std
 from daps_kit.runs.result import RunResult
 
 from .picture import Picture
@@ -80,6 +81,10 @@ WORDS = {
 """What is called what, of that which `auto` leaves open."""
 
 
+SURE = 0.9
+"""The agreement of the samples' kernels from which the kernel was found, as a rule."""
+
+
 def found(picture: Picture, result: RunResult) -> str:
     """Return what the samples say of what was not known, with the interval of 90 %; empty where all was."""
     (item,) = result.metrics["images"].values()
@@ -87,6 +92,12 @@ def found(picture: Picture, result: RunResult) -> str:
     for name, each in item.get("parameters", {}).items():
         low, high = each["interval"] or (each["mean"], each["mean"])
         said.append(f"{WORDS.get(name, name)} is {each['mean']:.3g} ({low:.3g} to {high:.3g})")
+    if kernel := item.get(KERNEL):
+        sure = kernel["agreement"]
+        doubt = "" if sure is None or sure >= SURE else ": look at it with doubt"
+        said.append(
+            "the kernel is in kernel.png" + ("" if sure is None else f", samples agree to {sure:.2f}{doubt}")
+        )
     return f"{picture.path}: {', '.join(said)}" if said else ""
 
 
@@ -110,6 +121,9 @@ def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, nam
         write_atomic(folder / f"sample-{number}.png", picture.encode(one))
     if len(alive) > 1:
         write_atomic(folder / "uncertainty.png", encode_png(draw_std(alive.std(0))))
+    (item,) = result.metrics["images"].values()
+    if kernel := item.get(KERNEL):
+        write_atomic(folder / "kernel.png", encode_png(draw_kernel(kernel)))
     write_atomic(folder / "before-after.png", picture.beside([picture.own_form(), mean]))
     write_atomic(target, picture.encode(mean))
     return target

@@ -6,6 +6,7 @@ import io
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
-from daps_kit.parameters import near_each_other
+from daps_kit.parameters import KERNEL, gathered, near_each_other
 from daps_kit.report.summary import metrics_markdown
 from daps_kit.store import Key
 
@@ -23,7 +24,7 @@ from .folder import RunFolder, Sample
 from .measurement import Bench
 from .metrics import Summary, score
 from .perceptual import Collection, Perceptual
-from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_std, draw_strip, strip_size
+from .pictures import MAX_ROWS, MAX_SAMPLES, Row, draw_grid, draw_kernel, draw_std, draw_strip, strip_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,6 +155,8 @@ def _finish_item(
         bench.settle(index, {key: found["mean"] for key, found in parameters.items()})
         if folder.store.pictures:
             folder.write(folder.beside(name, "parameters.npz"), _traces(samples))
+        parameters = gathered(parameters, _kernel)
+    kernel = parameters.pop(KERNEL, None)
     scores = score(
         x0,
         truth,
@@ -164,6 +167,10 @@ def _finish_item(
     )
     if parameters:
         scores["parameters"] = parameters
+    if kernel:
+        scores[KERNEL] = kernel
+    if kernel and folder.store.pictures:
+        folder.write(folder.beside(name, "kernel.png"), encode_png(draw_kernel(kernel)))
     collection.add(x0, truth, scores)
     for run in range(runs) if folder.store.pictures else ():
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
@@ -224,12 +231,34 @@ def inferred(samples: Sequence[Sample], periods: Mapping[str, float]) -> dict[st
 
 
 def _traces(samples: Sequence[Sample]) -> bytes:
-    """Return an archive of numpy with the values of each unknown number after each level, [runs, levels]."""
+    """Return an archive of numpy with the values of each unknown number after each level: [runs, levels], of a kernel
+    [runs, levels, h, w].
+    """
     alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.array([each[name] for each in alive]) for name in alive[0]}
-    np.savez(buffer, **arrays)
+    joined = gathered(arrays, lambda numbers, size: np.stack(numbers, -1).reshape(*numbers[0].shape, *size))
+    np.savez(buffer, **joined)
     return buffer.getvalue()
+
+
+def _kernel(numbers: list[dict[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
+    """Return what the samples say of a whole kernel, as metrics.json has it.
+
+    Its agreement is the mean of the cosines between the kernels of two samples, moved to where they are most alike:
+    from 0 to 1; None for a single one.
+    """
+
+    def table(key: str) -> list[list[float]] | None:
+        row = [number[key] for number in numbers]
+        return None if None in row else np.reshape(row, size).tolist()
+
+    samples = np.array([number["samples"] for number in numbers]).T
+    unit = samples.reshape(-1, *size) / np.maximum(np.linalg.norm(samples, axis=1), 1e-30)[:, None, None]
+    waves = np.fft.rfft2(unit, [2 * side for side in size])
+    pairs = [np.fft.irfft2(a * b.conj()).max() for a, b in combinations(waves, 2)]
+    agreement = float(np.mean(pairs)) if pairs else None
+    return {"mean": table("mean"), "std": table("std"), "truth": table("truth"), "agreement": agreement}
 
 
 def _draw_sample(folder: RunFolder, name: str, run: int, x0: Tensor | None) -> None:

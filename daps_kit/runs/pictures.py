@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from daps_kit.colours import colour_map
 from daps_kit.images import to_uint8
 
-__all__ = ["Row", "draw_grid", "draw_std", "draw_strip", "strip_size"]
+__all__ = ["Row", "draw_grid", "draw_kernel", "draw_std", "draw_strip", "strip_size"]
 
 CELL = 192
 MAX_ROWS, MAX_SAMPLES = 8, 4
@@ -282,3 +282,15 @@ def draw_strip(levels: Sequence[tuple[float, dict[str, Tensor]]]) -> Image.Image
         for row, picture in enumerate(pictures[column]):
             canvas.paste(picture, (x, top + row * (height + 6)))
     return canvas
+
+
+def draw_kernel(kernel: Mapping[str, Any]) -> Image.Image:
+    """Draw a kernel: its mean, its standard deviation and the true one, where known, white at the largest number.
+
+    Args:
+        kernel: as metrics.json has it.
+    """
+    tables = [np.asarray(kernel[key]) for key in ("mean", "std", "truth") if kernel[key] is not None]
+    scale = 255 / max(max(float(table.max()) for table in tables), 1e-12)
+    tiles = [np.pad(np.kron(table * scale, np.ones((8, 8))), 4, constant_values=128) for table in tables]
+    return Image.fromarray(np.concatenate(tiles, 1).round().astype(np.uint8))

@@ -18,6 +18,7 @@ from torch import Tensor
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure, sample_name
 from daps_kit.images import encode_png, image_png
+from daps_kit.parameters import KERNEL, gathered
 from daps_kit.store import Key
 
 from .cost import Cost
@@ -122,7 +123,9 @@ class Posterior:
 
     @property
     def traces(self) -> dict[str, Tensor]:
-        """What was unknown of the operator, by name, after each level: [B, runs, levels]; empty where nothing was."""
+        """What was unknown of the operator, by name, after each level: [B, runs, levels], of a kernel
+        [B, runs, h, w, levels]; empty where nothing was.
+        """
         if not self._traces:
             return {}
         count, runs = self._samples.shape[:2]
@@ -130,12 +133,18 @@ class Posterior:
         found = {}
         for name in next(each for each in self._traces if each):
             rows = [list(each.get(name, [math.nan] * levels)) for each in self._traces]
-            found[name] = self._given(torch.tensor(rows, dtype=torch.float64).reshape(count, runs, levels))
-        return found
+            found[name] = torch.tensor(rows, dtype=torch.float64).reshape(count, runs, levels)
+        joined = gathered(
+            found, lambda numbers, size: torch.stack(numbers, 2).reshape(count, runs, *size, levels)
+        )
+        return {name: self._given(each) for name, each in joined.items()}
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """Samples of what was unknown of the operator, by name: [B, runs]; they belong to the samples of the image."""
+        """Samples of what was unknown of the operator, by name: [B, runs], of a kernel [B, runs, h, w].
+
+        They belong to the samples of the image.
+        """
         return {name: trace[..., -1] for name, trace in self.traces.items()}
 
     @cached_property
@@ -340,7 +349,7 @@ class Posterior:
         residual = self._all_residuals.nanmean()
         if bool(torch.isfinite(residual)):
             words.append(f"residual {float(residual):.2f}")
-        words += [f"{name} {_told(found)}" for name, found in self.parameters.items()]
+        words += [f"{name} {_told(found)}" for name, found in self.parameters.items() if name != KERNEL]
         if runs > 1:
             spread = torch.stack(
                 [m["std"].mean() for m in self._moments if "std" in m] or [residual.new_tensor(math.nan)]
@@ -484,8 +493,9 @@ class Posterior:
             del coords["image"]
         unknown = {}
         for name, found in self.parameters.items():
-            batch = (found if self.single else found.T)[None]
-            unknown[name] = (dims[: batch.ndim], batch.numpy())
+            batch = (found if self.single else found.transpose(0, 1))[None]
+            axes = [*dims[: residuals.ndim], "kernel row", "kernel column"]
+            unknown[name] = (axes[: batch.ndim], batch.numpy())
         return xarray.Dataset(
             {"x0": (dims, data.numpy()), "residual": (dims[: residuals.ndim], residuals.numpy()), **unknown},
             coords=coords,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from daps_kit.discovery import BUILTIN
 from daps_kit.errors import did_you_mean
@@ -224,20 +224,37 @@ class GaussianBlur(OperatorSettings):
         return GaussianBlur(shape, self.noise.build(), self.kernel_size, self.intensity, self.boundary)
 
 
+class KernelPrior(BaseModel):
+    """What is known of a kernel that is not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    size: int = Field(21, ge=3, le=61, description="pixels along a side that it does not exceed, odd")
+
+    _size = field_validator("size")(_odd)
+
+
+class UnknownKernel(BaseModel):
+    """A kernel that is not known: any numbers that are not negative, of sum 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    unknown: KernelPrior = Field(description="what is known of it")
+
+
 class MotionBlur(DrawnOperatorSettings):
     """Motion blur: a random path of camera shake, or a kernel of the user's own.
 
     y is [C, H, W] like the image, on [-1, 1] (smaller where the boundary is `valid`). A kernel from a file is a
     point-spread function: it is convolved with the image, so that it is the picture of a point; with
     `kernel_is: correlation` it has the weights of the pixels around each. Its middle is at (h // 2, w // 2). Random
-    kernels are correlated.
+    kernels are correlated, and so is an unknown one; a simulated measurement then has a random one of its size.
     """
 
     name = "motion_blur"
     papers = (BORODENKO_2019,)
-    kernel: Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
+    kernel: UnknownKernel | Annotated[Literal["random"] | Path, _one_of_or_file("random")] = Field(
         "random",
-        description="'random', or a file with a kernel, an array or a picture, which is scaled to sum 1",
+        description="'random', or a file with a kernel, an array or a picture, which is scaled to sum 1; or "
+        "{unknown: {size: 21}}, which is found together with the image",
     )
     kernel_is: Literal["psf", "correlation"] = Field(
         "psf",
@@ -250,15 +267,24 @@ class MotionBlur(DrawnOperatorSettings):
 
     _kernel_size = field_validator("kernel_size")(_odd)
 
+    @model_validator(mode="after")
+    def _whole(self) -> MotionBlur:
+        if isinstance(self.kernel, UnknownKernel) and self.boundary == "valid":
+            raise ValueError("an unknown kernel needs a boundary; allowed: reflect, periodic, zero")
+        return self
+
     @property
     def per_image(self) -> bool:
         """Whether each image has a kernel of its own; never so for a kernel from a file."""
-        return self.draw == "per_image" and self.kernel == "random"
+        return self.draw == "per_image" and not isinstance(self.kernel, Path)
 
     def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
         """Return the operator with its kernel."""
-        from .motion_blur import build_motion_blur
+        from .motion_blur import build_motion_blur, build_unknown
 
+        if isinstance(self.kernel, UnknownKernel):
+            size = self.kernel.unknown.size
+            return build_unknown(shape, self.noise.build(), size, self.intensity, self.boundary, seed=seed)
         return build_motion_blur(
             shape,
             self.noise.build(),
@@ -450,6 +476,8 @@ class Chain(OperatorSettings):
                 raise ValueError(
                     f"operators.{place} has noise; it belongs to the chain, which is measured at its end"
                 )
+            if isinstance(operator, MotionBlur) and isinstance(operator.kernel, UnknownKernel):
+                raise ValueError(f"operators.{place} has a whole kernel that is unknown, which no chain can")
         return value
 
     @property

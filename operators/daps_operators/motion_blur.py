@@ -18,7 +18,7 @@ circulant one of periodic borders takes 1.8 times more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,8 @@ from daps_kit.errors import UserError
 from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample, solve
 from daps_kit.low_modes import LowModes
+from daps_kit.parameters import Parameters, kernel_names
+from daps_kit.unknown import Uniform, Unknown
 
 from .borders import Boundary, extend, fold_back
 from .motion_kernel import motion_kernel
@@ -100,6 +102,14 @@ class MotionBlur(LinearOperator):
         """Return A^T y, [B, C, H, W]."""
         bordered = self._filter(y, self._spectrum.like(y), self._bordered)
         return fold_back(bordered, self._vertical, self._horizontal, self.boundary)
+
+    def kernel_adjoint(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return M^T y, [B, h, w], of the M with A x = M k: y times the pixels that each number of k weighs."""
+        bordered = extend(x, self._vertical, self._horizontal, self.boundary)
+        spectrum = torch.fft.rfft2(bordered, s=self._length) * torch.fft.rfft2(y, s=self._length).conj()
+        h, w = self.kernel.shape[-2:]
+        together: Tensor = torch.fft.irfft2(spectrum.sum(1), s=self._length)[..., :h, :w]
+        return together
 
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return (A^T A + weight I)^{-1} b by conjugate gradients, to a relative residual of 1e-6.
@@ -268,3 +278,24 @@ def build_motion_blur(
         taps = read_kernel(Path(kernel))
         taps = turned(taps, boundary) if kernel_is == "psf" else taps
     return MotionBlur(shape, noise, torch.from_numpy(taps)[None, None], boundary)
+
+
+def build_unknown(
+    shape: Shape, noise: Noise, size: int, intensity: float, boundary: Boundary, *, seed: int
+) -> MotionBlur:
+    """Return the operator with a random kernel, which a simulated measurement has, and all numbers of it unknown.
+
+    Raises:
+        UserError: nothing of the image is valid with such a kernel.
+    """
+    truth = motion_kernel(size, intensity, np.random.default_rng(seed))
+    operator = MotionBlur(shape, noise, torch.from_numpy(truth)[None, None], boundary)
+
+    def build(values: Mapping[str, float]) -> MotionBlur:
+        numbers = torch.tensor([values[name] for name in names], dtype=torch.float64)
+        return MotionBlur(shape, noise, numbers.reshape(1, 1, size, size), boundary)
+
+    names = kernel_names(size)
+    unknowns = tuple(Unknown(Uniform(low=0.0, high=1.0), float(number)) for number in truth.flat)
+    operator.parameters = Parameters(names, unknowns, (build,))
+    return operator

@@ -35,11 +35,14 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Kernel, Operator, Prior, RandomStreams, Sampler, Step
+from daps_kit.parameters import kernel_size
 
 from .annealing import Annealing
 from .conditional import Conditional, PriorScore, Spread
+from .evidence import known
 from .explained import Explained, residual
 from .inference import Inference
+from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
 from .plan import Budget, complete, search_levels
@@ -108,6 +111,9 @@ class DAPS(Sampler):
         """Return why it cannot sample: what is unknown of the operator needs its own noise and a prior of pixels."""
         if operator.parameters is None:
             return ""
+        names = operator.parameters.names
+        if kernel_size(names) and not (known(operator) and kernel_size(names) ** 2 == len(names)):
+            return "a kernel that is unknown needs Gaussian noise with one sigma, which is known"
         if prior.latent:
             return "what is unknown of an operator needs a prior over pixels, and this one is latent"
         return "what is unknown of an operator needs its own noise: leave sampler.tau out" if self.tau else ""
@@ -157,11 +163,12 @@ class DAPS(Sampler):
                     target = self.conditional.target(
                         prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas)
                     )
+                    inference.tempered(target)
                 x0y, info = self.kernel.run(target, x0hat, run.streams)
                 diverged = lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
                 if inference is not None:
-                    inference.after(target, x0y, run.streams)
+                    x0y = inference.after(target, x0y, run.streams)
                     values = inference.values
                     run.log.look_at(inference.operator)
 
@@ -193,8 +200,8 @@ class DAPS(Sampler):
         """Decide what the settings leave open: noise levels, correlation of the noise, and the number of starts."""
         shape = prior.state_shape(operator.shape)
         operator = of_states(operator, prior, shape, self.latent_gradient_clip)
-        known = self._known(prior, shape, y.device)
-        calibrated = known and self.tau is None
+        accounted = self._known(prior, shape, y.device)
+        calibrated = accounted and self.tau is None
         denoised = self.final_denoise
         if denoised is None:
             denoised = self.ode.steps == 0 and not calibrated
@@ -211,18 +218,24 @@ class DAPS(Sampler):
             last_calls=int(denoised),
             within=prior.sigma_range,
         )
+        whole = operator.parameters is not None and kernel_size(operator.parameters.names) > 0
+        if whole and annealing.levels is None:
+            sigmas, starts = path(sigmas), 1
         said = remarks(
             prior,
             self.annealing,
             self.conditional,
-            known=known,
+            known=accounted,
             clipped=self.latent_gradient_clip is not None,
         )
         rounds = len(sigmas) + (starts - 1) * search_levels(sigmas)
         explained = Explained(operator, y) if self.tau is None else None
         log = Log(prior, self.kernel, explained, rounds, said)
-        correlations = self._correlations(sigmas, calibrated=calibrated, multimodal=operator.multimodal)
-        inference = None if operator.parameters is None else Inference(operator, y)
+        correlations = self._correlations(
+            sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole
+        )
+        infer = KernelInference if whole else Inference
+        inference = None if operator.parameters is None else infer(operator, y)
         return _Run(
             prior, operator, y, streams, shape, sigmas, correlations, denoised, log, inference
         ), starts
@@ -268,7 +281,7 @@ class _Run:
     correlations: list[float]
     final_denoise: bool
     log: Log
-    inference: Inference | None = None
+    inference: Inference | KernelInference | None = None
 
     def noise(self, level: int) -> Tensor:
         """Draw sigma n, n ~ N(0, I), [B, ...]."""

@@ -128,16 +128,20 @@ class Inference:
             return True
         return False
 
-    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> None:
-        """Draw the parameters given the level's x0 [B, ...], where they were not drawn before."""
+    def tempered(self, target: Target) -> None:
+        """Leave the target of a level as it is."""
+
+    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw the parameters given the level's x0 [B, ...], where they were not drawn before; return x0."""
         if self.collapsed:
-            return
+            return x0
 
         def log(u: Tensor) -> Tensor:
             operator = self.parameters.at(self.parameters.values(u))
             return operator.log_likelihood(x0, target.y).double().cpu().nan_to_num(-torch.inf)
 
         self._take(self._swept(log, self.u, streams))
+        return x0
 
     def _swept(self, log: Log, u: Tensor, streams: RandomStreams, evidence: Evidence | None = None) -> Tensor:
         count = u.shape[1]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from daps_kit.contracts import RandomStreams
 from daps_kit.errors import UserError
 from daps_operators import MotionBlur as Settings
 from daps_operators.motion_blur import MotionBlur, fast_length, turned
@@ -187,3 +188,26 @@ def test_kernels_of_other_sizes_are_joined():
     assert not isinstance(
         MotionBlur.stack([apart[0], MotionBlur((2, 20, 17), NOISE, torch.rand(1, 1, 4, 4))]), MotionBlur
     )
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "periodic", "zero", "valid"])
+def test_a_measurement_is_linear_in_the_kernel(boundary):
+    kernel = torch.from_numpy(np.random.default_rng(1).random((2, 1, 5, 3)))
+    operator = MotionBlur((2, 14, 11), NOISE, kernel, boundary)
+    x = image(2, 2, 14, 11)
+    y = operator.forward(x)
+    other = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    along = (kernel[:, 0] * operator.kernel_adjoint(x, other)).sum((1, 2))
+    torch.testing.assert_close(along, (y * other).sum((1, 2, 3)))
+
+
+def test_an_unknown_kernel_is_simulated_by_a_random_one_of_its_size():
+    random = build(Settings(kernel="random", kernel_size=7), (1, 20, 20), seed=3)
+    unknown = build(Settings(kernel={"unknown": {"size": 7}}), (1, 20, 20), seed=3)
+    x = image(1, 1, 20, 20)
+    torch.testing.assert_close(unknown.forward(x), random.forward(x))
+    parameters = unknown.parameters
+    assert parameters.names[:8] == (*(f"kernel[0,{j}]" for j in range(7)), "kernel[1,0]")
+    truth = parameters.truths(RandomStreams([0]))
+    assert torch.equal(truth.reshape(7, 7), random.kernel[0, 0])
+    torch.testing.assert_close(parameters.at(truth).forward(x), random.forward(x))

@@ -86,6 +86,13 @@ def test_what_is_not_known_is_left_open():
         module._noise(read(Path("photo.png")), Wishes(denoise="auto"), 3)
 
 
+def test_a_kernel_that_is_not_known_has_a_size():
+    blurred = drafted(psf="auto")
+    assert blurred.text.startswith("# Undo a blur of any kernel, which is not known.")
+    (recipe,) = loaded(blurred)
+    assert recipe.operator.kernel.unknown.size == 21
+
+
 def test_a_motion_that_is_not_known_has_any_angle():
     moved = drafted(motion="auto")
     (recipe,) = loaded(moved)

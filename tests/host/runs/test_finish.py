@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import statistics
@@ -189,6 +190,25 @@ def test_angles_are_summed_up_across_their_period() -> None:
     assert angle["std"] == pytest.approx(3.0)
     assert angle["interval"] == pytest.approx([-1.7, 3.7])
     assert angle["trace"] == pytest.approx([90.0, 1.0])
+
+
+def test_the_numbers_of_a_kernel_are_told_as_one() -> None:
+    kernels = np.array([[[0, 1, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1], [0, 0, 1]]]) / 2.0
+    numbers = {f"kernel[{i},{j}]": kernels[:, i, j] for i in range(3) for j in range(3)}
+    samples = [
+        Sample(torch.zeros(1), parameters={name: [0.0, float(each[run])] for name, each in numbers.items()})
+        for run in range(2)
+    ]
+    found = module.gathered(module.inferred(samples, {}), module._kernel)
+    assert list(found) == ["kernel"]
+    assert found["kernel"]["mean"] == kernels.mean(0).tolist()
+    np.testing.assert_allclose(found["kernel"]["std"], kernels.std(0, ddof=1))
+    assert found["kernel"]["truth"] is None
+    assert found["kernel"]["agreement"] == pytest.approx(1)  # one is the other moved
+    archive = np.load(io.BytesIO(module._traces(samples)))
+    assert archive.files == ["kernel"]
+    np.testing.assert_array_equal(archive["kernel"][:, 1], kernels)
+    assert not archive["kernel"][:, 0].any()
 
 
 def test_numbers_of_many_images_are_not_held_in_memory(
