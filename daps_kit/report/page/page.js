@@ -283,9 +283,11 @@ const daps = (() => {
     const all = drawable(), has = (key) => all.some((one) => one.key === key);
     const pickOf = (...keys) => keys.find(has) ?? all[0]?.key;
     const chosen = all.find((one) => one.chosen)?.key;
-    const wished = several()
-      ? { left: pickOf("mean@0", "sample-0@0", "measurement"), right: pickOf("mean@1", "sample-0@1", "mean@0") }
-      : { left: pickOf("measurement", "truth"), right: pickOf("mean@0", chosen, "sample-0@0") };
+    const answers = runs.map((run) => [`mean@${run.number}`, `sample-0@${run.number}`].find(has)).filter(Boolean);
+    const means = answers.filter((key) => key.startsWith("mean"));
+    const wished = answers.length > 1
+      ? { left: answers[0], right: answers[1] }
+      : { left: pickOf("measurement", "truth"), right: pickOf(...means, chosen, ...answers) };
     for (const side of ["left", "right"]) {
       const was = $(side).value;
       $(side).replaceChildren(...all.map((one) => make("option", { value: one.key, text: name(one) })));

@@ -310,6 +310,23 @@ def test_runs_side_by_side(browser, folder, tmp_path) -> None:
     assert browser.script("return document.documentElement.scrollWidth") <= 320
 
 
+def test_an_image_of_one_run_alone_is_held_against_its_measurement(browser, folder, tmp_path) -> None:
+    data = {"use": "prior", "count": 1, "offset": 3, "image_shape": [3, 12, 18]}
+    page = write_side_by_side([folder, run(tmp_path, "alone", data=data)], tmp_path / "both.html")
+    browser.show(page)
+    assert [name.text for name in browser.all("#thumbs b")] == [
+        "draw-000",
+        "draw-001",
+        "draw-002",
+        "draw-003",
+    ]
+    for image, owner in (("draw-000", "one"), ("draw-003", "alone")):
+        browser.until(lambda image=image: browser.find("#image-name").text == image)
+        assert browser.find("#left-name").text == "Measurement"
+        assert browser.find("#right-name").text == f"Mean, {owner}"
+        browser.click("#thumbs li:last-child button")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_serious(browser, folder, tmp_path, width, dark) -> None:
