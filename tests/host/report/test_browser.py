@@ -310,6 +310,19 @@ def test_runs_side_by_side(browser, folder, tmp_path) -> None:
     assert browser.script("return document.documentElement.scrollWidth") <= 320
 
 
+def test_without_scripts_it_has_the_numbers_and_no_controls(browser, folder) -> None:
+    disabled = "Emulation.setScriptExecutionDisabled"
+    browser.driver.execute_cdp_cmd(disabled, {"value": True})
+    try:
+        browser.open((folder / "report.html").resolve().as_uri())
+        assert "switched off" in browser.find("#images .note").text
+        assert "Mean of the samples" in browser.find("#numbers table").text
+        for control in ("#find", "#theme", ".copy", "#numbers h3"):
+            assert not browser.find(control).is_displayed()
+    finally:
+        browser.driver.execute_cdp_cmd(disabled, {"value": False})
+
+
 def test_an_image_of_one_run_alone_is_held_against_its_measurement(browser, folder, tmp_path) -> None:
     data = {"use": "prior", "count": 1, "offset": 3, "image_shape": [3, 12, 18]}
     page = write_side_by_side([folder, run(tmp_path, "alone", data=data)], tmp_path / "both.html")
