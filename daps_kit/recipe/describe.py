@@ -87,9 +87,8 @@ def _fields(
             models = []
         if models and not issubclass(models[0], ComponentSettings) and len(models) == 1 and not missing:
             nested = _definition(models[0], definitions)
-            yield from _fields(
-                type(default) if default else models[0], nested, definitions, registry, f"{label}."
-            )
+            own = type(default) if isinstance(default, BaseModel) else models[0]
+            yield from _fields(own, nested, definitions, registry, f"{label}.")
             continue
         if len(models) > 1 and isinstance(default, BaseModel) and "use" in type(default).model_fields:
             yield from _cases(models, default, definitions, registry, f"{label}.")

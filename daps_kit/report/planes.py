@@ -111,8 +111,9 @@ def _measurement(result: Result, name: str) -> str | None:
     shown = result.picture(name)
     if shown is None:
         return None
-    size = _reduced_size(shown.height, shown.width, LARGEST)
-    return _address(shown.resize(size[::-1], Image.Resampling.BOX) if size != shown.size[::-1] else shown)
+    height, width = _reduced_size(shown.height, shown.width, LARGEST)
+    size = (width, height)
+    return _address(shown.resize(size, Image.Resampling.BOX) if size != shown.size else shown)
 
 
 def _picture(x: Tensor | None, largest: int | None = None, *, lossless: bool = True) -> str | None:

@@ -286,7 +286,8 @@ class _Table:
     """The records of a kind."""
 
     def __init__(self, store: ZarrStore, kind: Kind) -> None:
-        self.store, self.kind = store, kind
+        self.store = store
+        self.kind: Kind = kind
         self.lead = ("image",) if kind in ("measurement", "picture", "posterior") else ("image", "run")
         self._there: np.ndarray[Any, np.dtype[np.bool_]] | None = None
         self._files: np.ndarray[Any, np.dtype[np.bool_]] = np.zeros((0, 0), bool)
