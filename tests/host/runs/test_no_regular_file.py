@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -64,7 +65,8 @@ def test_every_command_ends_in_a_line(toy, tmp_path, make, monkeypatch):
     one = {"use": "images", "path": str(tmp_path / "photos" / "ash.png"), "size": 16}
     recipe, whole = toy(data=one), tmp_path / "finished"
     daps_kit.run(recipe, ["runs=2", f"output={whole}"], quiet=True)
-    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    every = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    files = {re.sub(r"\d+", "0", str(file)): file for file in every}.values()  # one of each kind
     assert {"recipe.yaml", "metrics.json", "environment.json"} <= {str(file) for file in files}
     found = []
     for file in files:

@@ -152,6 +152,17 @@ def test_parts_are_joined(toy, tmp_path: Path) -> None:
     assert joined.metrics == files.metrics
 
 
+@pytest.mark.slow
+def test_workers_that_see_the_folder_fill_one_store(toy, tmp_path: Path) -> None:
+    changes = ["batch_size=2", "runs=3", "check_prior=false"]
+    files = daps_kit.run(toy(), [*changes, f"output={tmp_path / 'whole'}"], quiet=True)
+    many = ["store=zarr", "execution.use=processes", "execution.workers=2", "execution.shared_folder=true"]
+    zarr = daps_kit.run(toy(), [*changes, *many], quiet=True)
+    assert not list(zarr.path.rglob("*.safetensors"))
+    assert torch.equal(zarr.samples, files.samples)
+    assert zarr.metrics == files.metrics
+
+
 # --- killed
 
 
