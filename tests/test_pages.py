@@ -108,7 +108,7 @@ def folder(tmp_path):
     with as_file(files("daps_recipes") / "images" / "cat.png") as path:
         cat = Image.open(path).convert("RGB").resize((40, 40))
     noisy = (np.asarray(cat) + 20 * rng.standard_normal((40, 40, 3))).clip(0, 255).astype(np.uint8)
-    photos = ["photo.jpg", "scratched.jpg", "blurred.jpg", "moved.jpg", "small.jpg"]
+    photos = ["photo.jpg", "scratched.jpg", "blurred.jpg", "moved.jpg", "shaken.jpg", "small.jpg"]
     folders = [f"{name}/{photo}.png" for name in ("photos", "photographs") for photo in "abc"]
     for name in (*photos, "album/a.png", *folders):
         (here / name).parent.mkdir(exist_ok=True)
