@@ -289,6 +289,20 @@ def all_there(pool: Pool, count: int) -> Pool:
     return pool
 
 
+@contextlib.contextmanager
+def two_of_dask(job: Job) -> Iterator[Pool]:
+    """Open a pool of a scheduler and two workers that were started by hand."""
+    with by_hand() as address, Dask(scheduler=address).build().open(job) as pool:
+        yield all_there(pool, 2)
+
+
+TWO: dict[str, Callable[[Job], contextlib.AbstractContextManager[Pool]]] = {
+    "processes": lambda job: Processes(workers=2).build().open(job),
+    "dask": two_of_dask,
+}
+"""One after the other: the programs of dask are at work even when they have nothing to do."""
+
+
 def workers(seconds: float) -> bool:
     """Compare two workers with one process, in turn."""
     job, _ = real_job(2)
@@ -305,21 +319,19 @@ def workers(seconds: float) -> bool:
                 each.stdin.flush()
             return sum(float(each.stdout.readline()) for each in by_themselves if each.stdout), 0.0
 
-        two = stack.enter_context(Processes(workers=2).build().open(job))
-        address = stack.enter_context(by_hand())
-        dask = all_there(stack.enter_context(Dask(scheduler=address).build().open(job)), 2)
         ways: dict[str, Callable[[], tuple[float, float]]] = {
             "one process": lambda: rate(LocalPool(job), seconds / 3),
             "two by themselves": machine,
-            "processes": lambda: rate(two, seconds / 3),
-            "dask": lambda: rate(dask, seconds / 3),
         }
-        for pool, size in ((two, 2), (dask, 2), (LocalPool(job), 1)):
-            dispatch(pool, Items(2 * size))  # all are begun then
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(3):
-            for name, way in ways.items():
-                found[name].append(way())
+        dispatch(LocalPool(job), Items(2))  # it is begun then
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ways, *TWO)}
+        for executor, open_pool in TWO.items():
+            with open_pool(job) as pool:
+                dispatch(pool, Items(4))
+                for _ in range(3):
+                    for name, way in ways.items():
+                        found[name].append(way())
+                    found[executor].append(rate(pool, seconds / 3))
     middle = {
         name: [statistics.median(each) for each in zip(*rates, strict=True)] for name, rates in found.items()
     }
@@ -328,9 +340,9 @@ def workers(seconds: float) -> bool:
         "| who computes | items a minute | ratio | the run's own processor time, ms an item |\n|---|---|---|---|"
     )
     for name, (items, spent) in middle.items():
-        own = f"{1000 * spent:.1f}" if name in ("processes", "dask") else ""
+        own = f"{1000 * spent:.1f}" if name in TWO else ""
         print(f"| {name} | {60 * items:.1f} | {ratio[name]:.2f} | {own} |")
-    return all(ratio[name] >= PROMISED[name] for name in ("processes", "dask"))
+    return all(ratio[name] >= PROMISED[name] for name in TWO)
 
 
 BARE = """
@@ -385,8 +397,8 @@ def memory() -> bool:
         dispatch(pool, work)
         ours = resident(pool.workers[0].process.pid) - held  # type: ignore[attr-defined]
     print(f"a worker of `processes` takes {ours:+.1f} MB beside torch and the prior ({held:.0f} MB)")
-    with by_hand() as address, Dask(scheduler=address).build().open(job) as pool:
-        dispatch(all_there(pool, 2), Items(2))
+    with two_of_dask(job) as pool:
+        dispatch(pool, Items(2))
         pids = pool.client.run(os.getpid)  # type: ignore[attr-defined]
         most = max(resident(pid) for pid in pids.values()) - held
     print(f"a worker of dask takes {most:+.1f} MB beside them, with dask itself")
