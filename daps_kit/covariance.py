@@ -266,6 +266,16 @@ class CosineCovariance(Covariance):
         """Return v multiplied by a gain [C, H, W] in the basis of C."""
         return cosine_filter(v, gain.to(v), self.colours.to(v))
 
+    def inverse(self, spectrum: Tensor, variance: float | Tensor) -> Callable[[Tensor], Tensor]:
+        """Return v -> (D^T diag(spectrum) D + variance I)^{-1} v, D the basis of C.
+
+        Args:
+            spectrum: [C, H, W].
+            variance: a number, or one for each image of v, [B].
+        """
+        gain = 1 / (spectrum + per_sample(variance, spectrum[None]))
+        return lambda v: self.filter(v, gain)
+
     def unrotated(self) -> CosineCovariance:
         """Return the covariance of images whose colours are rotated already."""
         eye = torch.eye(len(self.colours)).to(self.colours)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Shape
-from daps_kit.covariance import CosineCovariance, cosine_filter, cosine_matrix
+from daps_kit.covariance import CosineCovariance, cosine_matrix
 from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample
 
@@ -130,5 +130,4 @@ class SeparableOperator(LinearOperator):
         spectrum = self.spectrum(covariance)
         if spectrum is None or not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (spectrum + per_sample(variance, spectrum[None]))
-        return lambda z: cosine_filter(z, gain.to(z), covariance.colours.to(z))
+        return covariance.inverse(spectrum, variance)

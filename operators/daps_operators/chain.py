@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
-from daps_kit.covariance import CosineCovariance, cosine_filter
+from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
-from daps_kit.linalg import per_sample
 
 __all__ = ["Chain", "LinearChain", "build_chain"]
 
@@ -129,8 +128,7 @@ class LinearChain(Chain, LinearOperator):
         spectrum = self.spectrum(covariance)
         if spectrum is None or not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (spectrum + per_sample(variance, spectrum[None]))
-        return lambda z: cosine_filter(z, gain.to(z), covariance.colours.to(z))
+        return covariance.inverse(spectrum, variance)
 
 
 def build_chain(

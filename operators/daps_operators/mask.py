@@ -54,8 +54,7 @@ class Identity(LinearOperator):
         """Return (C + variance I)^{-1} for a C that is diagonal in frequency."""
         if not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (covariance.power + per_sample(variance, covariance.power[None]))
-        return lambda z: covariance.filter(z, gain)
+        return covariance.inverse(covariance.power, variance)
 
 
 class Inpainting(LinearOperator):
@@ -94,10 +93,10 @@ class Inpainting(LinearOperator):
         """
         if not isinstance(covariance, CosineCovariance):
             return None
-        gain = 1 / (covariance.power + per_sample(variance, covariance.power[None]))
+        inverse = covariance.inverse(covariance.power, variance)
 
         def dense(z: Tensor) -> Tensor:
-            return self.forward(covariance.filter(z, gain))
+            return self.forward(inverse(z))
 
         if (
             isinstance(variance, Tensor)

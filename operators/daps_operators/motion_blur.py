@@ -159,8 +159,7 @@ class MotionBlur(LinearOperator):
         power = covariance.power
         response = self._response.like(power)
         if isinstance(variance, Tensor) or not LowModes.pay(power, variance):
-            gain = 1 / (response * power + per_sample(variance, power[None]))
-            return lambda z: covariance.filter(z, gain)
+            return covariance.inverse(response * power, variance)
         above, rest = self._low_modes.excess(power)
         inverse = self._low_modes.inverse(above, 1 / (response * rest + variance).flatten(2))
         return lambda z: covariance.rotated(
