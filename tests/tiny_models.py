@@ -25,6 +25,20 @@ from daps_priors.published.adm import ADM, Architecture
 from daps_priors.published.ldm import LatentDiffusion, scaled_linear_betas
 from daps_priors.published.vq import VQArchitecture
 
+SHORT_RUN: dict[str, Any] = {
+    "format": 1,
+    "data": {"use": "prior", "count": 1},
+    "operator": {"use": "down_sampling", "scale_factor": 2},
+    "sampler": {
+        "use": "daps",
+        "annealing": {"levels": 2, "sigma_max": 10.0, "sigma_min": 0.1},
+        "ode": {"steps": 2},
+        "kernel": {"use": "underdamped", "steps": 2, "lr": 1.0e-5},
+    },
+    "check_prior": False,
+}
+"""A recipe that runs such a prior; it lacks `prior` and `output`."""
+
 LARGE = 30.0
 WIDTH = 4  # channels of a group
 

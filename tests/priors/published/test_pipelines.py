@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
-from tiny_models import pixel_unet, save_parts
+from tiny_models import SHORT_RUN, pixel_unet, save_parts
 
 import daps_kit
 from daps_kit.errors import UserError
@@ -61,20 +61,7 @@ def test_a_recipe_runs(use, ddpm, stable, tmp_path):
     prior = {"use": use, "model": str(ddpm if use == "diffusers" else stable[0])}
     if use == "stable_diffusion":
         prior |= {"prompt": "a face", "resolution": 8}
-    recipe = {
-        "format": 1,
-        "data": {"use": "prior", "count": 1},
-        "prior": prior,
-        "operator": {"use": "down_sampling", "scale_factor": 2},
-        "sampler": {
-            "use": "daps",
-            "annealing": {"levels": 2, "sigma_max": 10.0, "sigma_min": 0.1},
-            "ode": {"steps": 2},
-            "kernel": {"use": "underdamped", "steps": 2, "lr": 1.0e-5},
-        },
-        "check_prior": False,
-        "output": str(tmp_path / "out"),
-    }
+    recipe = SHORT_RUN | {"prior": prior, "output": str(tmp_path / "out")}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     result = daps_kit.run(tmp_path / "recipe.yaml", quiet=True)
     assert result.samples.shape == (1, 1, 3, 8, 8)

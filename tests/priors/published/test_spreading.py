@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from tiny_models import autoencoder, pixel_unet, save_parts
+from tiny_models import SHORT_RUN, autoencoder, pixel_unet, save_parts
 
 import daps_kit
 from daps_kit.errors import ComponentError, UserError
@@ -185,22 +185,11 @@ def test_damaged_weights_are_seen(ddpm):
 
 @pytest.mark.usefixtures("_cache")
 def test_a_run_draws_the_same(stable, tmp_path):
-    recipe = {
-        "data": {"use": "prior", "count": 1},
-        "operator": {"use": "down_sampling", "scale_factor": 2},
-        "sampler": {
-            "use": "daps",
-            "annealing": {"levels": 2, "sigma_max": 10.0, "sigma_min": 0.1},
-            "ode": {"steps": 2},
-            "kernel": {"use": "underdamped", "steps": 2, "lr": 1.0e-5},
-        },
-        "check_prior": False,
-    }
     found = []
     for name, options in (("whole", {}), ("offload", STABLE["offload"])):
         prior = {"use": "stable_diffusion", "model": str(stable[0]), "prompt": "a face", "resolution": 8}
         path = tmp_path / f"{name}.yaml"
-        content = recipe | {"format": 1, "prior": prior | options, "output": str(tmp_path / name)}
+        content = SHORT_RUN | {"prior": prior | options, "output": str(tmp_path / name)}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         found.append(daps_kit.run(path, quiet=True).samples)
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
