@@ -263,17 +263,17 @@ class CosineCovariance(Covariance):
         return least, lambda normal: self.filter(normal(), rest_root(least, self.power))
 
     def filter(self, v: Tensor, gain: Tensor) -> Tensor:
-        """Return v multiplied by a gain [C, H, W] in the basis of C."""
+        """Return v multiplied by a gain [C, H, W] or [B, C, H, W] in the basis of C."""
         return cosine_filter(v, gain.to(v), self.colours.to(v))
 
     def inverse(self, spectrum: Tensor, variance: float | Tensor) -> Callable[[Tensor], Tensor]:
         """Return v -> (D^T diag(spectrum) D + variance I)^{-1} v, D the basis of C.
 
         Args:
-            spectrum: [C, H, W].
+            spectrum: [C, H, W], or one for each image of v, [B, C, H, W].
             variance: a number, or one for each image of v, [B].
         """
-        gain = 1 / (spectrum + per_sample(variance, spectrum[None]))
+        gain = 1 / (spectrum + per_sample(variance, self.power[None]))
         return lambda v: self.filter(v, gain)
 
     def unrotated(self) -> CosineCovariance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.ndimage as ndi
 import scipy.signal
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from daps_kit.contracts import RandomStreams
+from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
 from daps_operators import MotionBlur as Settings
 from daps_operators.motion_blur import MotionBlur, fast_length, turned
@@ -176,6 +178,25 @@ def test_kernels_drawn_from_a_seed_stay_correlations():
         drawn, build(Settings(kernel_size=15, kernel_is="correlation"), seed=4).state()["kernel"]
     )
     assert turned(np.ones((4, 3)), "reflect").shape == (5, 3)
+
+
+def test_a_preconditioner_of_a_kernel_and_a_variance_for_each_image():
+    rng = np.random.default_rng(3)
+    shape = (2, 8, 6)
+    colours, _ = np.linalg.qr(rng.standard_normal((2, 2)))
+    power = torch.from_numpy(rng.uniform(0.1, 1.1, shape))
+    covariance = CosineCovariance(power, torch.from_numpy(colours))
+    apart = [MotionBlur(shape, NOISE, torch.rand(1, 1, *size).double()) for size in [(3, 5), (5, 1)]]
+    variance, v = torch.tensor([0.3, 0.02], dtype=torch.float64), image(2, *shape)
+    inverse = MotionBlur.stack(apart).preconditioner(covariance, variance)
+    assert inverse is not None
+    for b, each in enumerate(apart):
+        spectrum = each.spectrum(covariance)
+        assert spectrum is not None
+        along = scipy.fft.dctn(np.einsum("cd,chw->dhw", colours, v[b].numpy()), axes=(1, 2), norm="ortho")
+        divided = scipy.fft.idctn(along / (spectrum + variance[b]).numpy(), axes=(1, 2), norm="ortho")
+        expected = torch.from_numpy(np.einsum("cd,dhw->chw", colours, divided))
+        torch.testing.assert_close(inverse(v)[b], expected, atol=1e-10, rtol=0)
 
 
 def test_kernels_of_other_sizes_are_joined():
