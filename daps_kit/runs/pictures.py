@@ -110,6 +110,18 @@ class _Cell:
     bar: bool = False
 
 
+def _scale(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, top: str, x: int, y: int, width: int, times: int = 1
+) -> None:
+    """Draw the colours from 0 to a number, `width` wide in all; letters are so many times as large as elsewhere."""
+    size, gap = 14 * times, 6 * times
+    left, right = (math.ceil(_font(size).getlength(text)) + gap for text in ("0", top))
+    bar = Image.fromarray(colour_map()[None]).resize((width - left - right, 10 * times))
+    canvas.paste(bar, (x + left, y + 3 * times))
+    _text(draw, (x, y), "0", size, _FAINT)
+    _text(draw, (x + width, y), top, size, _FAINT, "ra")
+
+
 def _quality(record: dict[str, Any] | None) -> str:
     """Return the caption of an image: its PSNR, or without a truth its residual; empty where neither is known."""
     if not record:
@@ -155,10 +167,7 @@ def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, x: int, 
         draw.rectangle(edge, outline=_ACCENT, width=3)
     baseline = y + height + 8
     if cell.bar:
-        bar = Image.fromarray(np.repeat(colour_map()[None, :, :], 10, axis=0)).resize((CELL - 76, 10))
-        canvas.paste(bar, (x + 38, baseline + 3))
-        _text(draw, (x + 32, baseline), "0", 14, _FAINT, "ra")
-        _text(draw, (x + CELL - 32, baseline), cell.caption, 14, _FAINT)
+        _scale(canvas, draw, cell.caption, x, baseline, CELL)
     else:
         _text(draw, (x + CELL / 2, baseline), cell.caption, 14, _ACCENT if cell.marked else _FAINT, "ma")
 
@@ -239,11 +248,12 @@ def draw_std(std: Tensor) -> Image.Image:
     """Return a standard deviation [C, H, W] in colour (root mean square over the channels), with its scale."""
     picture, top = _std_picture(std)
     picture = _scaled(picture, smooth=False) if max(picture.size) < CELL else picture
-    canvas = Image.new("RGB", (max(picture.width, CELL), picture.height + 34), _PAPER)
-    canvas.paste(picture, ((canvas.width - picture.width) // 2, 0))
-    bar = _Cell(Image.new("RGB", (1, 1)), f"{top:.2g}", bar=True)
-    _paste(canvas, ImageDraw.Draw(canvas), bar, (canvas.width - CELL) // 2, -1, picture.height + 1)
-    canvas.paste(picture, ((canvas.width - picture.width) // 2, 0))
+    width = max(picture.width, CELL)
+    times = max(1, round(width / 512))  # what is larger than a screen is shown smaller, its scale with it
+    canvas = Image.new("RGB", (width, picture.height + 34 * times), _PAPER)
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    _scale(canvas, draw, f"{top:.2g}", 4 * times, picture.height + 8 * times, width - 8 * times, times)
     return canvas
 
 

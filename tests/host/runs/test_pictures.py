@@ -75,9 +75,9 @@ def test_everything_in_a_grid_has_its_place(placed):
         ("192x96", (1038, 164)),
         ("30.45 dB", (1134, 268)),
         ("192x96", (1240, 164)),
-        ("116x10", (1278, 271)),
-        ("0", (1272, 268)),
-        ("0.16", (1400, 268)),
+        ("145x10", (1254, 271)),
+        ("0", (1240, 268)),
+        ("0.16", (1432, 268)),
         ("wide", (124, 268)),
         ("144x192", (52, 294)),
         ("144x192", (254, 294)),
@@ -142,18 +142,33 @@ def test_a_text_that_just_fits_is_not_cut():
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "picture", "bar"),
-    [((3, 8, 16), (192, 130), (192, 96), (38, 107)), ((1, 300, 400), (400, 334), (400, 300), (142, 311))],
+    ("shape", "size", "picture", "scale"),
+    [
+        ((3, 8, 16), (192, 130), (192, 96), [("137x10", (18, 107)), ("0", (4, 104)), ("0.25", (188, 104))]),
+        (
+            (1, 300, 400),
+            (400, 334),
+            (400, 300),
+            [("345x10", (18, 311)), ("0", (4, 308)), ("0.25", (396, 308))],
+        ),
+        ((1, 9, 1100), (1100, 77), (1100, 9), [("989x20", (36, 31)), ("0", (8, 25)), ("0.25", (1092, 25))]),
+    ],
 )
-def test_everything_in_the_picture_of_a_deviation_has_its_place(placed, shape, size, picture, bar):
-    """Small ones are enlarged to a cell, others keep their pixels; the scale is centred below."""
+def test_everything_in_the_picture_of_a_deviation_has_its_place(placed, shape, size, picture, scale):
+    """Small ones are enlarged to a cell, others keep their pixels; the scale below is as wide, its letters grow."""
     assert draw_std(0.25 + torch.zeros(shape)).size == size
-    assert placed[0] == placed[-1] == ("x".join(map(str, picture)), (0, 0))
-    assert placed[2:-1] == [
-        ("116x10", bar),
-        ("0", (bar[0] - 6, bar[1] - 3)),
-        ("0.25", (bar[0] + 122, bar[1] - 3)),
-    ]
+    assert placed == [("x".join(map(str, picture)), (0, 0)), *scale]
+
+
+@pytest.mark.parametrize("width", [16, 64, 128, 192, 193, 512, 2000])
+@pytest.mark.parametrize("top", [0.25, 0.0012, 3.4e-5])
+def test_nothing_cuts_off_the_numbers_of_a_scale(width, top):
+    """From left to right there are paper, 0, paper, the colours, paper, the number, paper."""
+    picture = draw_std(top + torch.zeros(1, 8, width))
+    times = max(1, round(picture.width / 512))
+    drawn = (np.asarray(picture)[-32 * times :] != 255).any((0, 2))
+    edges = np.flatnonzero(np.diff(drawn, prepend=True, append=True))
+    assert sum(paper[1] - paper[0] > 3 * times for paper in zip(edges[::2], edges[1::2], strict=True)) == 4
 
 
 def test_everything_in_a_strip_has_its_place(placed):
