@@ -34,6 +34,7 @@ from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.random import stream_seed
 from daps_kit.recipe import load_recipe
+from daps_kit.runs.ensemble import posterior_mean
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.trained.prior import load_embedded
 
@@ -99,7 +100,11 @@ class Case:
         seconds = (time.process_time() - start) / len(y)
         x = last.x0y.nan_to_num(0).clamp(-1, 1)
         samples = x.reshape(len(x0), runs, *shape)
-        quality, mean = psnr(x, truth), samples.mean(1)
+        quality = psnr(x, truth)
+        averages = None if last.average is None else last.average.reshape(samples.shape)
+        mean = torch.stack(
+            [posterior_mean(x, None if averages is None else averages[b]) for b, x in enumerate(samples)]
+        )
         return {
             "images": len(x0),
             "runs": runs,

@@ -764,6 +764,8 @@ class Step:
         notes: lines for the user that are no warnings, such as what was chosen where the settings leave it open.
         failures: samples that were lost at this level, or are to be doubted since; each once in a run.
         parameters: values of the operator's unknown parameters that x0y was drawn with, [B, P]; None where it has none.
+        average: of the last level, an image [B, ...] that varies less than the sample x0y and, but for a bias, has the
+            same mean E[x0 | y]: see `daps_kit.runs.ensemble.posterior_mean`; None where the sampler gives none.
     """
 
     level: int
@@ -778,6 +780,7 @@ class Step:
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     parameters: Tensor | None = None
+    average: Tensor | None = None
 
 
 class Sampler(ABC):

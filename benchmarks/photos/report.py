@@ -41,8 +41,8 @@ Photographs held out of the training. Blurs, down-sampling and HDR have noise of
 scratches and text over {100 * COVERED[0]:.0f} to {100 * COVERED[1]:.0f} % of it, a hole of {HOLE} x {HOLE} in its
 middle. Every method has the same measurements, and is told the noise, the kernel and what is missing.
 
-`daps` is the default sampler with {SAMPLES} samples. *PSNR* is that of their mean, *without end* what the mean of
-endlessly many would have, estimated from their spread. LPIPS is AlexNet's, then VGG's. CRPS is in thousandths; of a
+`daps` is the default sampler with {SAMPLES} samples. *PSNR* is that of the posterior mean, *without end* what the mean
+of endlessly many would have, estimated from their spread. LPIPS is AlexNet's, then VGG's. CRPS is in thousandths; of a
 single answer it is the mean absolute error. *Covered* is the share of pixels in the 90 % interval of Student's t.
 Seconds are the processor's, of one thread, for all samples. `pnp_ffdnet` is FFDNet with its authors' weights, in
 half-quadratic splitting where there is more than noise; `pnp_photos` is the same with the denoiser of this prior.

@@ -20,7 +20,7 @@ from daps_kit import build
 from daps_kit.contracts import RandomStreams
 from daps_kit.files import write_atomic
 from daps_kit.random import stream_seed
-from daps_kit.runs.ensemble import crps, spread_scores
+from daps_kit.runs.ensemble import crps, posterior_mean, spread_scores
 from daps_kit.runs.metrics import psnr, ssim
 from daps_kit.runs.perceptual import load_perceptual
 
@@ -69,12 +69,13 @@ def run_cell(
         photos()  # loaded before anything is timed
         before, start = in_memory(), time.process_time()
         if method.name == DAPS:
-            samples, most, calls = ours(measured.operator, measured.y, picture)
+            samples, averages, most, calls = ours(measured.operator, measured.y, picture)
         else:
+            averages = None
             samples = _tensor(method.restore(measured, **parameters))[None]
             most, calls = in_memory(peak=True), None
         seconds = time.process_time() - start
-    row = judge(samples, picture.x, judges) | {
+    row = judge(samples, averages, picture.x, judges) | {
         "task": task,
         "method": method.name,
         "picture": picture.name,
@@ -97,8 +98,8 @@ def cell_file(work: Path, form: str, task: str, method: str, picture: str) -> Pa
     return work / form / task.replace(" ", "-").replace("%", "percent") / method / f"{picture}.json"
 
 
-def ours(operator: Any, y: Tensor, picture: Picture) -> tuple[Tensor, int, int]:
-    """Return samples [4, 3, H, W] by the default sampler, bytes at the peak, and network calls of a sample."""
+def ours(operator: Any, y: Tensor, picture: Picture) -> tuple[Tensor, Tensor | None, int, int]:
+    """Return samples [4, 3, H, W] by the default sampler, their averages, bytes at the peak and calls of a sample."""
     sampler = build("sampler", {"use": "daps"})
     seeds = [stream_seed(42, "sampler", picture.name, run) for run in range(SAMPLES)]
     batch = y.expand(SAMPLES, *y.shape[1:])
@@ -107,12 +108,12 @@ def ours(operator: Any, y: Tensor, picture: Picture) -> tuple[Tensor, int, int]:
         for step in sampler.sample(photos(), operator, batch, RandomStreams(seeds)):
             last, levels = step, step.levels
             most = max(most, in_memory(peak=True))
-    return last.x0y, most, levels
+    return last.x0y, last.average, most, levels
 
 
-def judge(samples: Tensor, truth: Tensor, judges: Judges) -> dict[str, Any]:
-    """Return the scores of samples [R, 3, H, W], or of one estimate, [1, 3, H, W]."""
-    mean, x0, found = samples.mean(0, keepdim=True), truth[None], {}
+def judge(samples: Tensor, averages: Tensor | None, truth: Tensor, judges: Judges) -> dict[str, Any]:
+    """Return the scores of samples [R, 3, H, W] and of the mean with their averages, or of one estimate."""
+    mean, x0, found = posterior_mean(samples, averages)[None], truth[None], {}
     for name, image in {"": mean, "sample_": samples[:1]}.items():
         found[f"{name}psnr"] = float(psnr(image, x0))
         found[f"{name}ssim"] = float(ssim(image, x0))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from daps_kit.runs.ensemble import posterior_mean
 from daps_kit.runs.metrics import psnr
 from daps_kit.runs.pictures import draw_std
 
@@ -37,8 +38,8 @@ def show(folder: Path, target: Path, form: Form) -> None:
     for row, (task, picture) in enumerate(zip(SHOWN, pictures, strict=False)):
         with TemporaryDirectory() as files:
             measured = case(task, picture, Path(files))
-            samples, _, _ = ours(measured.operator, measured.y, picture)
-        mean, top = samples.mean(0), LINE + row * (SIDE + LINE)
+            samples, averages, _, _ = ours(measured.operator, measured.y, picture)
+        mean, top = posterior_mean(samples, averages), LINE + row * (SIDE + LINE)
         std = draw_std(samples.std(0)).convert("RGB").crop((0, 0, *picture.x.shape[:0:-1]))
         shown = [_image(picture.x), _image(measured.y[0]), _image(mean), _image(samples[0]), std]
         words = [

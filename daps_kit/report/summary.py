@@ -52,7 +52,7 @@ _FORMS = {
     "psnr_corrected": ".2f",
 }
 _LABELS = {
-    "posterior_mean": "**mean of the samples**: the answer of least error",
+    "posterior_mean": "**posterior mean**: the answer of least error",
     "sample_mean": "a sample: an answer that looks like an image (mean over the samples)",
     "reported": "the sample that is shown",
     "oracle": "best sample by each metric (oracle: chosen with the truth)",
@@ -80,13 +80,13 @@ def with_error(found: dict[str, Any] | None, form: str, missing: str = "–") ->
 
 
 def outcome(metrics: dict[str, Any]) -> str:
-    """Return the numbers of a run in a line: of the mean of the samples first, where there are several."""
+    """Return the numbers of a run in a line: of the posterior mean first, where there are several."""
     one, mean = (metrics["summary"][choice] for choice in ("sample_mean", "posterior_mean"))
     if _single(metrics) or not mean.get("psnr"):
         texts = [", ".join(_phrases(one, ("psnr", "ssim", "residual")))]
     else:
         texts = [
-            f"mean of the samples {', '.join(_phrases(mean, ('psnr', 'ssim')))}",
+            f"posterior mean {', '.join(_phrases(mean, ('psnr', 'ssim')))}",
             f"a sample {', '.join(_phrases(one, ('psnr', 'residual')))}",
         ]
     if _widened(metrics):

@@ -1,6 +1,6 @@
 """From a finished run to restored pictures, in the form of the one that it began with.
 
-    OUTPUT/NAME.png                  the mean of the samples: of all pictures the one nearest to the truth on average
+    OUTPUT/NAME.png                  the posterior mean: of all pictures the one nearest to the truth on average
     OUTPUT/NAME/sample-1.png ...     the samples, any of which may be true
     OUTPUT/NAME/uncertainty.png      the standard deviation of the samples in colour, with its scale
     OUTPUT/NAME/before-after.png     the picture beside its mean
@@ -114,7 +114,7 @@ def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, nam
     samples = result.samples[0]
     alive = samples[samples.isfinite().flatten(1).all(1)]
     kept = wishes.kept(picture)
-    mean = picture.in_form(alive.mean(0).numpy(), kept, wishes.holes)
+    mean = picture.in_form(result[0].mean.numpy(), kept, wishes.holes)
     target, folder = output / f"{name}.png", output / name
     for number, sample in enumerate(alive, 1):
         one = picture.in_form(sample.numpy(), kept, wishes.holes)

@@ -31,6 +31,7 @@ class Drawn:
         warnings: what the sampler says of the run as a whole.
         cost: of a sample, on average.
         parameters: of each sample, the values of what is unknown of the operator after each level, by their names.
+        average: see `Step`, [B, C, H, W], NaN where a sample is lost.
     """
 
     x0: Tensor
@@ -39,6 +40,7 @@ class Drawn:
     warnings: list[str]
     cost: Cost
     parameters: tuple[dict[str, list[float]], ...] = ()
+    average: Tensor | None = None
 
 
 def draw(
@@ -82,6 +84,7 @@ def draw(
         x0 = prior.decode(step.x0y).detach().clone()
     finite = torch.isfinite(x0).flatten(1).all(1)
     x0[step.failed | ~finite] = torch.nan
+    average = None if step.average is None else step.average.masked_fill(x0.isnan(), torch.nan)
 
     reasons = {failure.sample: failure for failure in reversed(reported) if failure.lost}  # the first of each
     lost = {}
@@ -92,10 +95,10 @@ def draw(
             lost[place] = reasons.get(place, unsaid) if failed else unsaid
     doubts, cost = [f for f in reported if not f.lost], meter.cost(len(y))
     if operator.parameters is None or not values:
-        return Drawn(x0, lost, doubts, warnings, cost)
+        return Drawn(x0, lost, doubts, warnings, cost, average=average)
     traces = torch.stack(values, 2).tolist()
     named = tuple(dict(zip(operator.parameters.names, rows, strict=True)) for rows in traces)
-    return Drawn(x0, lost, doubts, warnings, cost, named)
+    return Drawn(x0, lost, doubts, warnings, cost, named, average)
 
 
 def require_able(sampler: Sampler, prior: Prior, operator: Operator) -> None:

@@ -12,6 +12,15 @@ For R samples x_1 .. x_R of a pixel with true value t, mean m and variance v = s
                    root mean square error of m
     error          of the mean of infinitely many samples, squared: the mean of (m - t)^2 - v / R
 
+m has an error of its own, v / R. A sampler may give with each x_i an a_i that varies less and has, but for a bias b,
+the same mean, such as the mean of what it drew on the way. With d_i = a_i - x_i, its mean d, and the covariance s of
+x_i and d_i, all of them means over pixels,
+
+    posterior mean m + l d,    l = -(s / R) / d^2, within [0, 1],
+
+has the least expected squared error of its kind: that of m + l d is v / R + 2 l s / R + l^2 E d^2, and E d^2 contains
+b^2. So the more samples there are, the less a bias counts. One sample does not tell; l is 1 there.
+
 Sources: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 2007; Ferro, "Fair
 scores for ensemble forecasts", QJRMS 2014, for the form of the CRPS; Fortin et al., "Why should ensemble spread match
 the RMSE of the ensemble mean?", J. Hydrometeorology 2014.
@@ -24,7 +33,16 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["QUANTILES", "coverage_due", "crps", "interval", "medoid", "moments", "spread_scores"]
+__all__ = [
+    "QUANTILES",
+    "coverage_due",
+    "crps",
+    "interval",
+    "medoid",
+    "moments",
+    "posterior_mean",
+    "spread_scores",
+]
 
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 """By their names in posterior.safetensors."""
@@ -33,13 +51,32 @@ TAIL = 0.05
 """What is left out on each side of the interval."""
 
 
-def moments(samples: Tensor, widen: float = 1.0) -> dict[str, Tensor]:
-    """Return mean, standard deviation and quantiles of the samples [R, ...] of an image, each [...].
+def posterior_mean(samples: Tensor, averages: Tensor | None = None) -> Tensor:
+    """Return the estimate of E[x0 | y] with the least expected squared error, see above, [...].
 
-    Those of 5 and 95 % are moved from the mean by the factor `widen`. Quantiles interpolate between samples, so that
-    of few samples they are drawn in. One sample has only a mean.
+    Args:
+        samples: of an image, [R, ...].
+        averages: what the sampler gives with each, [R, ...], if it does.
     """
-    found = {"mean": samples.mean(0)}
+    mean = samples.mean(0)
+    if averages is None:
+        return mean
+    if len(samples) == 1:
+        return averages[0]
+    apart = averages - samples
+    moved = apart.mean(0)
+    shared = float(((samples - mean) * (apart - moved)).sum(dtype=torch.float64)) / (len(samples) - 1)
+    square = float(moved.square().sum(dtype=torch.float64))
+    return mean + (min(max(0.0, -shared / len(samples) / square), 1.0) if square > 0 else 0.0) * moved
+
+
+def moments(samples: Tensor, widen: float = 1.0, averages: Tensor | None = None) -> dict[str, Tensor]:
+    """Return posterior mean, standard deviation and quantiles of the samples [R, ...] of an image, each [...].
+
+    Those of 5 and 95 % are moved from the mean of the samples by the factor `widen`. Quantiles interpolate between
+    samples, so that of few samples they are drawn in. One sample has only a mean.
+    """
+    found = {"mean": posterior_mean(samples, averages)}
     if len(samples) > 1:
         levels = torch.tensor(list(QUANTILES.values()), dtype=samples.dtype, device=samples.device)
         # torch.quantile takes no more than 16 million numbers.
@@ -48,7 +85,7 @@ def moments(samples: Tensor, widen: float = 1.0) -> dict[str, Tensor]:
         quantiles = torch.cat(rows, 1).reshape(len(levels), *samples.shape[1:])
         found |= {"std": samples.std(0), **dict(zip(QUANTILES, quantiles, strict=True))}
         if widen != 1:
-            mean = found["mean"]
+            mean = samples.mean(0)
             found |= {key: mean + widen * (found[key] - mean) for key in ("q05", "q95")}
     return found
 

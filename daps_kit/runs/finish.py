@@ -20,7 +20,7 @@ from daps_kit.store import Key
 
 from .cost import COSTS
 from .ensemble import moments
-from .folder import RunFolder, Sample
+from .folder import RunFolder, Sample, averages
 from .measurement import Bench
 from .metrics import Summary, score
 from .perceptual import Collection, Perceptual
@@ -147,7 +147,7 @@ def _finish_item(
     """Return the scores of an item and its row of the grid."""
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
-    x0 = torch.stack([sample.x0 for sample in samples])
+    x0, means = torch.stack([sample.x0 for sample in samples]), averages(samples)
     parameters = inferred(samples, bench.periods(index))
     if parameters:
         for key, value in (bench.named_truths(index) or {}).items():
@@ -164,6 +164,7 @@ def _finish_item(
         perceptual.distances,
         multimodal=bench.multimodal(index),
         widen=widen,
+        averages=means,
     )
     if parameters:
         scores["parameters"] = parameters
@@ -175,8 +176,9 @@ def _finish_item(
     for run in range(runs) if folder.store.pictures else ():
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
-    alive = x0[[record["run"] for record in scores["samples"]]]
-    posterior = moments(alive, widen) if runs > 1 and len(alive) else {}
+    alive = [record["run"] for record in scores["samples"]]
+    told = alive and (runs > 1 or means is not None)
+    posterior = moments(x0[alive], widen, None if means is None else means[alive]) if told else {}
     mean, std = posterior.get("mean"), posterior.get("std")
     if posterior:
         folder.store.write(Key("posterior", name), posterior, {})

@@ -77,6 +77,7 @@ class Sample:
 
     Attributes:
         x0: the image, [C, H, W], NaN where it was lost.
+        average: see `daps_kit.contracts.Step`, [C, H, W]; None where the sampler gives none.
         failure: why it was lost.
         cost: what it cost; None in files that do not say.
         doubts: what else went wrong with it.
@@ -90,6 +91,24 @@ class Sample:
     doubts: tuple[Failure, ...] = ()
     sigmas: tuple[float, ...] = ()
     parameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    average: Tensor | None = None
+
+    @property
+    def images(self) -> dict[str, Tensor]:
+        """The tensors that are kept of it."""
+        return {"x0": self.x0} if self.average is None else {"x0": self.x0, "average": self.average}
+
+
+def averages(samples: Sequence[Sample]) -> Tensor | None:
+    """Return the averages of samples, [runs, C, H, W], NaN where one was lost; None where one that was not has none."""
+    if not any(sample.average is not None for sample in samples):
+        return None
+    found = [
+        torch.full_like(each.x0, torch.nan) if each.average is None and each.failure else each.average
+        for each in samples
+    ]
+    whole = [each for each in found if each is not None]
+    return torch.stack(whole) if len(whole) == len(found) else None
 
 
 class RunFolder:
@@ -406,7 +425,7 @@ class RunFolder:
             **({"sigmas": sample.sigmas} if sample.sigmas else {}),
             **({"parameters": sample.parameters} if sample.parameters else {}),
         }
-        self.store.write(Key("sample", name, run), {"x0": sample.x0}, {"said": json.dumps(said)})
+        self.store.write(Key("sample", name, run), sample.images, {"said": json.dumps(said)})
 
     def read_sample(self, name: str, run: int, *, outline: bool = False) -> Sample | None:
         """Return a finished sample; None where the file is missing or damaged."""
@@ -423,6 +442,7 @@ class RunFolder:
                 tuple(_failure(doubt) for doubt in said.get("doubts", ())),
                 tuple(said.get("sigmas", ())),
                 {name: [float(x) for x in trace] for name, trace in said.get("parameters", {}).items()},
+                found[0].get("average"),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

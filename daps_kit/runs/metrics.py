@@ -26,7 +26,7 @@ from torch.nn.functional import avg_pool2d, conv2d
 
 from daps_kit.report.summary import CHOICES
 
-from .ensemble import medoid, spread_scores
+from .ensemble import medoid, posterior_mean, spread_scores
 
 __all__ = ["Summary", "mean_and_error", "psnr", "score", "ssim", "summarise", "to_unit"]
 
@@ -100,10 +100,11 @@ def score(
     *,
     multimodal: bool = False,
     widen: float = 1.0,
+    averages: Tensor | None = None,
 ) -> dict[str, Any]:
     """Return how good the samples of one image are, as metrics.json has it.
 
-    `posterior_mean`, their mean, has the least error. `reported` is the sample that is shown, chosen without the truth:
+    `posterior_mean` has the least error. `reported` is the sample that is shown, chosen without the truth:
     `reported_by` says whether it is the one nearest to the others (`medoid`) or that of the smallest `residual`, which
     tells the modes of a multimodal operator apart, and two samples. `oracle` is the best of the samples by each metric,
     which nobody can choose without the truth. `ensemble` says how well their spread fits the truth. Samples that hold
@@ -116,6 +117,7 @@ def score(
         distances: further metrics by name, [B] of images and true ones [B, C, H, W]; lower is better.
         multimodal: whether images quite unlike the true one may explain the measurement.
         widen: factor by which intervals are widened.
+        averages: what the sampler gives with each, [runs, C, H, W] (see `posterior_mean`).
     """
     alive = [run for run in range(len(samples)) if bool(torch.isfinite(samples[run]).all())]
     if not alive:
@@ -143,7 +145,9 @@ def score(
         "reported": least if by_residual else records[medoid(chosen)],
         "reported_by": "residual" if by_residual else "medoid",
         "sample_mean": {key: math.fsum(record[key] for record in records) / len(records) for key in metrics},
-        "posterior_mean": judge(chosen.mean(0, keepdim=True))[0],
+        "posterior_mean": judge(
+            posterior_mean(chosen, averages[alive] if averages is not None else None)[None]
+        )[0],
         "oracle": None if truth is None else {m: best(r[m] for r in records) for m, best in oracle.items()},
         "ensemble": None if truth is None else spread_scores(chosen, truth, widen),
         "samples": records,

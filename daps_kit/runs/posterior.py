@@ -22,7 +22,7 @@ from daps_kit.parameters import KERNEL, gathered
 from daps_kit.store import Key
 
 from .cost import Cost
-from .ensemble import moments
+from .ensemble import moments, posterior_mean
 from .folder import RunFolder, Sample
 from .metrics import score
 from .pictures import MAX_SAMPLES, Row, draw_grid, draw_std
@@ -69,6 +69,7 @@ class Posterior:
         cost: Cost | None = None,
         single: bool = False,
         traces: Sequence[Mapping[str, Sequence[float]]] = (),
+        averages: Tensor | None = None,
     ) -> None:
         """Hold samples.
 
@@ -83,9 +84,11 @@ class Posterior:
             cost: of a sample.
             single: whether there is one image, which is to be without the first axis.
             traces: of each sample, image by image, what was unknown of the operator after each level, by name.
+            averages: what the sampler gives with each sample (see `daps_kit.contracts.Step`), [B, runs, C, H, W].
         """
         self._traces = list(traces) if any(traces) else []
         self._samples, self._measurement, self._truth = samples, measurement, truth
+        self._averages = averages
         self._residuals, self._pictures = residuals, pictures
         self._failures = dict(failures or {})
         self._names = list(names) or [f"image-{index:03d}" for index in range(1, len(samples) + 1)]
@@ -149,21 +152,31 @@ class Posterior:
 
     @cached_property
     def _moments(self) -> list[dict[str, Tensor]]:
-        return [moments(alive) if len(alive) else {} for alive in map(_alive, self._samples)]
+        alive = map(self._alive, range(len(self)))
+        return [moments(samples, averages=own) if len(samples) else {} for samples, own in alive]
+
+    def _alive(self, b: int) -> tuple[Tensor, Tensor | None]:
+        """Return the samples of an image that were not lost, and what was given with them."""
+        there = torch.isfinite(self._samples[b]).flatten(1).all(1)
+        return self._samples[b][there], None if self._averages is None else self._averages[b][there]
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the samples, the answer of least error, [B, C, H, W]; NaN where all were lost."""
-        return self._moment("mean")
+        """Posterior mean, the answer of least error, [B, C, H, W]; NaN where all samples were lost.
+
+        It is estimated from the samples and from what the sampler gives with them (see `ensemble.posterior_mean`).
+        """
+        missing = torch.full_like(self._samples[0, 0], torch.nan)
+        alive = map(self._alive, range(len(self)))
+        means = [posterior_mean(samples, own) if len(samples) else missing for samples, own in alive]
+        found: Tensor = self._given(torch.stack(means))
+        return found
 
     @property
     def std(self) -> Tensor:
         """Standard deviation of the samples, [B, C, H, W]; NaN where there are fewer than two."""
-        return self._moment("std")
-
-    def _moment(self, key: str) -> Tensor:
         missing = torch.full_like(self._samples[0, 0], torch.nan)
-        found: Tensor = self._given(torch.stack([each.get(key, missing) for each in self._moments]))
+        found: Tensor = self._given(torch.stack([each.get("std", missing) for each in self._moments]))
         return found
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
@@ -183,8 +196,8 @@ class Posterior:
             raise UserError(f"quantile: {q} is not from 0 to 1")
         at = torch.tensor(levels, dtype=self._samples.dtype, device=self._samples.device)
         images = []
-        for samples in self._samples:
-            alive = _alive(samples)
+        for b, samples in enumerate(self._samples):
+            alive, _ = self._alive(b)
             if not len(alive):
                 images.append(samples.new_full((len(at), *samples.shape[1:]), torch.nan))
                 continue
@@ -212,7 +225,7 @@ class Posterior:
             truth: the true images [B, C, H, W] (or [C, H, W]) in [-1, 1]; those that are known where not given.
 
         Returns:
-            `residual`, of a sample on average; with a truth also `psnr` (dB) and `ssim` of the mean of the samples,
+            `residual`, of a sample on average; with a truth also `psnr` (dB) and `ssim` of the posterior mean,
             `sample_psnr` and `sample_ssim` of a sample on average, and of two samples or more `crps`, `coverage` of the
             interval from 5 to 95 % and the share that is due, `coverage_due`, and `spread_error`, the ratio of spread
             and error. None where it is not known.
@@ -245,6 +258,7 @@ class Posterior:
             samples,
             None if truth is None else truth[b],
             lambda images: known if len(images) == len(known) else known.new_full((len(images),), torch.nan),
+            averages=None if self._averages is None else self._averages[b],
         )
 
     # --- one of several, and as the samples
@@ -288,6 +302,7 @@ class Posterior:
             traces=[self._traces[b * runs + run] for b in places for run in range(runs)]
             if self._traces
             else (),
+            averages=None if self._averages is None else self._averages[places],
         )
 
     def __iter__(self) -> Iterator[Posterior]:
@@ -320,7 +335,7 @@ class Posterior:
         for b in range(min(count, len(self))):
             samples = self._samples[b].cpu()
             scores = self._scores(b, truth)
-            found = self._moments[b] if len(samples) > 1 else {}
+            found = self._moments[b] if len(samples) > 1 or self._averages is not None else {}
             shown = list(range(min(MAX_SAMPLES, len(samples))))
             if scores["reported"] and scores["reported"]["run"] not in shown:
                 shown[-1] = scores["reported"]["run"]
@@ -453,15 +468,18 @@ class Posterior:
             kept.write(kept.measurement(name).with_suffix(".png"), image_png(pictures[b]))
             for run, x0 in enumerate(self._samples[b].cpu()):
                 trace = self._traces[b * len(self._samples[b]) + run] if self._traces else {}
+                average = None if self._averages is None else self._averages[b, run].cpu()
+                failure = self._failures.get((b, run))
                 kept.write_sample(
-                    name, run, Sample(x0, self._failures.get((b, run)), self.cost, parameters=trace)
+                    name, run, Sample(x0, failure, self.cost, parameters=trace, average=average)
                 )
                 if bool(torch.isfinite(x0).all()):
                     kept.write(kept.sample(name, run).with_suffix(".png"), image_png(x0))
             found = {key: t.cpu() for key, t in self._moments[b].items()}
-            if "std" in found:
+            if "std" in found or (found and self._averages is not None):
                 kept.store.write(Key("posterior", name), found, {})
                 kept.write(kept.beside(name, "mean.png"), image_png(found["mean"]))
+            if "std" in found:
                 kept.write(kept.beside(name, "std.png"), encode_png(draw_std(found["std"])))
         kept.write_json(
             SAVED,
@@ -515,10 +533,6 @@ def _told(values: Tensor) -> str:
     known = values[torch.isfinite(values)]
     spread = f" ± {float(known.std()):.2g}" if values.ndim == 1 and len(known) > 1 else ""
     return f"{float(known.mean()):.4g}{spread}"
-
-
-def _alive(samples: Tensor) -> Tensor:
-    return samples[torch.isfinite(samples).flatten(1).all(1)]
 
 
 def _flat(scores: dict[str, Any], known: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from daps_kit.report.summary import outcome
 
 from .claim import RECIPE
 from .cost import mean_cost
-from .folder import RunFolder
+from .folder import RunFolder, averages
 from .posterior import SAVED, Posterior
 
 __all__ = ["RunResult", "open"]
@@ -81,6 +81,7 @@ class RunResult:
         name = item if isinstance(item, str) else self.names[item]
         kept = self._folder.samples(name, self.runs)
         y, truth = self._folder.measured(name)
+        means = averages(kept)
         costs = [(sample.cost, 1) for sample in kept if sample.cost is not None]
         return Posterior(
             torch.stack([sample.x0 for sample in kept])[None],
@@ -93,6 +94,7 @@ class RunResult:
             cost=mean_cost(costs) if costs else None,
             single=True,
             traces=[dict(sample.parameters) for sample in kept],
+            averages=None if means is None else means[None],
         )
 
     def _residuals(self, name: str) -> Tensor:

@@ -113,7 +113,8 @@ def sample_all(
             for line in (*drawn.warnings, *told((*drawn.lost.values(), *drawn.doubts), names)):
                 warnings.warn(line, RuntimeWarning, stacklevel=3)
             found.append(drawn)
-    x0 = torch.cat([drawn.x0 for drawn in found])
+    x0 = _joined([drawn.x0 for drawn in found], runs)
+    assert x0 is not None
 
     @torch.no_grad()
     def residuals() -> Tensor:
@@ -131,7 +132,7 @@ def sample_all(
         return operator.to_image(y)
 
     return Posterior(
-        x0.reshape(-1, runs, *x0.shape[1:]),
+        x0,
         measured.y,
         residuals=residuals,
         pictures=pictures,
@@ -142,8 +143,18 @@ def sample_all(
         },
         cost=mean_cost([(drawn.cost, len(batch)) for batch, drawn in zip(batches, found, strict=True)]),
         single=measured.single,
+        averages=_joined([drawn.average for drawn in found], runs),
         traces=[trace for drawn in found for trace in drawn.parameters],
     )
+
+
+def _joined(parts: Sequence[Tensor | None], runs: int) -> Tensor | None:
+    """Return images of batches, [B, runs, C, H, W]; None where a batch has none."""
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    images = torch.cat(whole)
+    return images.reshape(-1, runs, *images.shape[1:])
 
 
 def _drawn(

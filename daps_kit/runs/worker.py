@@ -159,12 +159,17 @@ class Batch:
     def receipt(self) -> Batch:
         """Return what there is to say of the batch, its samples without images."""
         return replace(
-            self, samples=[replace(sample, x0=torch.empty(0)) for sample in self.samples], trajectory=[]
+            self,
+            samples=[replace(sample, x0=torch.empty(0), average=None) for sample in self.samples],
+            trajectory=[],
         )
 
     def pack(self) -> bytes:
         """Return the batch as bytes."""
-        tensors = {"x0": torch.stack([sample.x0 for sample in self.samples])}
+        tensors = {
+            key: torch.stack([sample.images[key] for sample in self.samples])
+            for key in self.samples[0].images
+        }
         if self.trajectory:
             tensors |= {
                 key: torch.stack([images[key] for _, images in self.trajectory]) for key in TRAJECTORY
@@ -192,9 +197,11 @@ class Batch:
                 Cost(**cost) if cost else None,
                 tuple(Failure(**doubt) for doubt in doubts),
                 parameters=parameters,
+                average=average,
             )
-            for x0, failure, cost, doubts, parameters in zip(
+            for x0, average, failure, cost, doubts, parameters in zip(
                 tensors["x0"],
+                tensors.get("average", [None] * len(tensors["x0"])),
                 *(said[key] for key in ("failures", "costs", "doubts", "parameters")),
                 strict=True,
             )
@@ -372,6 +379,7 @@ class Worker:
                 drawn.cost,
                 tuple(replace(doubt, sample=0) for doubt in drawn.doubts if doubt.sample == place),
                 parameters=drawn.parameters[place] if drawn.parameters else {},
+                average=None if drawn.average is None else drawn.average[place].cpu(),
             )
             for place, x in enumerate(drawn.x0.cpu())
         ]

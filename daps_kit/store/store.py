@@ -5,7 +5,7 @@ A record holds tensors by name, and text by name that is said of them:
     operator      of a size of images: the state of the operator that they share
     measurement   of an item: y, truth where it is known, operator.* where each item has its own
     picture       of an item: its measurement as a picture, [h, w, 1 or 3], 0 to 255
-    sample        of an item and a run: x0
+    sample        of an item and a run: x0, average where the sampler gives one
     trajectory    of an item and a run: sigma, and some levels on the way
     posterior     of an item: mean, std and quantiles over its runs
 

@@ -1,7 +1,7 @@
 """All records in one Zarr store, `results.zarr`, of a number of files that does not grow with that of the samples.
 
-    samples [image, run, channel, height, width]       measurement [image, ...]       truth, mean, std, q05, q50, q95
-    x_t, x0hat, x0y [image, run, level, ...], sigma    parameters [image, run, parameter]        image, parameter: names
+    samples, averages [image, run, channel, height, width]    measurement, truth, mean, std, q05, q50, q95 [image, ...]
+    x_t, x0hat, x0y [image, run, level, ...], sigma    parameters [image, run, parameter]    image, parameter: names
 
 A record is first a file, as in `files`. When all of a block of images are there, they are written into the arrays
 together, a shard (a file) for each array, and their files are removed: whatever is killed when, a record is in the one
@@ -53,7 +53,7 @@ MOST = 1024
 _NAMES: dict[Kind, dict[str, str]] = {
     "measurement": {"y": "measurement"},
     "picture": {"picture": "measurement_picture"},
-    "sample": {"x0": "samples"},
+    "sample": {"x0": "samples", "average": "averages"},
     "trajectory": {},
     "posterior": {},
 }
@@ -62,6 +62,7 @@ _NAMES: dict[Kind, dict[str, str]] = {
 _PICTURE = ("channel", "height", "width")
 _DIMENSIONS: dict[str, tuple[str, ...]] = {
     "samples": _PICTURE,
+    "averages": _PICTURE,
     "truth": _PICTURE,
     **dict.fromkeys(("mean", "std", "q05", "q50", "q95"), _PICTURE),
     "measurement_picture": ("row", "column", "colour"),
@@ -71,10 +72,11 @@ _DIMENSIONS: dict[str, tuple[str, ...]] = {
 }
 _WORDS = {
     "samples": "samples of the posterior; NaN where one was lost or is not there yet",
+    "averages": "of each sample the mean over noise levels, which the mean over the runs is made of as well",
     "measurement": "measurement y",
     "measurement_picture": "measurement as a picture",
     "truth": "true image",
-    "mean": "mean over the runs",
+    "mean": "posterior mean, estimated",
     "std": "standard deviation over the runs",
     "q05": "5 % quantile over the runs",
     "q50": "median over the runs",

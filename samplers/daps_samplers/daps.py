@@ -58,6 +58,10 @@ FORGETTING = 2.0
 FORGOTTEN = 0.15
 """Noise level above which all noise is fresh where the operator is multimodal: a wrong mode is to be forgotten."""
 
+AVERAGED = 1.0
+"""Noise level from which on the mean of all x0y is taken. Each is a draw of p(x0 | y) where C is right, and above it is
+least so."""
+
 
 class DAPS(Sampler):
     """Decoupled annealing posterior sampling.
@@ -149,6 +153,7 @@ class DAPS(Sampler):
         prior, operator, y, sigmas = run.prior, run.operator, run.y, run.sigmas
         inference, values = run.inference, None
         x0y = x_t
+        drawn = _Averaged()
         for i in levels:
             last = i + 1 == len(sigmas)
             with torch.no_grad():
@@ -178,6 +183,9 @@ class DAPS(Sampler):
                     failed=failed, blind=blind, diverged=diverged, last=last,
                 )  # fmt: skip
                 step.parameters = values
+                if run.averages and sigmas[i] <= AVERAGED:
+                    drawn.add(x0y)
+                    step.average = drawn.mean if last else None
             yield step
             failed = step.failed
             if bool(failed.all()):
@@ -236,8 +244,11 @@ class DAPS(Sampler):
         )
         infer = KernelInference if whole else Inference
         inference = None if operator.parameters is None else infer(operator, y)
+        # The mean of latents is not the latent of a mean, and kernels that are unknown move the image with them.
+        averages = calibrated and not (denoised or prior.latent or whole)
+        averages = averages and (starts == 1 or search_levels(sigmas) < len(sigmas))
         return _Run(
-            prior, operator, y, streams, shape, sigmas, correlations, denoised, log, inference
+            prior, operator, y, streams, shape, sigmas, correlations, denoised, averages, log, inference
         ), starts
 
     def _known(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> bool:
@@ -259,6 +270,24 @@ class DAPS(Sampler):
         return [(following / sigma) ** power(sigma) for sigma, following in pairwise(sigmas)]
 
 
+class _Averaged:
+    """The mean of images that come one by one.
+
+    Attributes:
+        mean: of those so far.
+    """
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, x: Tensor) -> None:
+        """Take in an image."""
+        self.count += 1
+        self.mean = x if self.count == 1 else torch.lerp(self.mean, x, 1 / self.count)
+
+
 @dataclass(frozen=True)
 class _Run:
     """A problem, and what was decided for it.
@@ -268,6 +297,7 @@ class _Run:
         sigmas: the noise levels.
         correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
+        averages: whether the levels are averaged (see `AVERAGED`).
         log: makes the Steps.
         inference: draws what is unknown of the operator; None where nothing is.
     """
@@ -280,6 +310,7 @@ class _Run:
     sigmas: list[float]
     correlations: list[float]
     final_denoise: bool
+    averages: bool
     log: Log
     inference: Inference | KernelInference | None = None
 

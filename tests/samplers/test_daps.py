@@ -24,9 +24,9 @@ from daps_samplers import (
     Metropolis,
 )
 from daps_samplers.annealing import Annealing
-from daps_samplers.daps import DAPS
+from daps_samplers.daps import AVERAGED, DAPS
 from daps_samplers.ode import ProbabilityFlow
-from daps_samplers.schedules import EDM
+from daps_samplers.schedules import EDM, VE
 from tests.samplers import closed_form
 
 SHAPE = (3, 48, 48)
@@ -124,6 +124,34 @@ def test_with_the_calibrated_spread_the_posterior_is_exact(scaled_operator, sche
     steps = run(sampler, prior, operator, y, range(4))
     assert not steps[0].warnings
     check_moments(steps[-1].x0y, POSTERIOR_MEAN, POSTERIOR)
+
+
+def test_the_levels_are_averaged(scaled_operator):
+    """x0y of a level is rho x0y of the one before and something independent, with posterior mean and variance."""
+    prior, operator, y = setting(scaled_operator)
+    sampler = DAPS(
+        Annealing(VE(), 12, 8.0, 0.1),
+        ProbabilityFlow(EDM(), 0),
+        Exact(),
+        noise_correlation=0.0,
+        final_denoise=False,
+    )
+    steps = run(sampler, prior, operator, y, range(4))
+    kept = [step.sigma for step in steps if step.sigma <= AVERAGED]
+    assert 2 < len(kept) < len(steps)
+    variance, alike = 0.0, 1.0
+    for first in range(len(kept)):
+        alike = 1.0
+        variance += POSTERIOR
+        for sigma in kept[first + 1 :]:
+            alike *= 1 / (1 + sigma**2 * (1 / S**2 + A**2 / T**2))
+            variance += 2 * alike * POSTERIOR
+    variance /= len(kept) ** 2
+    assert variance < 0.5 * POSTERIOR
+    assert all(step.average is None for step in steps[:-1])
+    check_moments(steps[-1].average, POSTERIOR_MEAN, variance)
+    loop = run(published(10), prior, operator, y, range(4))
+    assert loop[-1].average is None  # C is not the prior's own
 
 
 def test_langevin_reaches_the_exact_posterior(scaled_operator):

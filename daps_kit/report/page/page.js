@@ -588,7 +588,7 @@ const daps = (() => {
       if (!content) continue;
       contents.push(content);
       for (const key of Object.keys(content.pictures).sort((a, b) => (a === "mean" ? -1 : b === "mean" ? 1 : a - b))) {
-        options.push({ label: `${key === "mean" ? "the mean of the samples" : `sample ${Number(key) + 1}`}${several() ? `, ${run.name}` : ""}`, sigma: content.sigma, pictures: content.pictures[key] });
+        options.push({ label: `${key === "mean" ? "the posterior mean" : `sample ${Number(key) + 1}`}${several() ? `, ${run.name}` : ""}`, sigma: content.sigma, pictures: content.pictures[key] });
       }
     }
     if (item !== current) return;

@@ -26,7 +26,7 @@ def test_a_run_is_read(toy) -> None:
     assert torch.equal(torch.stack(result.samples("birch")), run.samples[1])
     assert torch.equal(result.truth("ash"), run.truth[0])
     assert torch.equal(result.measured("ash"), run.measurement[0])
-    assert torch.equal(result.posterior("cedar")["mean"], run.samples[2].mean(0))
+    assert torch.equal(result.posterior("cedar")["mean"], run[2].mean)
     assert result.trajectory("ash", 1)["sigma"].shape == (2,)
     assert result.trajectory("ash", 7) == {}
 

@@ -27,9 +27,9 @@ def test_the_table_holds_means_errors_and_the_oracle_with_its_label():
     assert f"| a | {shown['run'] + 1} | {shown['psnr']:.2f} |" in text
     psnrs = [each.scores["posterior_mean"]["psnr"] for each in rows]
     mean, error = sum(psnrs) / 2, abs(psnrs[0] - psnrs[1]) / 2
-    assert f"| **mean of the samples**: the answer of least error | {mean:.2f} ± {error:.2f} |" in text
+    assert f"| **posterior mean**: the answer of least error | {mean:.2f} ± {error:.2f} |" in text
     assert text.index("least error") < text.index("looks like an image") < text.index("(oracle: chosen with")
-    assert outcome(metrics).startswith(f"mean of the samples PSNR {mean:.2f} ± {error:.2f} dB")
+    assert outcome(metrics).startswith(f"posterior mean PSNR {mean:.2f} ± {error:.2f} dB")
     assert "chosen without the truth: smallest residual." in text
     # The range of two samples: a third of the truths is due.
     assert "| 0.333 ± 0.000 |" in text.partition("fits the truth")[2]

@@ -91,12 +91,12 @@ def test_what_to_try_where_the_estimated_noise_is_another(cause, wishes, channel
 
 
 def test_the_posterior_mean_of_a_gaussian():
-    """The prior N(0, s^2) and noise sigma: y s^2 / (s^2 + sigma^2), up to the noise of a mean of samples."""
+    """The prior N(0, s^2) and noise sigma: y s^2 / (s^2 + sigma^2), nearer to it than a mean of samples."""
     _, mean = restored("balanced", samples=16, denoise=0.2)
     y = opened("photo.png") / 127.5 - 1
     expected, deviation = y * 0.8, 0.2 * np.sqrt(0.8)
     error = mean / 127.5 - 1 - expected
-    assert np.sqrt((error**2).mean()) == pytest.approx(deviation / 4, rel=0.15)
+    assert np.sqrt((error**2).mean()) < 0.6 * deviation / np.sqrt(16)
 
 
 def test_around_what_is_filled_nothing_changes():

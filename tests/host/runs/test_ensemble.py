@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from daps_kit.runs.ensemble import coverage_due, crps, medoid, moments, spread_scores
+from daps_kit.runs.ensemble import coverage_due, crps, medoid, moments, posterior_mean, spread_scores
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -27,6 +27,29 @@ def test_the_crps_of_a_gaussian_whatever_the_number_of_samples() -> None:
             error = float(found.std()) / math.sqrt(found.numel())
             assert float(found.mean()) == pytest.approx(exact, abs=4 * error)
             assert error < 0.001
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("count", [2, 4, 32])
+def test_the_posterior_mean_has_the_least_risk(count: int, bias: float) -> None:
+    """x = a - b + e, a ~ N(b, .1^2), e ~ N(0, .2^2): (1-l) x + l a is (.01 + (1-l)^2 .04) / R + l^2 b^2 off, squared."""
+    pixels = (3, 200, 200)
+    averages = bias + 0.1 * normal(1, count, *pixels)
+    samples = averages - bias + 0.2 * normal(2, count, *pixels)
+    risk = min((0.01 + (1 - s) ** 2 * 0.04) / count + s**2 * bias**2 for s in np.linspace(0, 1, 1001))
+    found = float(posterior_mean(samples, averages).square().mean())
+    assert found == pytest.approx(risk, rel=0.03)
+
+
+def test_the_posterior_mean_of_one_sample_and_of_what_is_alike() -> None:
+    x = normal(0, 1, 3, 4)
+    assert torch.equal(posterior_mean(x, x + 1), x[0] + 1)
+    assert torch.equal(posterior_mean(x), x[0])
+    both = x.expand(2, 3, 4)
+    assert torch.equal(posterior_mean(both, both), x[0])
+    # What varies more than the samples is left alone.
+    many = normal(1, 8, 1, 20, 20)
+    torch.testing.assert_close(posterior_mean(many, 3 * many), many.mean(0))
 
 
 def test_the_crps_by_its_double_sum() -> None:

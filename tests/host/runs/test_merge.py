@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,10 @@ def test_contradictions_are_refused_before_anything_is_written(toy, tmp_path):
     shutil.copytree(one, other)
     folder = RunFolder(other)
     sample = folder.read_sample("ash", 0)
-    folder.write_sample("ash", 0, Sample(sample.x0 + 5e-4, None, sample.cost))
+    folder.write_sample("ash", 0, replace(sample, x0=sample.x0 + 5e-4))
     with pytest.raises(UserError, match="3 of 6 samples are missing"):  # within the bound
         merge([one, other], tmp_path / "first", quiet=True)
-    folder.write_sample("ash", 0, Sample(sample.x0 + 0.01, None, sample.cost))
+    folder.write_sample("ash", 0, replace(sample, x0=sample.x0 + 0.01))
     with pytest.raises(UserError, match="ash/sample-01.safetensors contradict each other"):
         merge([one, other], tmp_path / "into", quiet=True)
     assert not list((tmp_path / "into").rglob("*.safetensors"))

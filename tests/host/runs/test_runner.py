@@ -19,6 +19,7 @@ import daps_kit
 from daps_kit import memory
 from daps_kit.errors import UserError
 from daps_kit.recipe import load_recipe
+from daps_kit.runs.ensemble import posterior_mean
 from daps_kit.runs.folder import RunFolder
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.exact.gaussian import GaussianPrior
@@ -56,7 +57,12 @@ def test_everything_a_run_writes(toy, tmp_path):
     assert np.abs(levels - exact).max() <= 0.5001
 
     moments = load_file(result.path / "samples/ash/posterior.safetensors")
-    torch.testing.assert_close(moments["mean"], result.samples[0].mean(0))
+    averages = [
+        load_file(result.path / f"samples/ash/sample-0{run}.safetensors")["average"] for run in (1, 2)
+    ]
+    mean = posterior_mean(result.samples[0], torch.stack(averages))
+    torch.testing.assert_close(moments["mean"], mean)
+    torch.testing.assert_close(result["ash"].mean, mean)
     torch.testing.assert_close(moments["std"], (result.samples[0, 0] - result.samples[0, 1]).abs() / 2**0.5)
 
     trajectory = load_file(result.path / "samples/ash/sample-02-trajectory.safetensors")
@@ -349,7 +355,10 @@ def test_a_lost_sample_is_reported_and_spoils_no_other(toy, tmp_path, monkeypatc
     assert "warning: birch, sample 2: lost at level" in capsys.readouterr().err
     birch = result.metrics["images"]["birch"]
     assert [record["run"] for record in birch["samples"]] == [0]
-    assert birch["posterior_mean"]["psnr"] == pytest.approx(birch["samples"][0]["psnr"])
+    average = load_file(result.path / "samples/birch/sample-01.safetensors")["average"]
+    assert torch.equal(result["birch"].mean, average)
+    expected = float(psnr(average[None], result.truth[1:2]))
+    assert birch["posterior_mean"]["psnr"] == pytest.approx(expected)
     again = run(toy(), f"output={tmp_path / 'spoiled'}", "trajectory=99")
     assert again.metrics == result.metrics
 

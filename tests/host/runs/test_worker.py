@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +49,9 @@ def test_a_batch_is_that_of_the_run(toy, tmp_path):
         for place in (0, 1):
             there = RunFolder(result.path).read_sample(name, place)
             assert torch.equal(batch.samples[place].x0, there.x0)
-            assert batch.samples[place] == Sample(batch.samples[place].x0, None, there.cost, there.doubts)
+            assert torch.equal(batch.samples[place].average, there.average)
+            same = replace(there, x0=batch.samples[place].x0, sigmas=(), average=batch.samples[place].average)
+            assert batch.samples[place] == same
             levels = RunFolder(result.path).read_trajectory(name, place)
             for (sigma, images), (other, others) in zip(batch.trajectory, levels, strict=True):
                 assert sigma == other
