@@ -88,8 +88,7 @@ def photographs(file: Path = Photos.file) -> str:
         f"the Wiener filter of a power law by colour, in the cosine basis of the picture's own size, and on top of it "
         f"a U-Net of {widths} channels and {blocks} blocks: {parameters / 1e6:.2f} million numbers, "
         f"{file.stat().st_size / 1e6:.1f} MB in half precision",
-        f"a pixel of the result depends on {model.unet.reach} pixels to each side through the U-Net; tiles overlap by "
-        f"{model.unet.halo}",
+        f"a pixel of the result depends on {model.unet.reach} pixels to each side through the U-Net",
         f"{training['pictures']} photographs; {training['images_seen']:,} patches of 64 x 64 seen, in steps of "
         f"{settings['batch_size']}, as patches of {sizes}; Muon and AdamW, peak of the learning rate "
         f"{settings['learning_rate']:g}",

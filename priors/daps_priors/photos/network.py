@@ -9,7 +9,7 @@ with 3 x 3 convolutions and the root-mean-square norm over the channels of a pix
     norm(h) = w h / (mean over channels of h^2 + eps)^{1/2}.
 
 Nothing is learned about places, nothing is averaged over them, and no place attends to all others. So an output depends
-on the input within `halo` pixels alone, and pictures of any size may be computed tile by tile.
+on the input within `reach` pixels alone, and the blocks of a resolution may be computed tile by tile (see `tiles`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .tiles import tiled
 
 FOLD = 2
 FREQUENCIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -77,11 +79,16 @@ class Blocks(nn.ModuleList):
     def __init__(self, blocks: Iterable[Block]) -> None:
         super().__init__(blocks)
 
-    def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        """Apply all of them."""
-        for block in self:
-            h = block(h, e)
-        return h
+    def forward(self, maps: Sequence[Tensor], e: Tensor, cells: int | None = None) -> Tensor:
+        """Apply all of them to maps that are joined by their channels, in tiles of so many cells."""
+
+        def apply(*parts: Tensor) -> Tensor:
+            h = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+            for block in self:
+                h = block(h, e)
+            return h
+
+        return tiled(apply, maps, Block.reach * len(self), cells)
 
 
 class UNet(nn.Module):
@@ -126,7 +133,7 @@ class UNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """The number that both sides of a picture must be divisible by; tiles start at multiples of it."""
+        """The number that both sides of a picture must be divisible by."""
         return FOLD << (len(self.blocks) - 1)
 
     @property
@@ -149,26 +156,29 @@ class UNet(nn.Module):
         low, high = FOLD * (low - 1), FOLD * (high + 1) + FOLD - 1
         return max(-low, high - (self.multiple - 1))
 
-    @property
-    def halo(self) -> int:
-        """`reach`, rounded up to a multiple of `multiple`."""
-        return -(-self.reach // self.multiple) * self.multiple
+    def forward(self, x: Tensor, log_sigma: Tensor, *, cells: int | None = None) -> Tensor:
+        """[B, channels_in, H, W] and log sigma [B] -> [B, channels_out, H, W].
 
-    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """[B, channels_in, H, W] and log sigma [B] -> [B, channels_out, H, W]."""
+        Args:
+            x: features.
+            log_sigma: of each picture.
+            cells: places that are computed at once at each resolution; all where it is not given.
+        """
         angles = log_sigma[:, None] * log_sigma.new_tensor(FREQUENCIES)
         e = self.embed(torch.cat((angles.sin(), angles.cos()), dim=1))
-        h = self.stem(functional.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last))
+        folded = functional.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
+        h = tiled(self.stem, [folded], 1, cells)
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            h = blocks(h, e)
+            h = blocks([h], e, cells)
             skips.append(h)
             h = shrink(h)
-        h = self.middle(h, e)
+        h = self.middle([h], e, cells)
         for grow, blocks in zip(reversed(self.grow), reversed(self.up), strict=True):
             h = functional.interpolate(grow(h), scale_factor=2.0, mode="nearest")
-            h = blocks(torch.cat((h, skips.pop()), dim=1), e)
-        return functional.pixel_shuffle(self.out(functional.silu(self.norm(h))), FOLD)
+            h = blocks([h, skips.pop()], e, cells)
+        given = tiled(lambda h: self.out(functional.silu(self.norm(h))), [h], 1, cells)
+        return functional.pixel_shuffle(given, FOLD)
 
 
 def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:

@@ -15,7 +15,7 @@ from daps_priors.precision import Dtype, chosen
 
 from . import weights
 from .calibration import PhotoCalibration
-from .denoiser import PIXELS, PhotoDenoiser
+from .denoiser import PhotoDenoiser
 
 
 class PhotoPrior(Prior):
@@ -26,7 +26,7 @@ class PhotoPrior(Prior):
         calibration: its errors, measured on pictures held out of the training.
         description: what the file says of it (see `weights`).
         dtype: what convolutions compute in; `auto` is bfloat16 where the device has it.
-        pixels: of a tile; see `daps_priors.photos.denoiser`.
+        pixels: computed at once; see `PhotoDenoiser`.
     """
 
     calibration: PhotoCalibration
@@ -38,7 +38,7 @@ class PhotoPrior(Prior):
         description: dict[str, Any],
         *,
         dtype: Dtype = "auto",
-        pixels: int = PIXELS,
+        pixels: int | None = None,
     ) -> None:
         self.model, self.calibration, self.description = model, calibration, description
         self.channels = model.channels

@@ -2,68 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 
 from daps_kit.covariance import cosine_inverse
-from daps_priors.photos.denoiser import PhotoDenoiser, mirrored, spans, tiling
+from daps_priors.photos.denoiser import PhotoDenoiser, mirrored
 
 
 def picture(*shape: int, seed: int = 6) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("size", "pixels"), [((250, 203), 40_000), ((96, 331), 24_000), ((200, 47), 1)])
+@pytest.mark.parametrize(("size", "pixels"), [((250, 203), 9_000), ((96, 331), 4_000), ((200, 47), 1)])
 def test_tiles_are_the_whole(model, size, pixels):
     x, sigma = picture(2, 3, *size), torch.tensor([0.1, 2.0])
-    rows, columns = tiling(*(-(-n // 8) * 8 for n in size), 8, model.unet.halo, pixels)
-    assert len(rows) * len(columns) > 1
-    whole = model(x, sigma, pixels=10**9)
-    assert float((whole - model.linear(x, sigma)[0]).abs().max()) > 0.01  # the U-Net says something
-    torch.testing.assert_close(model(x, sigma, pixels=pixels), whole, rtol=0, atol=2e-6)
+    with torch.no_grad():
+        whole = model(x, sigma, pixels=10**9)
+        assert float((whole - model.linear(x, sigma)[0]).abs().max()) > 0.01  # the U-Net says something
+        torch.testing.assert_close(model(x, sigma, pixels=pixels), whole, rtol=0, atol=2e-6)
 
 
-def test_a_halo_that_is_too_small_shows(model, monkeypatch):
-    """Were the halo smaller than the reach, tiles would differ from the whole: the test above can fail."""
-    x, sigma = picture(1, 3, 250, 200), torch.tensor([0.5])
-    whole = model(x, sigma, pixels=10**9)
-    monkeypatch.setattr(type(model.unet), "halo", property(lambda self: 8))
-    assert float((model(x, sigma, pixels=24_000) - whole).abs().max()) > 1e-4
+def test_a_picture_with_gradients_is_not_cut(model, monkeypatch):
+    """What is computed on the way is kept for them at any rate."""
+    x, sigma = picture(1, 3, 64, 48).requires_grad_(), torch.tensor([0.5])
+    (whole,) = torch.autograd.grad(model(x, sigma, pixels=10**9).square().sum(), x)
+    monkeypatch.setattr("daps_priors.photos.tiles.tiling", None)
+    (given,) = torch.autograd.grad(model(x, sigma, pixels=1000).square().sum(), x)
+    assert torch.equal(given, whole)
 
 
 def test_a_batch_that_is_too_large_is_split(model):
     x, sigma = picture(5, 3, 16, 24), torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0])
     torch.testing.assert_close(model(x, sigma, pixels=2 * 16 * 24), model(x, sigma), rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize(("length", "parts"), [(64, 1), (64, 3), (160, 7)])
-def test_spans_cover_an_axis_once(length, parts):
-    found = spans(length, parts, 8, 16)
-    assert [found[0].start, *(span.stop for span in found)][-1] == length
-    assert all(a.stop == b.start for a, b in itertools.pairwise(found))
-    for span in found:
-        assert span.start % 8 == span.first % 8 == span.last % 8 == 0
-        assert span.first == max(0, span.start - 16)
-        assert span.last == min(length, span.stop + 16)
-
-
-def test_the_tiling_has_the_least_work_that_fits():
-    def work(rows, columns):
-        return sum((r.last - r.first) * (c.last - c.first) for r in rows for c in columns)
-
-    rows, columns = tiling(1504, 2000, 16, 192, 1 << 21)
-    assert len(rows) * len(columns) > 1
-    assert max(r.last - r.first for r in rows) * max(c.last - c.first for c in columns) <= 1 << 21
-    for m, n in itertools.product(range(1, 7), repeat=2):
-        other = spans(1504, m, 16, 192), spans(2000, n, 16, 192)
-        largest = [max(span.last - span.first for span in axis) for axis in other]
-        if largest[0] * largest[1] <= 1 << 21:
-            assert work(rows, columns) <= work(*other)
-    assert [len(part) for part in tiling(1504, 2000, 16, 192, 1 << 23)] == [1, 1]
-    # Work grows with the pixels, not faster.
-    assert work(*tiling(8000, 8000, 16, 192, 1 << 21)) < 2.3 * 8000**2
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 31), (15, 8), (33, 17)])

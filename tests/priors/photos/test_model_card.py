@@ -50,7 +50,7 @@ def test_it_is_small_and_better_than_its_linear_part(
     assert prior.file.stat().st_size <= 8_000_000
     model, _, description = load(prior.file, torch.device("cpu"))
     assert description["card"]["title"] == prior.name
-    assert (model.unet.multiple, model.unet.halo) == (16, 192)
+    assert (model.unet.multiple, model.unet.reach) == (16, 186)
     psnr = description["training"]["psnr"]
     for sigma in ("0.05", "0.1", "0.2", "0.4", "1.0"):
         assert psnr["psnr"][sigma] > psnr["linear_psnr"][sigma] + 0.5

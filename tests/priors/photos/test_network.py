@@ -35,13 +35,12 @@ def test_the_reach_is_that_of_the_derivative(network, name: str) -> None:
         before, after = place - int(seen[0]), int(seen[-1]) - (place + unit - 1)
         assert max(before, after) == reach
         assert min(before, after) > reach - 2 * unit
-    assert unet.halo >= reach
-    assert unet.halo % unit == 0
 
 
 def test_what_lies_beyond_the_reach_changes_nothing(network) -> None:
     unet = network("uneven")
-    halo, unit = unet.halo, unet.multiple
+    unit = unet.multiple
+    halo = -(-unet.reach // unit) * unit
     x = torch.randn(1, 2, 2 * halo + 3 * unit, unit * 4, dtype=torch.float64)
     other = x.clone()
     other[..., halo + 3 * unit :, :] = torch.randn_like(other[..., halo + 3 * unit :, :])
@@ -53,12 +52,22 @@ def test_what_lies_beyond_the_reach_changes_nothing(network) -> None:
 
 def test_shifting_by_what_it_divides_by_shifts_the_result(network) -> None:
     unet = network("flat")
-    unit, reach = unet.multiple, unet.halo
+    unit, reach = unet.multiple, -(-unet.reach // unet.multiple) * unet.multiple
     x = torch.randn(1, 2, 12 + 4 * reach, 8, dtype=torch.float64)
     level = torch.tensor([0.5], dtype=torch.float64)
     moved = unet(x.roll(unit, 2), level).roll(-unit, 2)
     inside = slice(reach, -reach - unit)
     torch.testing.assert_close(moved[:, :, inside], unet(x, level)[:, :, inside], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("cells", [1, 150, 700])
+def test_tiles_of_each_resolution_are_the_whole(network, name: str, cells: int) -> None:
+    unet = network(name)
+    x = torch.randn(2, 2, 6 * unet.multiple, 4 * unet.multiple, dtype=torch.float64)
+    level = torch.tensor([-1.0, 0.5], dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(unet(x, level, cells=cells), unet(x, level), rtol=1e-12, atol=1e-12)
 
 
 def test_the_norm_divides_a_pixel_by_its_own_size() -> None:
