@@ -37,7 +37,7 @@ class Failure:
 
     Attributes:
         sample: its place in the batch, from 0.
-        level, levels: the annealing level, from 0, and how many there are.
+        level, levels: the annealing level, from 0, and how many there are; of 0 where nobody knows.
         sigma: noise level there.
         cause: lost are samples whose `denoiser` or `decoder` gave NaN, whose chain had no density at its `start` or
             `diverged`, or that are `nan` for another reason; and those whose `worker` failed as often as they were
@@ -62,10 +62,11 @@ class Failure:
         return self.cause in _LOST
 
     def __str__(self) -> str:
-        if self.cause == "worker":
-            text = f"lost: {_LOST[self.cause]}"
-        elif self.lost:
-            text = f"lost at level {self.level + 1} of {self.levels} (sigma {self.sigma:.3g}): {_LOST[self.cause]}"
+        if self.lost:
+            at = (
+                f" at level {self.level + 1} of {self.levels} (sigma {self.sigma:.3g})" if self.levels else ""
+            )
+            text = f"lost{at}: {_LOST[self.cause]}"
         else:
             text = _DOUBTED[self.cause].format(self.size)
         return f"{text}; {self.advice}" if self.advice else text

@@ -121,13 +121,12 @@ def _check_noise(
 
 def _record(image: str, run: int, failure: Failure) -> dict[str, Any]:
     """Return what went wrong with a sample as metrics.json has it; the level counts from 1, as in the message."""
+    at = {"level": failure.level + 1, "levels": failure.levels, "sigma": failure.sigma}
     size = {} if failure.lost else {"size": failure.size}
     return {
         "image": image,
         "run": run,
-        "level": failure.level + 1,
-        "levels": failure.levels,
-        "sigma": failure.sigma,
+        **(at if failure.levels else {}),
         "cause": failure.cause,
         "advice": failure.advice,
         **size,

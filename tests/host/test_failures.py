@@ -22,8 +22,11 @@ def test_a_sentence_says_where_why_and_what_helps() -> None:
 @pytest.mark.parametrize("cause", get_args(Cause))
 def test_every_cause_has_its_sentence(cause: Cause) -> None:
     failure = replace(LOST, cause=cause, size=1.5)
-    head = "lost: " if cause == "worker" else "lost at level 3 of 10"  # who computes it knows no level
-    assert failure.lost == str(failure).startswith(head)
+    assert failure.lost == str(failure).startswith("lost at level 3 of 10 (sigma 0.5): ")
+    # Where a worker is gone nobody knows the level.
+    nowhere = replace(failure, level=0, levels=0, sigma=0.0)
+    assert failure.lost == str(nowhere).startswith("lost: ")
+    assert "level" not in str(nowhere) or cause == "mode"
     assert failure.lost != ("1.5" in str(failure))
     assert str(failure).endswith("; take smaller steps")
 

@@ -104,6 +104,16 @@ def test_moments_are_those_of_the_samples_that_are_left(tmp_path: Path) -> None:
     assert [row.name for row in rows] == ["a", "b"]
 
 
+def test_of_a_sample_whose_worker_is_gone_no_level_is_made_up(tmp_path: Path) -> None:
+    folder, gone = begun(tmp_path, ["a"], 2), Failure(0, 0, 0, 0.0, "worker", "it died three times")
+    folder.write_sample("a", 1, Sample(torch.full(SHAPE, torch.nan), gone))
+    metrics, _ = finish(folder, "any", Bench(["a"]), 2, Perceptual())
+    assert metrics["lost"] == [
+        {"image": "a", "run": 1, "cause": "worker", "advice": "it died three times",
+         "message": "lost: whoever computed it failed; it died three times"}
+    ]  # fmt: skip
+
+
 def test_of_one_sample_there_are_no_moments(tmp_path: Path) -> None:
     folder = begun(tmp_path, ["a"], 1)
     _, (row,) = finish(folder, "any", Bench(["a"]), 1, Perceptual())
