@@ -8,9 +8,10 @@ reports is checked here.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .preconditioning import Coefficients, Discrete, Preconditioning
 from .sources import NOT_PIPELINE, PIPELINE, SOURCES
 from .spreading import OFFLOAD, DiskFolder, Spread, quiet, spelt_out
 
-__all__ = ["Pipeline", "ScoreVE", "VPrediction", "XPrediction", "library", "schedule"]
+__all__ = ["Pipeline", "ScoreVE", "VPrediction", "XPrediction", "library", "schedule", "without_bars"]
 
 
 def library(name: str) -> Any:
@@ -42,6 +43,19 @@ def library(name: str) -> Any:
         raise UserError(
             f"this prior needs {name}, which cannot be imported ({error}): pip install 'daps-kit[sd]'"
         ) from error
+
+
+@contextlib.contextmanager
+def without_bars(name: str) -> Iterator[None]:
+    """Keep diffusers or transformers from drawing bars on the standard error, where the run tells how far it is."""
+    bars = importlib.import_module(f"{name}.utils.logging")
+    drawn = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            bars.enable_progress_bar()
 
 
 class Pipeline:
@@ -179,7 +193,7 @@ class Pipeline:
             )
         try:
             # Networks draw random weights before they are given theirs.
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), without_bars(package):
                 network, report = kind.from_pretrained(
                     str(folder),
                     local_files_only=True,

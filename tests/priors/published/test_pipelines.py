@@ -66,3 +66,14 @@ def test_a_recipe_runs(use, ddpm, stable, tmp_path):
     result = daps_kit.run(tmp_path / "recipe.yaml", quiet=True)
     assert result.samples.shape == (1, 1, 3, 8, 8)
     assert bool(torch.isfinite(result.samples).all())
+
+
+@pytest.mark.parametrize("use", ["diffusers", "stable_diffusion"])
+def test_no_library_draws_bars_while_a_prior_is_built(use, ddpm, stable, capfd):
+    """Nor are they switched off for whoever uses the library beside us."""
+    transformers = pytest.importorskip("transformers")
+    bars = transformers.utils.logging, diffusers.utils.logging
+    before = [each.is_progress_bar_enabled() for each in bars]
+    build(ddpm) if use == "diffusers" else build_stable(stable[0])
+    assert capfd.readouterr() == ("", "")
+    assert [each.is_progress_bar_enabled() for each in bars] == before
