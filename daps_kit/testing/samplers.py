@@ -149,9 +149,14 @@ class SamplerCase(Case):
         return steps
 
     @cached_property
+    def last(self) -> Step:
+        """The last step of a run of many samples."""
+        return self.steps(*range(SAMPLES))[-1]
+
+    @cached_property
     def samples(self) -> Tensor:
         """Samples of the posterior, whitened, [SAMPLES, d]."""
-        return self.posterior.whiten(self.steps(*range(SAMPLES))[-1].x0y)
+        return self.posterior.whiten(self.last.x0y)
 
 
 def steps_described(case: SamplerCase) -> None:
@@ -182,6 +187,19 @@ def posterior_covariance(case: SamplerCase) -> None:
     """The covariance of the samples is that of the posterior, where the sampler is exact."""
     _require_exact(case)
     Moments(case.samples).expect_covariance(ALLOWANCE, "samples")
+
+
+def average(case: SamplerCase) -> None:
+    """What comes with the samples as an average is as large, has the posterior's mean and varies less than they do."""
+    found = case.last.average
+    if found is None:
+        raise NotApplicable("it gives none")
+    expect(found.shape == case.last.x0y.shape, f"the average has the shape {list(found.shape)}")
+    averages = case.posterior.whiten(found)
+    width, widest = float(averages.var(0).sum()), float(case.samples.var(0).sum())
+    expect(width < widest, f"the averages' variance is {width:.2f}, that of the samples {widest:.2f}")
+    _require_exact(case)
+    Moments(averages).expect_mean(ALLOWANCE, "averages")
 
 
 def _require_exact(case: SamplerCase) -> None:
@@ -300,6 +318,7 @@ CHECKS: tuple[Callable[[Any], None], ...] = (
     steps_described,
     posterior_mean,
     posterior_covariance,
+    average,
     towards_the_posterior,
     latent_prior,
     nonlinear_operator,

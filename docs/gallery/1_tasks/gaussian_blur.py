@@ -30,9 +30,9 @@ for column, sigma in zip(axes.T[1:], (0.03, 0.1, 0.3), strict=True):
     operator = daps_kit.build("operator", section, shape=truth.shape[1:])
     y = operator.measure(truth, RandomStreams([0]))
     fast = {"use": "daps", "budget": "fast"}
-    samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
-    error = (samples.mean(0) - truth[0]).square().mean().sqrt()
-    for axis, image in zip(column, (y[0], samples.mean(0)), strict=True):
+    posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0]
+    error = (posterior.mean - truth[0]).square().mean().sqrt()
+    for axis, image in zip(column, (y[0], posterior.mean), strict=True):
         axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
     column[0].set_title(rf"blurred, $\sigma = {sigma}$")
     column[1].set_title(f"error {error:.3f}")

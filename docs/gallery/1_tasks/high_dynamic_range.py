@@ -16,7 +16,7 @@ result = daps_kit.run(
 truth, y, samples = result.truth[0], result.measurement[0], result.samples[0]
 
 figure, axes = plt.subplots(1, 5, figsize=(10.5, 2.4), layout="constrained")
-pictures = {"truth": truth, "measurement": y, "a sample": samples[0], "mean of 4": samples.mean(0)}
+pictures = {"truth": truth, "measurement": y, "a sample": samples[0], "mean of 4": result[0].mean}
 for axis, (title, image) in zip(axes, pictures.items(), strict=False):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
     axis.set_title(title)

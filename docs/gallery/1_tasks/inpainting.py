@@ -39,7 +39,7 @@ show(4, truth=truth, measurement=y.nan_to_num(-1), **names)
 # The mean of the samples is the answer with the least error, and smooth where they disagree. Their standard
 # deviation draws the box: outside of it there is little left to know.
 
-mean, deviation = samples.mean(0), samples.std(0).mean(0)
+mean, deviation = result[0].mean, samples.std(0).mean(0)
 figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), layout="constrained")
 axes[0].imshow((mean.movedim(0, -1) + 1).clamp(0, 2) / 2)
 axes[0].set_title("mean")

@@ -31,12 +31,13 @@ y = operator.measure(truth, RandomStreams([0]))
 
 # %%
 fast = {"use": "daps", "budget": "fast"}
-samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0].samples
+posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0]
+samples = posterior.samples
 
 figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
 axes[0].imshow(stroke, cmap="gray")
 axes[0].set_title("the stroke")
-pictures = {"truth": truth[0], "measurement": y[0], "a sample": samples[0], "mean of 6": samples.mean(0)}
+pictures = {"truth": truth[0], "measurement": y[0], "a sample": samples[0], "mean of 6": posterior.mean}
 for axis, (title, image) in zip(axes[1:], pictures.items(), strict=False):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
     axis.set_title(title)

@@ -22,7 +22,8 @@ y = operator.measure(truth, RandomStreams([0]))
 # perturbed misfit is a sample.
 
 fast = {"use": "daps", "budget": "fast"}
-samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
+posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0]
+samples = posterior.samples
 
 figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
 pictures = {
@@ -30,7 +31,7 @@ pictures = {
     "measurement": y[0],
     "a sample": samples[0],
     "another": samples[1],
-    "mean": samples.mean(0),
+    "mean": posterior.mean,
 }
 for axis, (title, image) in zip(axes, pictures.items(), strict=False):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)

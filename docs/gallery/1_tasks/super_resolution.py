@@ -27,10 +27,11 @@ y = operator.measure(truth, RandomStreams([0]))
 # The prior of photographs takes pictures of any size.
 
 fast = {"use": "daps", "budget": "fast"}
-samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0].samples
+posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=6, seed=0)[0]
+samples = posterior.samples
 
 figure, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
-pictures = {"truth": truth[0], "measurement": y[0], "mean of 6": samples.mean(0)}
+pictures = {"truth": truth[0], "measurement": y[0], "mean of 6": posterior.mean}
 pictures |= {f"sample {place}": sample for place, sample in enumerate(samples[:3], 1)}
 for axis, (title, image) in zip(axes.flat, pictures.items(), strict=True):
     axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
@@ -41,5 +42,5 @@ plt.show()
 # %%
 # The mean is nearer to the truth than any sample, and has less of the texture.
 
-error = [(image - truth[0]).square().mean().sqrt() for image in (samples.mean(0), *samples)]
+error = [(image - truth[0]).square().mean().sqrt() for image in (posterior.mean, *samples)]
 print(f"error of the mean {error[0]:.3f}, of the samples {min(error[1:]):.3f} to {max(error[1:]):.3f}")

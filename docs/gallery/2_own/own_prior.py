@@ -79,7 +79,8 @@ truth = torch.from_numpy(discs(1)[0] / 127.5 - 1).float().movedim(-1, 0)[None]
 section = {"use": "inpainting", "mask": "random", "mask_prob_range": [0.7, 0.71]}
 operator = daps_kit.build("operator", section, shape=shape, seed=0)
 y = operator.measure(truth, RandomStreams([0]))
-samples = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0].samples
+posterior = daps_kit.sample(prior, operator, y, runs=8, seed=0)[0]
+samples = posterior.samples
 
 figure, axes = plt.subplots(1, 6, figsize=(10, 2), layout="constrained")
 pictures = {
@@ -88,7 +89,7 @@ pictures = {
     "a sample": samples[0],
     "another": samples[1],
 }
-pictures["mean of 8"] = samples.mean(0)
+pictures["mean of 8"] = posterior.mean
 for axis, (title, image) in zip(axes, pictures.items(), strict=False):
     axis.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
     axis.set_title(title)

@@ -33,9 +33,9 @@ for row, (name, noise) in zip(axes, noises.items(), strict=True):
     pictures = [("truth", truth[0]), (name, y[0])]
     for operator, title in ((as_gaussian, "as Gaussian"), (own, "as it is")):
         fast = {"use": "daps", "budget": "fast"}
-        drawn = daps_kit.sample(prior, operator, y, sampler=fast, runs=2, seed=0)[0].samples
-        error = (drawn.mean(0) - truth[0]).square().mean().sqrt()
-        pictures.append((f"{title}: error {error:.3f}", drawn.mean(0)))
+        posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=2, seed=0)[0]
+        error = (posterior.mean - truth[0]).square().mean().sqrt()
+        pictures.append((f"{title}: error {error:.3f}", posterior.mean))
     for axis, (title, image) in zip(row, pictures, strict=True):
         axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
         axis.set_title(title, fontsize=9)

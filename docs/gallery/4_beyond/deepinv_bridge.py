@@ -36,7 +36,8 @@ if installed:
     operator = daps_kit.build("operator", section, shape=shape)
     y = operator.measure(truth, RandomStreams([0]))
     fast = {"use": "daps", "budget": "fast"}
-    samples = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0].samples
+    posterior = daps_kit.sample(prior, operator, y, sampler=fast, runs=3, seed=0)[0]
+    samples = posterior.samples
 
     figure, axes = plt.subplots(1, 5, figsize=(10.5, 2.4), layout="constrained")
     pictures = {
@@ -44,7 +45,7 @@ if installed:
         "measurement, back-projected": operator.to_image(y)[0],
         "a sample": samples[0],
     }
-    pictures["mean of 3"] = samples.mean(0)
+    pictures["mean of 3"] = posterior.mean
     for axis, (title, image) in zip(axes, pictures.items(), strict=False):
         axis.imshow((image.movedim(0, -1) + 1).clamp(0, 2) / 2)
         axis.set_title(title, fontsize=9)

@@ -70,6 +70,28 @@ class HalfwayMean(Exact):
         return x0y + 0.2
 
 
+class AveragesTheWrong(Exact):
+    """Its average is the guess of the prior."""
+
+    def sample(self, prior, operator, y, streams):
+        for step in super().sample(prior, operator, y, streams):
+            last = step.level + 1 == step.levels
+            yield replace(step, average=self.averaged(step) if last else None)
+
+    def averaged(self, step):
+        return step.x0hat
+
+
+class AveragesNothing(AveragesTheWrong):
+    def averaged(self, step):
+        return 1.2 * step.x0y
+
+
+class AveragesAPart(AveragesTheWrong):
+    def averaged(self, step):
+        return step.x0y[:1]
+
+
 class TooWide(Exact):
     """The covariance sigma^2 I of the published method."""
 
@@ -196,6 +218,7 @@ MUTANTS = {
     "steps_described": [Miscounts()],
     "posterior_mean": [HalfwayMean()],
     "posterior_covariance": [TooWide()],
+    "average": [AveragesTheWrong(), AveragesNothing(), AveragesAPart()],
     "towards_the_posterior": [HeedsNoData(), Scatters(), Rambles()],
     "latent_prior": [IgnoresDecoder(), RefusesLate(), RefusesAtLength()],
     "nonlinear_operator": [RefusesLate(), RefusesAtLength(), GuessesAtRandom()],
@@ -218,7 +241,7 @@ def test_a_check_catches_its_mutant(name, mutant):
 
 
 def test_a_right_sampler_passes():
-    assert_passes("sampler", Exact(), skipped=["nonlinear_operator"])
+    assert_passes("sampler", Exact(), skipped=["average", "nonlinear_operator"])
 
 
 def test_an_approximate_sampler_is_not_asked_to_be_exact():
@@ -226,6 +249,7 @@ def test_an_approximate_sampler_is_not_asked_to_be_exact():
         approximate = "its covariance is too wide"
 
     skipped = {o.check: o.detail for o in testing.check("sampler", Near()) if o.status == "skipped"}
-    assert [*skipped][:4] == ["posterior_mean", "posterior_covariance", "latent_prior", "nonlinear_operator"]
+    assert [*skipped][:3] == ["posterior_mean", "posterior_covariance", "average"]
+    assert [*skipped][3:5] == ["latent_prior", "nonlinear_operator"]
     assert skipped["posterior_mean"] == "it is approximate: its covariance is too wide"
     assert skipped["nonlinear_operator"] == "it refuses: it solves linear systems"
