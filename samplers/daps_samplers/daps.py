@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Kernel, Operator, Prior, RandomStreams, Sampler, Step
-from daps_kit.parameters import kernel_size
+from daps_kit.parameters import NOISE, kernel_size
 
 from .annealing import Annealing
 from .conditional import Conditional, PriorScore, Spread
@@ -49,6 +49,7 @@ from .plan import Budget, complete, search_levels
 from .restarts import Levels, best
 from .schedules import EDM, VE
 from .target import of_states
+from .whitened import random_signs
 
 __all__ = ["DAPS"]
 
@@ -183,9 +184,10 @@ class DAPS(Sampler):
                     failed=failed, blind=blind, diverged=diverged, last=last,
                 )  # fmt: skip
                 step.parameters = values
-                if run.averages and sigmas[i] <= AVERAGED:
+                if run.averages and (last or sigmas[i] <= AVERAGED):
                     drawn.add(x0y)
-                    step.average = drawn.mean if last else None
+                if run.averages and last:
+                    step.average = run.denoised_measurement(operator) if run.plain else drawn.mean
             yield step
             failed = step.failed
             if bool(failed.all()):
@@ -213,6 +215,8 @@ class DAPS(Sampler):
         denoised = self.final_denoise
         if denoised is None:
             denoised = self.ode.steps == 0 and not calibrated
+        averages = calibrated and not (denoised or prior.latent)
+        plain = averages and _plain(operator, y, prior.sigma_range)
         annealing = self.annealing
         if annealing.schedule is None:
             annealing = replace(annealing, schedule=VE() if calibrated else EDM())
@@ -223,7 +227,8 @@ class DAPS(Sampler):
             operator,
             y,
             calls=self.conditional.calls,
-            last_calls=int(denoised),
+            denoised=denoised,
+            more_calls=int(plain),
             within=prior.sigma_range,
         )
         whole = operator.parameters is not None and kernel_size(operator.parameters.names) > 0
@@ -244,11 +249,21 @@ class DAPS(Sampler):
         )
         infer = KernelInference if whole else Inference
         inference = None if operator.parameters is None else infer(operator, y)
-        # The mean of latents is not the latent of a mean, and kernels that are unknown move the image with them.
-        averages = calibrated and not (denoised or prior.latent or whole)
-        averages = averages and (starts == 1 or search_levels(sigmas) < len(sigmas))
+        # Kernels that are unknown move the image with them.
+        averages = averages and not whole and (starts == 1 or search_levels(sigmas) < len(sigmas))
         return _Run(
-            prior, operator, y, streams, shape, sigmas, correlations, denoised, averages, log, inference
+            prior,
+            operator,
+            y,
+            streams,
+            shape,
+            sigmas,
+            correlations,
+            denoised,
+            averages,
+            plain,
+            log,
+            inference,
         ), starts
 
     def _known(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> bool:
@@ -268,6 +283,20 @@ class DAPS(Sampler):
             return FORGETTING if calibrated and not (multimodal and sigma > FORGOTTEN) else inf
 
         return [(following / sigma) ** power(sigma) for sigma, following in pairwise(sigmas)]
+
+
+def _plain(operator: Operator, y: Tensor, within: tuple[float, float]) -> bool:
+    """Return whether y = x0 + sigma n, sigma within what the prior knows where it is not unknown."""
+    if not known(operator) or tuple(y.shape[1:]) != operator.shape:
+        return False
+    unknown = operator.parameters.names if operator.parameters is not None else ()
+    low, high = within
+    if any(not name.startswith(NOISE) for name in unknown):
+        return False
+    probe = random_signs(1, y)
+    return (bool(unknown) or low <= operator.noise.level(y) <= high) and torch.equal(
+        operator.forward(probe), probe
+    )
 
 
 class _Averaged:
@@ -297,7 +326,8 @@ class _Run:
         sigmas: the noise levels.
         correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
-        averages: whether the levels are averaged (see `AVERAGED`).
+        averages: whether Steps have an average: the mean of the levels (see `AVERAGED`),
+        plain: or, where y = x0 + noise, what the denoiser says of y, which is E[x0 | y].
         log: makes the Steps.
         inference: draws what is unknown of the operator; None where nothing is.
     """
@@ -311,6 +341,7 @@ class _Run:
     correlations: list[float]
     final_denoise: bool
     averages: bool
+    plain: bool
     log: Log
     inference: Inference | KernelInference | None = None
 
@@ -323,6 +354,11 @@ class _Run:
         """Return the share of x_t and the standard deviation of the fresh noise in the x_t that follows a level."""
         c, following = self.correlations[level], self.sigmas[level + 1]
         return c * following / self.sigmas[level], following * sqrt(1 - c * c)
+
+    def denoised_measurement(self, operator: Operator) -> Tensor:
+        """Return D(y, sigma), with the noise of the operator."""
+        sigma = operator.noise.std(self.y).flatten(1)[:, 0]
+        return self.prior.denoise(self.y, sigma.clamp(*self.prior.sigma_range))
 
     def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
         """Return the x_t that follows x0y and x_t of a level."""

@@ -44,7 +44,8 @@ def complete(
     y: Tensor,
     *,
     calls: int,
-    last_calls: int,
+    denoised: bool,
+    more_calls: int = 0,
     within: tuple[float, float] = (0.0, math.inf),
 ) -> tuple[list[float], int]:
     """Return the noise levels, largest first, and the number of starts.
@@ -56,16 +57,17 @@ def complete(
         operator: the operator as a function of x0.
         y: the measurement.
         calls: network calls of a level.
-        last_calls: network calls after the last level, which denoise its draw.
+        denoised: whether the last draw is denoised, which is a network call.
+        more_calls: network calls beside it and the levels.
         within: noise levels that the prior knows.
     """
     linear = operator.linear_part is not None
-    total = BUDGETS[budget][not linear] if isinstance(budget, str) else budget
+    total = (BUDGETS[budget][not linear] if isinstance(budget, str) else budget) - int(denoised) - more_calls
     high, low = annealing.sigma_max, annealing.sigma_min
     if high is None:
         high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
     if low is None:
-        share = 1.0 if last_calls else LAST
+        share = 1.0 if denoised else LAST
         low = min(max(share * _least_noise(operator, y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
     many = restarts is None and annealing.levels is None and operator.multimodal
@@ -77,8 +79,8 @@ def complete(
 
     if annealing.levels is not None:
         return grid(annealing.levels), starts
-    levels = max(1, (total - last_calls) // calls)
-    while levels > 1 and calls * _rounds(grid(levels), starts) + last_calls > total:
+    levels = max(1, total // calls)
+    while levels > 1 and calls * _rounds(grid(levels), starts) > total:
         levels -= 1
     return grid(levels), starts
 

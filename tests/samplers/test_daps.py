@@ -154,6 +154,19 @@ def test_the_levels_are_averaged(scaled_operator):
     assert loop[-1].average is None  # C is not the prior's own
 
 
+def test_the_average_is_what_the_denoiser_says_of_a_noisy_image(scaled_operator):
+    """y = x0 + T n: E[x0 | y] = M + S^2 (y - M) / (S^2 + T^2), for one network call of the budget."""
+    shape = (1, 5, 3)
+    prior, operator = GaussianPrior(M, S), scaled_operator(1.0, T, shape)
+    y = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    for chosen, levels in (({}, 8), ({"annealing": {"levels": 9}}, 9)):
+        steps = run(Daps(budget=9, **chosen).build(), prior, operator, y, range(2))
+        assert len(steps) == levels
+        torch.testing.assert_close(steps[-1].average, M + S**2 / (S**2 + T**2) * (y - M))
+    little = run(Daps(budget=9).build(), prior, scaled_operator(0.5, T, shape), y, range(2))
+    assert len(little) == 9
+
+
 def test_langevin_reaches_the_exact_posterior(scaled_operator):
     prior, operator, y = setting(scaled_operator)
     lr = 0.04 * POSTERIOR

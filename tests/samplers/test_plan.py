@@ -22,8 +22,8 @@ def test_a_budget_is_kept(budget, levels):
     prior.denoise = lambda x, sigma: calls.append(sigma) or denoise(x, sigma)
     y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([6]))
     steps = list(Daps(budget=budget).build().sample(prior, operator, y, RandomStreams([1])))
-    assert len(steps) == levels
-    assert len(calls) == levels
+    assert len(steps) == levels - 1
+    assert len(calls) == levels  # the last one is of the measurement itself
     assert (steps[0].sigma, steps[-1].sigma) == (10.0, pytest.approx(0.4 * NOISE))
 
 
@@ -59,7 +59,7 @@ class Moduli(Operator):
 def test_many_starts_are_for_budgets_of_four_levels_each(budget, calls, starts):
     operator = Moduli((1, 4, 4), GaussianNoise(0.05))
     _, found = complete(
-        Annealing(EDM()), budget, None, operator, torch.zeros(1, 1, 4, 4), calls=calls, last_calls=0
+        Annealing(EDM()), budget, None, operator, torch.zeros(1, 1, 4, 4), calls=calls, denoised=False
     )
     assert found == starts
 
@@ -68,7 +68,7 @@ def test_many_starts_are_for_budgets_of_four_levels_each(budget, calls, starts):
 def test_starts_levels_and_the_last_call_use_up_a_budget(budget, calls, last):
     operator = Moduli((1, 4, 4), GaussianNoise(0.05))
     y = torch.zeros(1, 1, 4, 4)
-    sigmas, starts = complete(Annealing(EDM()), budget, None, operator, y, calls=calls, last_calls=last)
+    sigmas, starts = complete(Annealing(EDM()), budget, None, operator, y, calls=calls, denoised=bool(last))
 
     def used(sigmas):
         searched = sum(sigma >= 4.0 for sigma in sigmas)
