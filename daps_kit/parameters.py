@@ -34,6 +34,7 @@ __all__ = [
     "near_each_other",
     "settled",
     "with_noise",
+    "within",
 ]
 
 NOISE = Parameters.of_noise
@@ -141,15 +142,27 @@ def settled(operator: Operator, values: Tensor | None) -> Operator:
     return operator if values is None or operator.parameters is None else operator.parameters.at(values)
 
 
-def near_each_other(values: Tensor, period: float | None) -> Tensor:
-    """Return values [N] that mean the same after a period, moved by it to where they lie around one mean.
+def near_each_other(traces: Tensor, period: float | None) -> Tensor:
+    """Return values that mean the same after a period, moved by it to where those of a level lie around one mean.
 
-    Their mean direction is in [0, period), and all are within half a period of it.
+    All values of a level are within half a period of its mean direction. That of the last level is the one nearest to
+    the plain mean, so that values which lie together stay what they are, and those of the others are near it.
+
+    Args:
+        traces: [..., samples, levels]; NaN where a sample was lost.
+        period: None, where no two values mean the same.
     """
     if period is None:
-        return values
-    turns = values * (2 * torch.pi / period)
-    middle = torch.atan2(turns.sin().mean(), turns.cos().mean()) * (period / (2 * torch.pi)) % period
+        return traces
+    turn = period / (2 * torch.pi)
+    sine, cosine = ((traces / turn).sin().nanmean(-2, True), (traces / turn).cos().nanmean(-2, True))
+    middle = torch.atan2(sine, cosine) * turn
+    last = within(middle[..., -1:], traces[..., -1:].nanmean(-2, True), period)
+    return within(traces, within(middle, last, period), period)
+
+
+def within(values: Tensor, middle: Tensor, period: float) -> Tensor:
+    """Return values moved by periods to within half a period of a middle."""
     return middle + (values - middle + period / 2) % period - period / 2
 
 

@@ -14,7 +14,7 @@ import torch
 
 from daps_kit.failures import Failure
 from daps_kit.images import encode_png, image_png, png_is_whole
-from daps_kit.parameters import KERNEL, gathered, near_each_other
+from daps_kit.parameters import KERNEL, gathered, near_each_other, within
 from daps_kit.report.summary import metrics_markdown
 from daps_kit.store import Key
 
@@ -147,13 +147,12 @@ def _finish_item(
     name, runs = bench.names[index], len(samples)
     y, truth = folder.measured(name)
     x0, means = torch.stack([sample.x0 for sample in samples]), averages(samples)
-    parameters = inferred(samples, bench.periods(index))
+    periods = bench.periods(index)
+    parameters = inferred(samples, periods, bench.named_truths(index))
     if parameters:
-        for key, value in (bench.named_truths(index) or {}).items():
-            parameters[key]["truth"] = value
         bench.settle(index, {key: found["mean"] for key, found in parameters.items()})
         if folder.store.pictures:
-            folder.write(folder.beside(name, "parameters.npz"), _traces(samples))
+            folder.write(folder.beside(name, "parameters.npz"), _traces(samples, periods))
         parameters = gathered(parameters, _kernel)
     kernel = parameters.pop(KERNEL, None)
     scores = score(
@@ -206,38 +205,51 @@ def draw_measurement(folder: RunFolder, name: str, picture: Tensor, truth: Tenso
         folder.write(path, image_png(truth))
 
 
-def inferred(samples: Sequence[Sample], periods: Mapping[str, float]) -> dict[str, Any]:
+def inferred(
+    samples: Sequence[Sample], periods: Mapping[str, float], truths: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Return what the samples that are not lost say of each number that was unknown, as metrics.json has it.
 
     Args:
         samples: with the values of what was unknown.
         periods: of those numbers that mean the same again after so much.
+        truths: the true values, where they are known, which are told within half a period of the mean.
     """
-    alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
     found: dict[str, Any] = {}
-    for name in alive[0] if alive else ():
-        traces = torch.tensor([trace[name] for trace in alive], dtype=torch.float64)
-        levels = [near_each_other(level, periods.get(name)) for level in traces.T]
-        values = levels[-1]
+    for name, traces in _near(samples, periods).items():
+        values, period, truth = traces[:, -1], periods.get(name), (truths or {}).get(name)
+        if period is not None and truth is not None:
+            truth = float(within(torch.tensor(truth, dtype=torch.float64), values.mean(), period))
         ends = torch.quantile(values, torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
         found[name] = {
             "mean": float(values.mean()),
             "std": float(values.std()) if len(values) > 1 else None,
             "interval": ends if len(values) > 1 else None,
-            "truth": None,
+            "period": period,
+            "truth": truth,
             "samples": values.tolist(),
-            "trace": [float(level.mean()) for level in levels],
+            "trace": traces.mean(0).tolist(),
         }
     return found
 
 
-def _traces(samples: Sequence[Sample]) -> bytes:
+def _near(samples: Sequence[Sample], periods: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return the values of each unknown number of the samples that are not lost, [runs, levels], near each other."""
+    alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
+    return {
+        name: near_each_other(
+            torch.tensor([each[name] for each in alive], dtype=torch.float64), periods.get(name)
+        )
+        for name in (alive[0] if alive else ())
+    }
+
+
+def _traces(samples: Sequence[Sample], periods: Mapping[str, float]) -> bytes:
     """Return an archive of numpy with the values of each unknown number after each level: [runs, levels], of a kernel
     [runs, levels, h, w].
     """
-    alive = [sample.parameters for sample in samples if not sample.failure and sample.parameters]
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: np.array([each[name] for each in alive]) for name in alive[0]}
+    arrays: dict[str, Any] = {name: traces.numpy() for name, traces in _near(samples, periods).items()}
     joined = gathered(arrays, lambda numbers, size: np.stack(numbers, -1).reshape(*numbers[0].shape, *size))
     np.savez(buffer, **joined)
     return buffer.getvalue()

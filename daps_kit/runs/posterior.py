@@ -18,7 +18,7 @@ from torch import Tensor
 from daps_kit.errors import UserError
 from daps_kit.failures import Failure, sample_name
 from daps_kit.images import encode_png, image_png
-from daps_kit.parameters import KERNEL, gathered
+from daps_kit.parameters import KERNEL, gathered, near_each_other
 from daps_kit.store import Key
 
 from .cost import Cost
@@ -70,6 +70,7 @@ class Posterior:
         single: bool = False,
         traces: Sequence[Mapping[str, Sequence[float]]] = (),
         averages: Tensor | None = None,
+        periods: Mapping[str, float] | None = None,
     ) -> None:
         """Hold samples.
 
@@ -85,8 +86,10 @@ class Posterior:
             single: whether there is one image, which is to be without the first axis.
             traces: of each sample, image by image, what was unknown of the operator after each level, by name.
             averages: what the sampler gives with each sample (see `daps_kit.contracts.Step`), [B, runs, C, H, W].
+            periods: of those of these numbers that mean the same again after so much, such as angles.
         """
         self._traces = list(traces) if any(traces) else []
+        self._periods = dict(periods or {})
         self._samples, self._measurement, self._truth = samples, measurement, truth
         self._averages = averages
         self._residuals, self._pictures = residuals, pictures
@@ -127,7 +130,8 @@ class Posterior:
     @property
     def traces(self) -> dict[str, Tensor]:
         """What was unknown of the operator, by name, after each level: [B, runs, levels], of a kernel
-        [B, runs, h, w, levels]; empty where nothing was.
+        [B, runs, h, w, levels]; empty where nothing was. Angles of an image are moved by their period to where they lie
+        around one mean.
         """
         if not self._traces:
             return {}
@@ -136,7 +140,8 @@ class Posterior:
         found = {}
         for name in next(each for each in self._traces if each):
             rows = [list(each.get(name, [math.nan] * levels)) for each in self._traces]
-            found[name] = torch.tensor(rows, dtype=torch.float64).reshape(count, runs, levels)
+            values = torch.tensor(rows, dtype=torch.float64).reshape(count, runs, levels)
+            found[name] = near_each_other(values, self._periods.get(name))
         joined = gathered(
             found, lambda numbers, size: torch.stack(numbers, 2).reshape(count, runs, *size, levels)
         )
@@ -303,6 +308,7 @@ class Posterior:
             if self._traces
             else (),
             averages=None if self._averages is None else self._averages[places],
+            periods=self._periods,
         )
 
     def __iter__(self) -> Iterator[Posterior]:
@@ -364,7 +370,11 @@ class Posterior:
         residual = self._all_residuals.nanmean()
         if bool(torch.isfinite(residual)):
             words.append(f"residual {float(residual):.2f}")
-        words += [f"{name} {_told(found)}" for name, found in self.parameters.items() if name != KERNEL]
+        words += [
+            f"{name} {_told(found, self._periods.get(name))}"
+            for name, found in self.parameters.items()
+            if name != KERNEL
+        ]
         if runs > 1:
             spread = torch.stack(
                 [m["std"].mean() for m in self._moments if "std" in m] or [residual.new_tensor(math.nan)]
@@ -483,7 +493,12 @@ class Posterior:
                 kept.write(kept.beside(name, "std.png"), encode_png(draw_std(found["std"])))
         kept.write_json(
             SAVED,
-            {"names": self._names, "runs": self._samples.shape[1], "residuals": self._all_residuals.tolist()},
+            {
+                "names": self._names,
+                "runs": self._samples.shape[1],
+                "residuals": self._all_residuals.tolist(),
+                "periods": self._periods,
+            },
         )
         kept.write(kept.grid, encode_png(draw_grid([("", self._rows(truth, 8))], "")))
         return path
@@ -528,9 +543,9 @@ def _png(figure: Any) -> bytes:
     return file.getvalue()
 
 
-def _told(values: Tensor) -> str:
+def _told(values: Tensor, period: float | None) -> str:
     """Return mean and standard deviation of samples of a number, those of several images pooled."""
-    known = values[torch.isfinite(values)]
+    known = near_each_other(values[torch.isfinite(values)][:, None], period)
     spread = f" ± {float(known.std()):.2g}" if values.ndim == 1 and len(known) > 1 else ""
     return f"{float(known.mean()):.4g}{spread}"
 

@@ -95,7 +95,16 @@ class RunResult:
             single=True,
             traces=[dict(sample.parameters) for sample in kept],
             averages=None if means is None else means[None],
+            periods=self._periods(name) if any(sample.parameters for sample in kept) else None,
         )
+
+    def _periods(self, name: str) -> dict[str, float]:
+        """Return the periods of those unknown numbers of an item that have one."""
+        with as_written(self.path):
+            if (self.path / SAVED).is_file():
+                return dict(read_values(self.path / SAVED).get("periods", {}))
+            told = self._numbers[name].get("parameters", {})
+            return {key: each["period"] for key, each in told.items() if each.get("period")}
 
     def _residuals(self, name: str) -> Tensor:
         """Return the residuals of the samples of an item as they were written, [runs]; NaN where one was lost."""

@@ -145,6 +145,7 @@ def sample_all(
         single=measured.single,
         averages=_joined([drawn.average for drawn in found], runs),
         traces=[trace for drawn in found for trace in drawn.parameters],
+        periods=unknown.periods if (unknown := measured.operators[0].parameters) is not None else None,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import daps_operators
@@ -10,7 +12,7 @@ from daps_kit.api import build
 from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.given import as_operator
 from daps_kit.noise import GaussianNoise
-from daps_kit.parameters import build_operator, joined, with_noise
+from daps_kit.parameters import build_operator, joined, near_each_other, with_noise
 from daps_kit.settings import GaussianNoiseSettings
 from daps_kit.unknown import Uniform, Unknown
 
@@ -100,6 +102,24 @@ def test_simulated_measurements_have_stated_values_or_draws_of_the_prior() -> No
     assert bool((truths[:, 0] == 1.25).all())
     share = float((truths[:, 1] < 0.1).double().mean())
     assert share == pytest.approx(0.5, abs=0.12)  # 3.4 standard errors
+
+
+def test_values_on_a_circle_lie_around_one_mean() -> None:
+    generator = np.random.default_rng(0)
+    drawn = generator.normal([60.0, 172.0, 183.0], 6.0, (40, 3)) % 180
+    found = near_each_other(torch.from_numpy(drawn)[None], 180.0)[0]
+    means = scipy.stats.circmean(drawn, 180, axis=0)
+    deviations = scipy.stats.circstd(drawn, 180, axis=0)
+    assert bool(torch.isclose(found.remainder(180), torch.from_numpy(drawn)).all())
+    assert found.std(0, correction=0).numpy() == pytest.approx(deviations, rel=0.02)
+    # The last level says which turn it is: 3 degrees, and so -8 for what is 172, as 60 is nearer than -120.
+    assert found.mean(0).numpy() == pytest.approx([means[0], means[1] - 180, means[2]], abs=0.1)
+
+
+def test_values_that_lie_together_stay_what_they_are() -> None:
+    traces = torch.tensor([[-9.0, -5.0], [torch.nan, torch.nan], [-7.0, -6.0]])
+    assert torch.equal(near_each_other(traces, 360.0).nan_to_num(99), traces.nan_to_num(99))
+    assert near_each_other(traces, None) is traces
 
 
 def test_noise_of_its_own_for_any_operator() -> None:

@@ -52,6 +52,9 @@ class Bench:
     def periods(self, index: int) -> dict[str, float]:
         return {}
 
+    def named_truths(self, index: int) -> None:
+        return None
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[tuple[str, list[Row]]], str]]:
@@ -200,6 +203,14 @@ def test_angles_are_summed_up_across_their_period() -> None:
     assert angle["std"] == pytest.approx(3.0)
     assert angle["interval"] == pytest.approx([-1.7, 3.7])
     assert angle["trace"] == pytest.approx([90.0, 1.0])
+    assert (angle["period"], angle["truth"]) == (180.0, None)
+
+
+def test_the_truth_of_an_angle_is_told_beside_its_mean() -> None:
+    samples = [Sample(torch.zeros(1), parameters={"angle": [value]}) for value in (178.0, 179.0, 0.5)]
+    angle = module.inferred(samples, {"angle": 180.0}, {"angle": 2.0})["angle"]
+    assert angle["mean"] == pytest.approx(179.0 + 1 / 6)
+    assert angle["truth"] == pytest.approx(182.0)
 
 
 def test_the_numbers_of_a_kernel_are_told_as_one() -> None:
@@ -215,7 +226,7 @@ def test_the_numbers_of_a_kernel_are_told_as_one() -> None:
     np.testing.assert_allclose(found["kernel"]["std"], kernels.std(0, ddof=1))
     assert found["kernel"]["truth"] is None
     assert found["kernel"]["agreement"] == pytest.approx(1)  # one is the other moved
-    archive = np.load(io.BytesIO(module._traces(samples)))
+    archive = np.load(io.BytesIO(module._traces(samples, {})))
     assert archive.files == ["kernel"]
     np.testing.assert_array_equal(archive["kernel"][:, 1], kernels)
     assert not archive["kernel"][:, 0].any()

@@ -196,3 +196,19 @@ def test_what_was_unknown_goes_with_the_samples(tmp_path: Path) -> None:
     assert "noise.sigma 0.5 ± 0.1" in repr(found[1])
     again = daps_kit.open(found.save(tmp_path / "saved"))
     assert torch.allclose(again[1].parameters["noise.sigma"], found[1].parameters["noise.sigma"])
+
+
+def test_angles_are_summed_up_across_their_period(tmp_path: Path) -> None:
+    traces = [{"angle": [90.0, value]} for value in (178.0, 1.0, 4.0, 30.0, 31.0, 32.0)]
+    found = Posterior(
+        torch.zeros(2, 3, 1, 4, 4), torch.zeros(2, 1, 4, 4), residuals=lambda: torch.ones(2, 3),
+        pictures=lambda: torch.zeros(2, 1, 4, 4), traces=traces, periods={"angle": 180.0},
+    )  # fmt: skip
+    expected = torch.tensor([[-2.0, 1.0, 4.0], [30.0, 31.0, 32.0]]).double()
+    assert torch.allclose(found.parameters["angle"], expected)
+    assert torch.allclose(found.traces["angle"][..., 0], torch.tensor(90.0).double())
+    assert "angle 1 ± 3" in found[0]._repr_html_()
+    assert "angle 16" in repr(found)
+    again = daps_kit.open(found.save(tmp_path / "saved"))
+    assert torch.allclose(again[0].parameters["angle"], expected[0])
+    assert "angle 1 ± 3" in repr(again[0])

@@ -73,3 +73,20 @@ def test_metrics_that_cannot_be_read(tmp_path, text):
         (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(UserError, match=r"metrics\.json(: No such file| is damaged)"):
         _ = RunResult(tmp_path, ("a",), 1).metrics
+
+
+def test_an_angle_is_told_on_its_circle(tmp_path):
+    path = tmp_path / "angle.yaml"
+    path.write_text(
+        f"format: 1\nruns: 6\noutput: {tmp_path / 'out'}\n"
+        "data: {use: prior, count: 1, image_shape: [1, 8, 8]}\nprior: {use: gaussian, std: 0.3}\n"
+        "sampler: {use: daps, budget: 5}\n"
+        "operator: {use: linear_motion_blur, length: 6, angle: {unknown: [0, 180], truth: 0}, "
+        "noise: {use: gaussian, sigma: 0.02}}\n"
+    )
+    found = daps_kit.run(path, quiet=True)
+    told = found.metrics["images"][found.names[0]]["parameters"]["angle"]
+    assert abs(told["mean"] - told["truth"]) < 10
+    assert found[0].parameters["angle"].tolist() == told["samples"]
+    raw = [s.parameters["angle"][-1] for s in RunFolder(found.path).samples(found.names[0], 6)]
+    assert max(raw) - min(raw) > 90 > max(told["samples"]) - min(told["samples"])

@@ -88,3 +88,22 @@ def test_pictures_are_of_each_measurement() -> None:
     found = sample_all(Echo(), prior(), measured(y), 1, 0)
     assert "data:image/png;base64," in found._repr_html_()
     assert found[1].measurement.equal(y[1])
+
+
+class Angles(Sampler):
+    """Finds the angle 179 of even samples and 1 of others."""
+
+    infers = True
+
+    def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
+        x, nobody = torch.zeros(len(y), 1, 8, 8), torch.zeros(len(y), dtype=torch.bool)
+        angles = torch.tensor([[179.0, 1.0][b % 2] for b in range(len(y))])[:, None]
+        yield Step(0, 1, 1.0, x, x, x, nobody, KernelInfo(), parameters=angles)
+
+
+def test_angles_are_told_on_their_circle() -> None:
+    section = {"use": "linear_motion_blur", "length": 3, "angle": {"unknown": [0, 180]}}
+    operator = daps_kit.build("operator", section, shape=(1, 8, 8))
+    found = sample_all(Angles(), prior(), Measured([operator], torch.zeros(1, 1, 8, 8), True), 3, 0)
+    assert found.parameters["angle"].tolist() == [179, 181, 179]
+    assert "angle 179.7 ± 1.2" in repr(found)
