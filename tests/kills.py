@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from daps_kit.tables import markdown_table  # noqa: E402
 
 RUN = {
     "format": 1,
@@ -205,7 +207,7 @@ def kill(works: dict[str, Callable[[], object]], out: Path, kills: int, seed: in
         if not ended(start(work, errors), 600):
             raise RuntimeError(f"{name} fails unbroken: {errors.read_text()}")
         whole[name] = expected, time.monotonic() - begun
-        tallies[name].wrong += _differences(name, out, expected)
+        tallies[name].wrong += _wrong(name, out, expected)
         shutil.rmtree(out)
     left = kills
     while left:
@@ -222,7 +224,7 @@ def kill(works: dict[str, Callable[[], object]], out: Path, kills: int, seed: in
                 if path.is_file() and path.name not in (".lock", "recipe.yaml")
             ]
         if ended(start(works[name], errors), 600):
-            tally.wrong += _differences(name, out, expected)
+            tally.wrong += _wrong(name, out, expected)
         else:
             tally.wrong.append(f"{name}: {errors.read_text() if errors.exists() else 'took too long'}")
         tally.ends += 1
@@ -231,13 +233,13 @@ def kill(works: dict[str, Callable[[], object]], out: Path, kills: int, seed: in
     return tallies
 
 
-def _differences(name: str, out: Path, expected: dict[str, object]) -> list[str]:
-    found = contents(out)
-    return [
-        f"{name}: {file} differs"
-        for file in sorted({*found, *expected})
-        if found.get(file) != expected.get(file)
-    ]
+def _wrong(name: str, out: Path, expected: Mapping[str, object]) -> list[str]:
+    return [f"{name}: {file} differs" for file in differences(contents(out), expected)]
+
+
+def differences(found: Mapping[str, object], expected: Mapping[str, object]) -> list[str]:
+    """Return which files are not what they should be, or are there in one only."""
+    return [file for file in sorted({*found, *expected}) if found.get(file) != expected.get(file)]
 
 
 @contextlib.contextmanager
@@ -254,37 +256,45 @@ def workplace() -> Iterator[Path]:
             os.chdir(before)
 
 
-def table(tallies: dict[str, Tally]) -> str:
+def table(tallies: Mapping[str, Tally]) -> str:
     """Return the tallies as a table."""
-    lines = ["| work | kills | before anything was written | ended | differences |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {tally.kills} | {tally.early} | {tally.ends} | {len(tally.wrong)} |"
+    columns = ["work", "kills", "before anything was written", "ended", "differences"]
+    rows = [
+        [name, *map(str, (tally.kills, tally.early, tally.ends, len(tally.wrong)))]
         for name, tally in tallies.items()
     ]
-    return "\n".join(lines)
+    return "\n".join(markdown_table(columns, rows, left=[0]))
+
+
+def options(about: str | None, kinds: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return a parser of how many kills of each kind there are to be, by its name and what it is, and of the seed."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for kind, what in kinds.items():
+        parser.add_argument(f"--{kind}", type=int, default=10, metavar="KILLS", help=what)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    return parser
+
+
+def verdict(wrong: Iterable[Sequence[str]]) -> int:
+    """Print what is wrong and return the exit code: 1 where anything is."""
+    lines = [line for part in wrong for line in part]
+    print("\n".join(lines))
+    return bool(lines)
 
 
 def main() -> int:
     """Kill as the command line says, and print the table; 1 where anything differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=10, metavar="KILLS", help="of runs")
-    parser.add_argument("--trainings", type=int, default=10, metavar="KILLS", help="of trainings")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
+    given = options(__doc__, {"runs": "of runs", "trainings": "of trainings"}).parse_args()
     import torch
 
     torch.set_num_threads(1)  # a fork has no other
     tallies: dict[str, Tally] = {}
     with workplace() as folder:
-        for runs, kills in ((True, options.runs), (False, options.trainings)):
+        for runs, kills in ((True, given.runs), (False, given.trainings)):
             if kills:
-                tallies |= kill(works(folder, runs=runs), folder / "out", kills, options.seed)
+                tallies |= kill(works(folder, runs=runs), folder / "out", kills, given.seed)
     print(table(tallies))
-    wrong = [line for tally in tallies.values() for line in tally.wrong]
-    print("\n".join(wrong))
-    return bool(wrong)
+    return verdict(tally.wrong for tally in tallies.values())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ for those that say who computed it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -21,14 +20,15 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.kills import RUN, RUNS, contents, ended, start, workplace
+from daps_kit.tables import markdown_table
+from tests.kills import RUN, RUNS, contents, differences, ended, options, start, verdict, workplace
 
 SAYS_WHO = {"environment.json", "environment.js", "recipe.yaml", "report.html"}
 """Files that say who computes."""
@@ -192,15 +192,11 @@ def kill_workers(
     def said() -> str:
         return errors.read_text() if errors.exists() else "it took too long"
 
-    def differences() -> list[str]:
-        found = samples(out)
-        return [file for file in sorted({*found, *expected}) if found.get(file) != expected.get(file)]
-
     begun = time.monotonic()
     if not ended(begin(), 600):
         raise RuntimeError(f"it fails unbroken: {said()}")
     seconds = time.monotonic() - begun
-    loss.wrong += differences()
+    loss.wrong += differences(samples(out), expected)
     shutil.rmtree(out)
     while kills:
         client = begin()
@@ -227,7 +223,7 @@ def kill_workers(
                 client = begin()
         for _ in range(ATTEMPTS):
             finished = ended(client, 600)
-            if finished and not (wrong := differences()):
+            if finished and not (wrong := differences(samples(out), expected)):
                 break
             if not finished:
                 wrong = [said()]
@@ -241,37 +237,33 @@ def kill_workers(
     return loss
 
 
-def table(losses: dict[str, Loss]) -> str:
+def table(losses: Mapping[str, Loss]) -> str:
     """Return what came of the kills as a table."""
-    lines = [
-        "| executor | kills of workers | of the scheduler | of the run | runs that ended | begun again for what was given up | differences |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {loss.kills['worker']} | {loss.kills['scheduler']} | {loss.kills['client']} | {loss.ends} | "
-        f"{loss.again} | {len(loss.wrong)} |"
-        for name, loss in losses.items()
-    ]
-    return "\n".join(lines)
+    columns = [
+        "executor", "kills of workers", "of the scheduler", "of the run", "runs that ended",
+        "begun again for what was given up", "differences",
+    ]  # fmt: skip
+    rows = []
+    for name, loss in losses.items():
+        kills = [loss.kills[who] for who in ("worker", "scheduler", "client")]
+        rows.append([name, *map(str, (*kills, loss.ends, loss.again, len(loss.wrong)))])
+    return "\n".join(markdown_table(columns, rows, left=[0]))
 
 
 def main() -> int:
     """Kill as the command line says, and print the table; 1 where anything differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--processes", type=int, default=10, metavar="KILLS", help="with worker processes")
-    parser.add_argument("--dask", type=int, default=10, metavar="KILLS", help="with workers of dask")
+    kinds = {"processes": "with worker processes", "dask": "with workers of dask"}
+    parser = options(__doc__, kinds)
     parser.add_argument("--shared", action="store_true", help="workers write the samples")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
+    given = parser.parse_args()
     import torch
 
     import daps_kit
 
     torch.set_num_threads(1)  # a fork has no other
     losses: dict[str, Loss] = {}
-    for name, kills in (("processes", options.processes), ("dask", options.dask)):
+    for name in kinds:
+        kills = getattr(given, name)
         if not kills:
             continue
         with workplace() as folder:
@@ -279,20 +271,18 @@ def main() -> int:
             content = RUNS["images, inpainting, trajectory"] | {"output": str(out)}
             recipe.write_text(yaml.safe_dump(RUN | content))
             fleet = Fleet() if name == "processes" else DaskFleet(folder)
-            if options.shared:
+            if given.shared:
                 fleet.changes += ("execution.shared_folder=true",)
                 name += ", shared folder"
             try:
                 losses[name] = kill_workers(
                     lambda changes, recipe=recipe: daps_kit.run(recipe, changes, quiet=True),  # type: ignore[misc]
-                    fleet, out, kills, options.seed,
+                    fleet, out, kills, given.seed,
                 )  # fmt: skip
             finally:
                 fleet.end()
             print(table(losses), flush=True)
-    wrong = [line for loss in losses.values() for line in loss.wrong]
-    print("\n".join(wrong))
-    return bool(wrong)
+    return verdict(loss.wrong for loss in losses.values())
 
 
 if __name__ == "__main__":
