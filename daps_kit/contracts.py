@@ -379,6 +379,16 @@ class LinearOperator(Operator):
         """
         return None
 
+    def waves(self, covariance: Covariance) -> Tensor | None:
+        """Return what A C A^T is about for the waves of each frequency that rise and for those that fall, [2, C, h, w].
+
+        A product of two cosines is a wave along each diagonal, and `spectrum` the mean of both. They differ where the
+        operator tells these directions apart, as a motion that is neither upright nor level does; the default is that
+        it does not. None where the spectrum is not known.
+        """
+        spectrum = self.spectrum(covariance)
+        return None if spectrum is None else spectrum.expand(2, *spectrum.shape)
+
 
 class _StackedLinear(_StackedOperator, LinearOperator):
     """Sample b is measured by linear operator b."""

@@ -121,6 +121,19 @@ class LinearChain(Chain, LinearOperator):
             covariance = CosineCovariance(found, covariance.colours)
         return found
 
+    def waves(self, covariance: Covariance) -> Tensor | None:
+        """Return the waves of the last; what those before it leave of the two directions is kept where sizes are."""
+        found: Tensor | None = None
+        for operator in self.operators:
+            own = operator.waves(covariance)
+            if own is None or not isinstance(covariance, CosineCovariance):
+                return None
+            if found is not None and found.shape == own.shape:
+                own = own * (found / found.mean(0).clamp_min(torch.finfo(found.dtype).tiny))
+            found = own
+            covariance = CosineCovariance(found.mean(0), covariance.colours)
+        return found
+
     def preconditioner(
         self, covariance: Covariance, variance: float | Tensor
     ) -> Callable[[Tensor], Tensor] | None:

@@ -127,22 +127,28 @@ class MotionBlur(LinearOperator):
         )
 
     @kept
-    def _response(self) -> Constant:
-        """|K|^2 at the frequencies of the cosine basis, the mean over the signs of one of them, [1 or B, 1, H, W]."""
+    def _responses(self) -> Constant:
+        """|K|^2 at the frequencies of the cosine basis, for both signs of one of them, [2, 1 or B, 1, H, W]."""
         waves = []
         for pixels, taps in zip(self.shape[1:], self.kernel.shape[-2:], strict=True):
             phase = torch.outer(torch.arange(pixels), torch.arange(taps)).double() * (torch.pi / pixels)
             waves.append(torch.polar(torch.ones_like(phase), phase))
         down, across = waves
         kernel = self.kernel.to("cpu").to(torch.complex128)
-        powers = [(down @ kernel @ wave.T).abs().square() for wave in (across, across.conj())]
-        return Constant((powers[0] + powers[1]) / 2)
+        return Constant(
+            torch.stack([(down @ kernel @ wave.T).abs().square() for wave in (across, across.conj())])
+        )
 
     def spectrum(self, covariance: Covariance) -> Tensor | None:
+        """Return the mean of the `waves`."""
+        waves = self.waves(covariance)
+        return None if waves is None else waves.mean(0)
+
+    def waves(self, covariance: Covariance) -> Tensor | None:
         """Return |K|^2 P, where there is one kernel and y has the size of x."""
         if not isinstance(covariance, CosineCovariance) or self.boundary == "valid" or len(self.kernel) > 1:
             return None
-        found: Tensor = self._response.like(covariance.power)[0] * covariance.power
+        found: Tensor = self._responses.like(covariance.power)[:, 0] * covariance.power
         return found
 
     def preconditioner(
@@ -157,7 +163,7 @@ class MotionBlur(LinearOperator):
         if not isinstance(covariance, CosineCovariance) or self.boundary == "valid":
             return None
         power = covariance.power
-        response = self._response.like(power)
+        response = self._responses.like(power).mean(0)
         if isinstance(variance, Tensor) or not LowModes.pay(power, variance):
             return covariance.inverse(response * power, variance)
         above, rest = self._low_modes.excess(power)

@@ -9,12 +9,14 @@ in which C says how much of the misfit r = y - A m is still the image's; A and v
 takes r^T S^{-1} r and log det S, by the cheapest way that is known:
 
     dense       few measured numbers: the eigenvalues of A C A^T, exact
-    cosine      C diagonal in the cosine basis, and A nearly so: with P = D^T diag(G + v) D, G the operator's
-                `spectrum`, roughly P in the place of S; then P^{-1/2} S P^{-1/2}, which is nearly I, by Lanczos' method
+    cosine      C diagonal in the cosine basis, and A nearly so: roughly P = D^T diag(G + v) D in the place of S, G the
+                operator's `spectrum`; else r^T S^{-1} r by conjugate gradients beside P, and log det S as the sum over
+                frequencies of log(G + v), the mean over both directions of each, G then the operator's `waves`
     Lanczos     else: the eigenvalues of A C A^T as r and random signs see them, after so many steps, each colour of
                 C by itself where A leaves the channels apart
 
-Where C is a mean over images, how far that of the image at hand is from it is integrated out (`spectrum`).
+Where C is a mean over images, how far that of the image at hand is from it is integrated out (`spectrum`); beside P
+that is done around the most likely kappa of the rough evidence, by which both sides of A C A^T are multiplied.
 
 By Lanczos' method from a vector z, z^T f(S) z is about |z|^2 sum_k w_k f(t_k), t_k the eigenvalues of a small
 tridiagonal matrix and w_k the squares of the first entries of its eigenvectors; the mean over z of random signs is the
@@ -25,15 +27,16 @@ Gauss-Radau quadrature with a node at 0 errs to the side of too large a misfit, 
 likely.
 
 Sources: Golub and Meurant, "Matrices, moments and quadrature" (2010); Ubaru, Chen and Saad, "Fast estimation of
-tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal. Appl. 38 (2017); Wenger, Pleiss, Hennig, Cunningham
-and Gardner, "Preconditioning for scalable Gaussian process hyperparameter optimization", ICML 2022, for what is left of
-the trace beside a preconditioner.
+tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal. Appl. 38 (2017); Hestenes and Stiefel, "Methods of
+conjugate gradients for solving linear systems", J. Res. Nat. Bur. Standards 49 (1952), for what each step adds to
+r^T S^{-1} r; Grenander and Szego, "Toeplitz forms and their applications" (1958), for the determinant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from math import inf
 
 import torch
 from torch import Tensor
@@ -55,8 +58,8 @@ DENSE = 400
 PROBES, STEPS = 4, 30
 """Random signs of a trace, and steps of Lanczos' method."""
 
-PROBES_BESIDE, STEPS_BESIDE = 2, 6
-"""The same beside a preconditioner."""
+LEFT, STEPS_BESIDE = 0.1, 200
+"""How much of r^T S^{-1} r conjugate gradients may leave out, and their steps at most."""
 
 
 def known(operator: object) -> bool:
@@ -91,6 +94,7 @@ class Evidence:
         self._own = [place for place, name in enumerate(parameters.names) if not name.startswith(NOISE)]
         self._spectra: dict[tuple[float, ...], Spectrum] = {}
         self._traces: dict[tuple[float, ...], tuple[Tensor, Tensor]] = {}
+        self._found: dict[tuple[float, ...], float] = {}
         self.average = target.covariance.average
         self.dense = max(target.centre[0].numel(), target.y[0].numel()) <= DENSE
         first = parameters.row(0)(
@@ -98,9 +102,14 @@ class Evidence:
         )
         self.rough = not self.dense and _linear(first).spectrum(target.covariance) is not None
 
-    def log(self, values: Tensor) -> Tensor:
-        """Return log p(y | x_t, theta) of theta [B, P], up to a constant, [B], in double precision."""
-        return self._logs(values, self._log)
+    def log(self, values: Tensor, least: Tensor | None = None) -> Tensor:
+        """Return log p(y | x_t, theta) of theta [B, P], up to a constant, [B], in double precision.
+
+        Args:
+            values: theta.
+            least: [B]; where it is smaller than that, something between may be returned, which costs less.
+        """
+        return self._logs(values, self._log, least)
 
     def rough_log(self, values: Tensor) -> Tensor:
         """Return about the same."""
@@ -112,26 +121,31 @@ class Evidence:
         operator = self.parameters.row(sample)(row)
         return self._spectrum(sample, values, operator).log(sigma.square()).cpu()
 
-    def _logs(self, values: Tensor, log: Callable[[int, Sequence[float], Operator], float]) -> Tensor:
-        rows = zip(values.tolist(), self.parameters.operators(values), strict=True)
-        found = []
-        for b, (row, operator) in enumerate(rows):
-            found.append(log(b, row, operator))
+    def _logs(
+        self,
+        values: Tensor,
+        log: Callable[[int, Sequence[float], Operator, float], float],
+        least: Tensor | None = None,
+    ) -> Tensor:
+        rows, operators = values.tolist(), self.parameters.operators(values)
+        bounds = [-inf] * len(rows) if least is None else least.tolist()
+        found = [log(b, *each) for b, each in enumerate(zip(rows, operators, bounds, strict=True))]
         return torch.tensor(found, dtype=torch.float64)
 
-    def _rough_log(self, b: int, row: Sequence[float], operator: Operator) -> float:
+    def _rough_log(self, b: int, row: Sequence[float], operator: Operator, least: float = -inf) -> float:
         v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
         return float(self._spectrum(b, row, operator).log(v))
 
-    def _log(self, b: int, row: Sequence[float], operator: Operator) -> float:
+    def _log(self, b: int, row: Sequence[float], operator: Operator, least: float) -> float:
         if not self.rough:
             return self._rough_log(b, row, operator)
-        log = self._beside(b, operator)
-        if not self.average:
-            return log
-        v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
-        spectrum = self._spectrum(b, row, operator)
-        return log + float(spectrum.log(v) - spectrum.exact(v))
+        key = (float(b), *row)
+        if key in self._found:
+            return self._found[key]
+        found = self._beside(b, row, operator, least)
+        if found >= least:
+            self._found[key] = found
+        return found
 
     def _misfit(self, b: int, operator: Operator) -> Tensor:
         """Return r, [1, ...]."""
@@ -207,28 +221,66 @@ class Evidence:
         assert isinstance(covariance, CosineCovariance)
         return gains.double(), covariance.colours.to(self.target.y)
 
-    def _beside(self, b: int, whole: Operator) -> float:
-        """Return log N(r; 0, S) by P and what S is beside it."""
-        operator = _linear(whole)
-        # In double precision: what is left of P^{-1/2} S P^{-1/2} is a small difference.
+    def _beside(self, b: int, row: Sequence[float], whole: Operator, least: float) -> float:
+        """Return log N(r; 0, S) beside P, with kappa where P is most likely in the place of what it may be."""
+        operator, covariance, v = _linear(whole), self.target.covariance, whole.noise.dispersion
         gains, colours = self._gains(operator)
-        v, covariance = whole.noise.dispersion, self.target.covariance
-        misfit = wide(self._misfit(b, whole))
-        whiten, colours = (gains + v).rsqrt().to(misfit), colours.to(misfit)
+        waves = operator.waves(covariance)
+        assert waves is not None
+        r = wide(self._misfit(b, whole))
+        kappa, volume = torch.ones_like(gains), 0.0
+        if self.average:
+            factors, volume = self._spectrum(b, row, whole).factors(v)
+            kappa = factors.reshape(gains.shape)
+        inverse, root, colours = (kappa * gains + v).reciprocal().to(r), kappa.sqrt().to(r), colours.to(r)
+
+        def scaled(z: Tensor) -> Tensor:
+            return cosine_filter(z, root, colours) if self.average else z
 
         def apply(z: Tensor) -> Tensor:
-            z = cosine_filter(z, whiten, colours)
-            z = operator.forward(covariance.multiply(operator.adjoint(z))) + v * z
-            return cosine_filter(z, whiten, colours)
+            return scaled(operator.forward(covariance.multiply(operator.adjoint(scaled(z))))) + v * z
 
-        r = cosine_filter(misfit, whiten, colours)
-        z = torch.cat([r, random_signs(PROBES_BESIDE, r)])
-        values, weights = lanczos(apply, z, STEPS_BESIDE)
-        size = z.square().flatten(1).sum(1).double()
-        values = values.clamp_min(1e-6)
-        quadratic = float(size[0] * (weights[0] / values[0]).sum())
-        trace = float((size[1:, None] * weights[1:] * values[1:].log()).sum()) / PROBES_BESIDE
-        return -0.5 * (quadratic + trace + float((gains + v).log().sum()))
+        others = volume - 0.5 * float((kappa * waves.double() + v).log().mean(0).sum())
+        quadratic = _quadratic(
+            apply, r, lambda z: cosine_filter(z, inverse, colours), v, most=2 * (others - least)
+        )
+        return others - 0.5 * quadratic
+
+
+def _quadratic(
+    apply: Callable[[Tensor], Tensor],
+    r: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    v: float,
+    *,
+    most: float,
+) -> float:
+    """Return r^T S^{-1} r by conjugate gradients, as the sum of what each step adds to it.
+
+    What is left is r_k^T S^{-1} r_k with r_k the residual of the solution, at most |r_k|^2 / v, which is counted: where
+    steps are too few, a misfit is too large rather than too small.
+
+    Args:
+        apply: S.
+        r: one vector, of any shape.
+        precondition: an approximate inverse of S.
+        v: no eigenvalue of S is smaller.
+        most: beyond which it is of no interest how large it is.
+    """
+    z = precondition(r)
+    p, along, found, left = z, float((r * z).sum()), 0.0, float(r.square().sum()) / v
+    for _ in range(STEPS_BESIDE):
+        if left < LEFT or found > most:
+            break
+        s = apply(p)
+        step = along / float((p * s).sum())
+        found += step * along
+        r = r - step * s
+        left = float(r.square().sum()) / v
+        z = precondition(r)
+        before, along = along, float((r * z).sum())
+        p = z + along / before * p
+    return found if found > most else found + left
 
 
 def _quadrature(

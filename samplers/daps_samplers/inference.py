@@ -12,10 +12,15 @@ of p(x_t | y).
 
 Each parameter moves by its prior's distribution function u, in which the prior is flat on (0, 1), by slice sampling
 from all of (0, 1): no width is to be chosen, and far modes are seen. (0, 1) is closed to a circle, on which an angle
-passes the end of its prior. Parameters take turns there and back, which makes a sweep reversible; where a rougher
-evidence is cheaper, sweeps are made with it, and their end is a proposal that is accepted with
+passes the end of its prior. Parameters take turns there and back.
 
-    min(1, p(y | x_t, new) q(y | x_t, old) / (p(y | x_t, old) q(y | x_t, new))),    q the rough one.
+Where a rougher evidence is cheaper, it finds the start, from which parameters move by the evidence itself: at the first
+level the most likely of many draws from the prior is swept by the rough one, some times, and the most likely of the
+ends is taken. An angle and its mirror image, which a power spectrum hardly tells apart, are both tried there; at each
+level the mirror image is a proposal, which is accepted with the ratio of their evidences. Sigma is proposed by the
+rough evidence q, of which a whole grid is cheap, and accepted with
+
+    min(1, p(y | x_t, new) q(y | x_t, old) / (p(y | x_t, old) q(y | x_t, new))).
 
 Where the evidence is not known, as for operators that are not linear, theta is drawn given the level's x0, from
 p(theta) p(y | x0, theta), which moves it less.
@@ -36,6 +41,7 @@ from torch import Tensor
 from daps_kit.contracts import Operator, RandomStreams, Target
 from daps_kit.noise_level import noise_level
 from daps_kit.parameters import NOISE, Parameters
+from daps_kit.unknown import Uniform
 
 from .evidence import Evidence, known
 
@@ -50,10 +56,14 @@ SMALLEST = 1e-9
 FIRST, LATER = 4, 1
 """Sweeps at the first level, where nothing is known, and at each that follows."""
 
+STARTS, DRAWS = 3, 40
+"""Searches for a start, and draws of the prior that each looks at."""
+
 POINTS, ZOOMS, NEGLIGIBLE = 32, 6, 14.0
 """Of a grid; how often it is made finer at most; and the fall of a log density beyond which it is not looked at."""
 
 Log = Callable[[Tensor], Tensor]
+Bounded = Callable[[Tensor, Tensor], Tensor]
 
 
 class Inference:
@@ -109,17 +119,67 @@ class Inference:
         if not self.collapsed or not self._due(target):
             return
         evidence = Evidence(self.parameters, target)
-
-        def log(function: Log) -> Log:
-            return lambda u: function(self.parameters.values(u))
-
-        u = self._swept(log(evidence.rough_log), self.u, streams, evidence)
-        if evidence.rough and not (evidence.average and self._sigma_alone):
-            move = log(evidence.log)(u) - log(evidence.log)(self.u)
-            rough = log(evidence.rough_log)(u) - log(evidence.rough_log)(self.u)
-            accepted = streams.uniform((), torch.float64).cpu().log() < move - rough
-            u = torch.where(accepted[:, None], u, self.u)
+        log = self._of_u(evidence.log)
+        u = self._beside(evidence, streams) if evidence.rough else self._swept(log, self.u, streams, evidence)
+        for mirrored in self._mirrored(u):
+            u = _accepted(u, mirrored, log, streams)
         self._take(u)
+
+    def _of_u(self, function: Log) -> Log:
+        """Return a function of the values as one of u."""
+        return lambda u: function(self.parameters.values(u))
+
+    def _beside(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
+        """Return u [B, P] drawn by an evidence whose rough one tells where to begin, and proposes sigma."""
+        log, rough = self._of_u(evidence.log), self._of_u(evidence.rough_log)
+
+        def bounded(u: Tensor, least: Tensor) -> Tensor:
+            return evidence.log(self.parameters.values(u), least)
+
+        begin = self._sweeps == FIRST and not self._sigma_alone
+        u = self._searched(bounded, rough, streams, evidence) if begin else self.u
+        for place in range(u.shape[1]):
+            if place != self._sigma:
+                u = slice_step(log, u, place, streams, bounded)
+                continue
+            drawn = self._sigma_drawn(evidence, u, streams)
+            if not (evidence.average and self._sigma_alone):
+                drawn = _accepted(u, drawn, lambda u: log(u) - rough(u), streams)
+            u = drawn
+        return u
+
+    def _searched(self, bounded: Bounded, rough: Log, streams: RandomStreams, evidence: Evidence) -> Tensor:
+        """Return the most likely u [B, P] of the ends of rough sweeps and their mirror images.
+
+        Each sweep begins at the roughly most likely of some draws from the prior.
+        """
+        found, most = self.u, torch.full((len(self.u),), -inf, dtype=torch.float64)
+        for _ in range(STARTS):
+            u = self.u
+            for tried in streams.uniform((DRAWS, u.shape[1]), torch.float64).cpu().unbind(1):
+                tried = tried.clamp(SMALLEST, 1 - SMALLEST)
+                if self._sigma is not None:
+                    tried[:, self._sigma] = self.u[:, self._sigma]
+                u = torch.where((rough(tried) > rough(u))[:, None], tried, u)
+            u = self._swept(rough, u, streams, evidence)
+            for tried in (u, *self._mirrored(u)):
+                told = bounded(tried, most)
+                found = torch.where((told > most)[:, None], tried, found)
+                most = torch.maximum(told, most)
+        return found
+
+    def _mirrored(self, u: Tensor) -> list[Tensor]:
+        """Return u [B, P] with an angle turned to the other side of 0, for each whose prior has both sides alike."""
+        found = []
+        for place, (name, prior) in enumerate(
+            zip(self.parameters.names, self.parameters.priors, strict=True)
+        ):
+            period = self.parameters.periods.get(name)
+            if period and isinstance(prior, Uniform) and (prior.low + prior.high) % period == 0:
+                mirrored = u.clone()
+                mirrored[:, place] = 1 - u[:, place]
+                found.append(mirrored)
+        return found
 
     def _due(self, target: Target) -> bool:
         """Return whether to draw at a level: the noise alone once an octave, where it is drawn from all it can be."""
@@ -146,7 +206,8 @@ class Inference:
     def _swept(self, log: Log, u: Tensor, streams: RandomStreams, evidence: Evidence | None = None) -> Tensor:
         count = u.shape[1]
         order = [*range(count), *reversed(range(count))] if count > 1 else [0]
-        for _ in range(1 if self._sigma_alone and evidence is not None else self._sweeps):
+        once = evidence is not None and (self._sigma_alone or evidence.rough)
+        for _ in range(1 if once else self._sweeps):
             for place in order:
                 if evidence is not None and place == self._sigma:
                     u = self._sigma_drawn(evidence, u, streams)
@@ -176,6 +237,19 @@ class Inference:
         self.operator = self.parameters.at(self.values)
 
 
+def _accepted(u: Tensor, proposal: Tensor, log: Log, streams: RandomStreams) -> Tensor:
+    """Return a proposal [B, P] where it is accepted, and else u.
+
+    Args:
+        u: [B, P].
+        proposal: [B, P].
+        log: of the ratio of the density to that of the proposal, up to a constant, [B].
+        streams: of the samples.
+    """
+    accepted = streams.uniform((), torch.float64).cpu().log() < log(proposal) - log(u)
+    return torch.where(accepted[:, None], proposal, u)
+
+
 def grid_draw(log: Callable[[Tensor], Tensor], share: float) -> float:
     """Return where the distribution function of a density on (0, 1) is `share`.
 
@@ -202,7 +276,13 @@ def grid_draw(log: Callable[[Tensor], Tensor], share: float) -> float:
     return low + cell * (place + inside)
 
 
-def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tensor:
+def slice_step(
+    log: Log,
+    u: Tensor,
+    place: int,
+    streams: RandomStreams,
+    bounded: Bounded | None = None,
+) -> Tensor:
     """Return u [B, P] with one coordinate moved by slice sampling on the circle (0, 1), shrunk to where it was.
 
     Args:
@@ -210,6 +290,7 @@ def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tenso
         u: [B, P].
         place: of the coordinate.
         streams: of the samples; each draws as many numbers whatever happens.
+        bounded: the same as log, but need not be right where it is below a bound [B] that is given, too.
     """
     draws = streams.uniform((TRIES + 2,), torch.float64).cpu()
     height = log(u) + draws[:, 0].clamp_min(1e-300).log()
@@ -222,7 +303,7 @@ def slice_step(log: Log, u: Tensor, place: int, streams: RandomStreams) -> Tenso
         proposal = u.clone()
         wrapped = (tried % 1.0).clamp(SMALLEST, 1 - SMALLEST)
         proposal[:, place] = torch.where(going, wrapped, found)
-        inside = log(proposal) >= height
+        inside = (bounded(proposal, height) if bounded else log(proposal)) >= height
         found = torch.where(going & inside, wrapped, found)
         going = going & ~inside
         if not bool(going.any()):

@@ -94,6 +94,7 @@ class Spectrum:
         ):
             total.index_add_(0, place, each)
         told = share > 0
+        self._class = (told.cumsum(0) - 1)[place]
         self.values = (sums[told] / share[told]).exp()
         self.energy, self.count = energy[told], count[told]
 
@@ -101,6 +102,19 @@ class Spectrum:
         """Return log N(r; 0, M + v I), up to a constant, for variances v [G]; [G]."""
         if not self.average:
             return self.exact(v)
+        logs, volume = self._mode(v)
+        return self._density(self.values * logs.exp() + v.to(self.values)[:, None]) + volume
+
+    def factors(self, v: float) -> tuple[Tensor, float]:
+        """Return kappa of each eigenvalue where it is most likely, [k], and what log N(r; 0, S) with it lacks to `log`.
+
+        Not for groups.
+        """
+        logs, volume = self._mode(torch.tensor([v], dtype=torch.float64))
+        return logs[0].exp()[self._class], float(volume)
+
+    def _mode(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log kappa at c* for variances v [G], [G, k], and its prior's logarithm and that of the volume, [G]."""
         v = v.to(self.values)[:, None]
         hats, precision = self._hats, self._precision
         pairs = (hats[:, :, None] * hats[:, None, :]).flatten(1)
@@ -115,10 +129,8 @@ class Spectrum:
             c = c + step.clamp(-1, 1)
             if float(step.abs().max()) < SETTLED:
                 break
-        density = self._density(self.values * (c @ hats.T).exp() + v)
         prior = -0.5 * ((c @ precision) * c).sum(1)
-        found: Tensor = density + prior - 0.5 * torch.logdet(fisher + precision)
-        return found
+        return c @ hats.T, prior - 0.5 * torch.logdet(fisher + precision)
 
     def exact(self, v: Tensor) -> Tensor:
         """Return the same with M as it is."""

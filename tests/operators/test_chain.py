@@ -61,7 +61,20 @@ def test_the_spectrum_is_that_of_one_after_the_other():
     z = image(1, *SHAPE)
     back = found.preconditioner(covariance, 0.01)(covariance.filter(z, expected + 0.01))
     torch.testing.assert_close(back, z)
-    assert chain(BLUR, MASK).spectrum(covariance) is None
+    assert chain(BLUR, MASK).spectrum(covariance) is chain(BLUR, MASK).waves(covariance) is None
+
+
+def test_waves_of_both_directions_are_kept():
+    power = 1 / (1 + torch.arange(12.0)[:, None] ** 2 + torch.arange(15.0) ** 2).double()
+    covariance = CosineCovariance(power.expand(SHAPE), torch.eye(2, dtype=torch.float64))
+    sections = [{"use": "linear_motion_blur", "length": 4, "angle": angle} for angle in (30, 70)]
+    gains = [build("operator", section, shape=SHAPE).waves(covariance) / power for section in sections]
+    found = chain(sections[0], {"use": "affine", "scale": 3.0}, sections[1]).waves(covariance)
+    torch.testing.assert_close(found, 9 * gains[0] * gains[1] * power)
+    assert float((gains[0][0] - gains[0][1]).abs().max()) > 0.1
+    down = chain(sections[0], {"use": "down_sampling", "scale_factor": 3})
+    assert down.waves(covariance).shape == (2, 2, 4, 5)
+    torch.testing.assert_close(down.waves(covariance).mean(0), down.spectrum(covariance))
 
 
 def test_open_fields_are_called_by_their_places():

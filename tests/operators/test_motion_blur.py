@@ -199,6 +199,25 @@ def test_a_preconditioner_of_a_kernel_and_a_variance_for_each_image():
         torch.testing.assert_close(inverse(v)[b], expected, atol=1e-10, rtol=0)
 
 
+def test_waves_are_the_transfer_function_along_both_diagonals():
+    rng = np.random.default_rng(4)
+    shape, taps = (2, 8, 6), rng.random((3, 5))
+    power = torch.from_numpy(rng.uniform(0.1, 1.1, shape))
+    covariance = CosineCovariance(power, torch.eye(2, dtype=torch.float64))
+    operator = MotionBlur(shape, NOISE, torch.from_numpy(taps)[None, None])
+    waves = operator.waves(covariance)
+    assert waves is not None
+    down, across = np.meshgrid(np.pi * np.arange(8) / 8, np.pi * np.arange(6) / 6, indexing="ij")
+    for sign, found in zip((1, -1), waves, strict=True):
+        rows, columns = np.mgrid[:3, :5]
+        phases = down[..., None, None] * rows + sign * across[..., None, None] * columns
+        gain = np.abs((taps * np.exp(1j * phases)).sum((-2, -1))) ** 2
+        np.testing.assert_allclose(found, gain * power.numpy(), rtol=1e-10)
+    torch.testing.assert_close(operator.spectrum(covariance), waves.mean(0))
+    valid = MotionBlur(shape, NOISE, torch.from_numpy(taps)[None, None], "valid")
+    assert valid.waves(covariance) is valid.spectrum(covariance) is None
+
+
 def test_kernels_of_other_sizes_are_joined():
     x = image(2, 2, 20, 17)
     apart = [MotionBlur((2, 20, 17), NOISE, torch.rand(1, 1, *size)) for size in [(3, 7), (5, 1)]]

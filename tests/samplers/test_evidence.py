@@ -93,6 +93,55 @@ def test_beside_a_preconditioner_differences_are_right(monkeypatch: pytest.Monke
     assert float((exact - change).abs().max()) < float((rough - change).abs().max())
 
 
+def test_directions_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    motion = {"use": "linear_motion_blur", "length": {"unknown": [1, 9]}, "angle": "unknown"}
+    target, operator = problem(motion | {"noise": {"use": "gaussian", "sigma": 0.05}})
+    assert operator.parameters is not None
+    values = torch.tensor([[5.0, 30], [5, 150], [5, 40], [6, 30], [3, 30], [5, 75]], dtype=torch.float64)
+    exact = torch.cat([expected(target, operator, row[None]) for row in values])
+    evidence = Evidence(operator.parameters, target)
+    assert evidence.rough
+    ours = torch.cat([evidence.log(row[None]) for row in values])
+    assert float((exact - exact[0]).abs().max()) > 100
+    assert torch.allclose(ours - ours[0], exact - exact[0], atol=2.0, rtol=0.03)
+
+
+def test_a_bound_may_end_the_search_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(BLUR | NOISE, 2)
+    assert operator.parameters is not None
+    exact = Evidence(operator.parameters, target).log(VALUES)
+    for least in (exact - 1e-6, exact + 5):
+        found = Evidence(operator.parameters, target).log(VALUES, least)
+        assert bool((found >= exact - 1e-6).all())
+        assert torch.equal(found >= least, exact >= least)
+
+
+def test_conjugate_gradients_add_up_to_the_quadratic_form() -> None:
+    draw = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(60, 60, generator=draw, dtype=torch.float64))
+    matrix = basis * torch.logspace(-3, 1, 60, dtype=torch.float64) @ basis.T
+    r = torch.randn(60, generator=draw, dtype=torch.float64)
+    exact = float(r @ torch.linalg.solve(matrix, r))
+
+    def found(most: float) -> tuple[float, int]:
+        products = []
+
+        def apply(z: torch.Tensor) -> torch.Tensor:
+            products.append(z)
+            return matrix @ z
+
+        value = module._quadratic(apply, r, lambda z: z / matrix.diagonal(), 1e-3, most=most)
+        return value, len(products)
+
+    value, steps = found(float("inf"))
+    assert value == pytest.approx(exact, abs=module.LEFT)
+    early, fewer = found(exact / 10)
+    assert exact / 10 < early < exact
+    assert fewer < steps
+
+
 @pytest.mark.parametrize("dense", [400, 10])
 def test_a_constant_beside_a_linear_operator_is_counted(monkeypatch: pytest.MonkeyPatch, dense: int) -> None:
     monkeypatch.setattr(module, "DENSE", dense)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 
 from daps_kit.api import build
 from daps_kit.contracts import RandomStreams
+from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import RefusalError
 from daps_kit.runs.draw import draw
-from daps_samplers.inference import grid_draw, slice_step
+from daps_samplers.evidence import Evidence
+from daps_samplers.inference import Inference, grid_draw, slice_step
+from daps_samplers.target import GaussianTarget
 from tests.samplers.closed_form import SHAPE, SIZE, smooth_prior
 
 SCALE = {"unknown": {"use": "log_uniform", "low": 0.05, "high": 1.0}}
@@ -90,6 +94,56 @@ def test_posteriors_are_those_of_quadrature(section: dict[str, object], count: i
     values = drawn(operator, y, count)
     assert abs(float(values.mean()) - mean) < 4 * std / count**0.5
     assert float(values.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+
+
+def level(operator, count: int, noise: float, truth: list[float], size: int) -> GaussianTarget:
+    """Return the first level of `count` samples of one simulated measurement, of which a power law is the prior."""
+    square = torch.arange(float(size))[:, None] ** 2 + torch.arange(float(size)) ** 2
+    covariance = CosineCovariance(2 / (0.5 + square)[None], torch.eye(1))
+    generator = torch.Generator().manual_seed(2)
+    x = covariance.sqrt(torch.randn(1, 1, size, size, generator=generator))
+    at = operator.parameters.at(torch.tensor([truth], dtype=torch.float64))
+    y = at.forward(x) + noise * torch.randn(1, 1, size, size, generator=generator)
+    y = y.expand(count, *y.shape[1:])
+    return GaussianTarget(torch.zeros_like(y), covariance, operator, y, sigma=10.0, likelihood_variance=1.0)
+
+
+@pytest.mark.parametrize("angle", [25.0, 155.0])
+def test_a_motion_is_told_from_its_mirror_image(angle: float) -> None:
+    section = {
+        "use": "linear_motion_blur", "length": {"unknown": {"use": "log_uniform", "low": 1.0, "high": 20.0}},
+        "angle": "unknown", "noise": {"use": "gaussian", "sigma": 0.02},
+    }  # fmt: skip
+    operator = build("operator", section, shape=(1, 24, 24))
+    target = level(operator, 1, 0.02, [6.0, angle], 24)
+    inference = Inference(operator, target.y)
+    inference.before(target, RandomStreams([0]))
+    assert torch.allclose(inference.values[:, 1], torch.tensor(angle).double(), atol=6.0)
+    assert torch.allclose(inference.values[:, 0], torch.tensor(6.0).double(), atol=1.0)
+
+
+@pytest.mark.slow
+def test_levels_leave_the_posterior_of_a_width_as_it_is() -> None:
+    section = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}}
+    operator = build("operator", section | {"noise": {"use": "gaussian", "sigma": 0.1}}, shape=(1, 21, 21))
+    target = level(operator, 40, 0.1, [0.8], 21)
+    assert Evidence(operator.parameters, target).rough
+    inference, streams = Inference(operator, target.y), RandomStreams(range(40))
+    for _ in range(3):
+        inference.before(target, streams)
+    u = (torch.arange(60, dtype=torch.float64)[:, None] + 0.5) / 60
+    root = target.covariance.sqrt(torch.eye(441, dtype=torch.float64).reshape(441, 1, 21, 21))
+    logs = []
+    for each in operator.parameters.operators(operator.parameters.values(u)):
+        factor = each.forward(root).flatten(1).numpy()
+        law = scipy.stats.multivariate_normal(cov=factor.T @ factor + 0.01 * np.eye(441))
+        logs.append(law.logpdf(target.y[0].flatten().numpy()))
+    weights, values = torch.tensor(np.array(logs)).softmax(0), operator.parameters.values(u)[:, 0]
+    mean = float((weights * values).sum())
+    std = float((weights * (values - mean).square()).sum().sqrt())
+    found = inference.values[:, 0]
+    assert abs(float(found.mean()) - mean) < 4 * std / 40**0.5
+    assert float(found.std()) == pytest.approx(std, rel=4 / 80**0.5)
 
 
 def test_what_cannot_be_inferred_is_refused() -> None:

@@ -75,3 +75,13 @@ def test_eigenvalues_that_are_nearly_the_same_are_taken_for_one() -> None:
     classes = Spectrum(values, energy, torch.ones(6000), average=True)
     assert len(classes.values) < 200
     assert torch.allclose(classes.exact(V).diff(), whole.log(V).diff(), atol=1.5, rtol=0.01)
+
+
+def test_the_most_likely_factors_give_the_same_density() -> None:
+    values, energy = drawn(400, 3.0)
+    whole = Spectrum(values, energy, torch.ones(400), average=True)
+    for v in V:
+        factors, volume = whole.factors(float(v))
+        exact = Spectrum(values * factors, energy, torch.ones(400)).log(v[None])
+        assert float(exact) + volume == pytest.approx(float(whole.log(v[None])), abs=0.5)
+        assert 2 < float(factors[values > 1].log().mean().exp()) < 4.5
