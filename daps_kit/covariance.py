@@ -51,12 +51,20 @@ def cosine_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.devi
 
 def cosine_transform(v: Tensor) -> Tensor:
     """Return the orthonormal DCT-II of images, [..., H, W], differentiable."""
-    return _along(_along(v, -2, _forward), -1, _forward)
+    return _planes(v, _forward)
 
 
 def cosine_inverse(z: Tensor) -> Tensor:
     """Return the images [..., H, W] whose `cosine_transform` is z."""
-    return _along(_along(z, -2, _inverse), -1, _inverse)
+    return _planes(z, _inverse)
+
+
+def _planes(v: Tensor, fast: Callable[[Tensor], Tensor]) -> Tensor:
+    """Transform both axes; on a processor, of large images plane by plane, so that what lies in between is small."""
+    large = v.device.type == "cpu" and max(v.shape[-2:]) > LARGEST_MATRIX
+    if large and v.shape[:-2].numel() > 1:
+        return torch.stack([_planes(plane, fast) for plane in v.flatten(0, -3)]).reshape(v.shape)
+    return _along(_along(v, -2, fast), -1, fast)
 
 
 def _along(v: Tensor, axis: int, fast: Callable[[Tensor], Tensor]) -> Tensor:
