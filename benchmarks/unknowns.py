@@ -40,7 +40,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "defocus": {"use": "defocus_blur", "radius": {"unknown": [0.3, 3]}, **KNOWN},
     "shift": {"use": "shift", "x": {"unknown": [-2, 2]}, "y": {"unknown": [-2, 2]}, **KNOWN},
     "affine": {"use": "affine", "scale": {"unknown": [0.5, 2]}, "offset": {"unknown": [-0.5, 0.5]}, **KNOWN},
-    "rotation": {"use": "rotation", "angle": "unknown", **KNOWN},
+    "rotation": {"use": "rotation", "angle": {"unknown": [0, 360]}, **KNOWN},
     "phase": {
         "use": "down_sampling", "scale_factor": 2, "phase_x": {"unknown": [-1, 1]},
         "phase_y": {"unknown": [-1, 1]}, **KNOWN,

@@ -51,10 +51,11 @@ def disc(radius: float) -> Array:
 def _within(a: Array, b: Array, r: float) -> Array:
     """Return A(a, b), for a, b >= 0."""
     a, b = np.minimum(a, r), np.minimum(b, r)
-    leaves = np.sqrt(r**2 - b**2)
+    square = r * r  # r**2 may be another number, smaller than the square that numpy makes of r
+    leaves = np.sqrt(square - b * b)
 
     def under(x: Array) -> Array:
-        return (x * np.sqrt(r**2 - x**2) + r**2 * np.arcsin(x / r)) / 2
+        return (x * np.sqrt(square - x * x) + square * np.arcsin(x / r)) / 2
 
     beyond = np.maximum(a, leaves)
     area: Array = np.minimum(a, leaves) * b + under(beyond) - under(leaves)

@@ -37,6 +37,12 @@ def test_sum_symmetry_and_spread(radius):
     assert spread == pytest.approx(radius**2 / 4 + 1 / 12, abs=0.1) if radius > 0.5 else spread == 0
 
 
+@pytest.mark.parametrize("radius", [1.287857571514303, 1.5147029405881178])
+def test_a_radius_whose_square_is_rounded_in_two_ways(radius):
+    """radius**2 is less than radius * radius there, with the usual C library."""
+    np.testing.assert_allclose(disc(radius), disc(radius * (1 + 1e-12)), rtol=1e-9)
+
+
 def test_it_is_continuous_in_the_radius():
     for radius in (0.5, 1.5, 2.0, 2.5):
         below, above = disc(radius - 1e-6), disc(radius + 1e-6)
