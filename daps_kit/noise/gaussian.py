@@ -79,6 +79,11 @@ class GaussianNoise(Noise):
         levels = [noise.sigma for noise in noises if isinstance(noise, GaussianNoise) and noise._map is None]
         return SampleNoise(levels) if len(levels) == len(noises) else super().stack(noises)
 
+    @property
+    def alike(self) -> bool:
+        """Whether all elements of all measurements have one standard deviation."""
+        return not isinstance(self._weight, Tensor)
+
     def with_scale(self, scale: float) -> GaussianNoise:
         """Return the noise of measurements with values of about that size."""
         return GaussianNoise(self._given, scale)

@@ -64,11 +64,9 @@ LEFT, STEPS_BESIDE = 0.1, 200
 
 def known(operator: object) -> bool:
     """Return whether p(y | x_t, theta) is known: for a linear operator with Gaussian noise of one variance."""
-    if not isinstance(operator, Operator) or not isinstance(operator.noise, GaussianNoise):
+    if not isinstance(operator, Operator) or operator.linear_part is None:
         return False
-    if operator.linear_part is None:
-        return False
-    return not isinstance(operator.noise.curvature(torch.zeros(1), torch.zeros(1)), Tensor)
+    return isinstance(operator.noise, GaussianNoise) and operator.noise.alike
 
 
 def _linear(operator: Operator) -> LinearOperator:

@@ -396,7 +396,7 @@ def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, caps
         data={"use": "measurement", "path": str(tmp_path / "ys"), "image_shape": [3, 32, 32]},
         prior={"use": "gaussian", "mean": 0.0, "std": 0.1},
         operator={"use": "identity", "noise": {"use": "gaussian", "sigma": stated}},
-        sampler={"use": "daps", "budget": 4},
+        sampler={"use": "daps", "budget": 5},
     )
     result = daps_kit.run(path)
     said = " ".join(capsys.readouterr().err.split())

@@ -151,7 +151,7 @@ def test_runs_of_the_users_own(toy: Any) -> None:
     done = call(str(made.path), "--csv", "t.csv")
     assert done.exit_code == 0
     assert [row[:6] for row in cells(done.stdout)[2:]] == [
-        ["gaussian", "identity", "langevin", "6", "3", choice]
+        ["gaussian", "identity", "langevin", "7", "3", choice]
         for choice in ("mean of 2 samples", "a sample", "sample shown", "oracle")
     ]
     summary = made.metrics["summary"]
