@@ -201,7 +201,8 @@ CASES: dict[str, dict[str, Entry]] = {
     },
     "prior/trained": {"portraits": Entry(_trained, marks=(pytest.mark.slow,))},
     "prior/embedded": {"portraits": Entry({"use": "embedded"}, marks=(pytest.mark.slow,))},
-    "prior/photos": {"": Entry({"use": "photos"}, (3, 40, 52), marks=_PHOTOS)},
+    # In bfloat16 the matrix units of some processors round a batch of one otherwise than a batch of three.
+    "prior/photos": {"": Entry({"use": "photos", "dtype": "float32"}, (3, 40, 52), marks=_PHOTOS)},
     "prior/tiled": {"": Entry({"use": "tiled", "of": {"use": "gaussian"}, "window": 8}, (3, 12, 15))},
     "prior/ddpm": {"": Entry(_ddpm, (3, 8, 8))},
     "prior/ldm": {"": Entry(_ldm, (3, 16, 16))},
