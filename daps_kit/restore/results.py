@@ -111,10 +111,10 @@ def write(picture: Picture, result: RunResult, wishes: Wishes, output: Path, nam
         output: the folder of all results.
         name: of the picture.
     """
-    samples = result.samples[0]
-    alive = samples[samples.isfinite().flatten(1).all(1)]
+    posterior = result[0]
+    alive = posterior.samples[posterior.samples.isfinite().flatten(1).all(1)]
     kept = wishes.kept(picture)
-    mean = picture.in_form(result[0].mean.numpy(), kept, wishes.holes)
+    mean = picture.in_form(posterior.mean.numpy(), kept, wishes.holes)
     target, folder = output / f"{name}.png", output / name
     for number, sample in enumerate(alive, 1):
         one = picture.in_form(sample.numpy(), kept, wishes.holes)

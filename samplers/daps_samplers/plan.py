@@ -62,7 +62,8 @@ def complete(
         within: noise levels that the prior knows.
     """
     linear = operator.linear_part is not None
-    total = (BUDGETS[budget][not linear] if isinstance(budget, str) else budget) - int(denoised) - more_calls
+    total = BUDGETS[budget][not linear] if isinstance(budget, str) else budget
+    for_levels = total - int(denoised) - more_calls
     high, low = annealing.sigma_max, annealing.sigma_min
     if high is None:
         high = SIGMA_MAX if low is None else max(SIGMA_MAX, 10 * low)
@@ -79,8 +80,8 @@ def complete(
 
     if annealing.levels is not None:
         return grid(annealing.levels), starts
-    levels = max(1, total // calls)
-    while levels > 1 and calls * _rounds(grid(levels), starts) > total:
+    levels = max(1, for_levels // calls)
+    while levels > 1 and calls * _rounds(grid(levels), starts) > for_levels:
         levels -= 1
     return grid(levels), starts
 
