@@ -19,7 +19,9 @@ x_i and d_i, all of them means over pixels,
     posterior mean m + l d,    l = -(s / R) / d^2, within [0, 1],
 
 has the least expected squared error of its kind: that of m + l d is v / R + 2 l s / R + l^2 E d^2, and E d^2 contains
-b^2. So the more samples there are, the less a bias counts. One sample does not tell; l is 1 there.
+b^2. So the more samples there are, the less a bias counts. One sample does not tell; l is 1 there. So it is where the
+a_i are alike, their variance below `ALIKE` of that of the samples: no mean of draws varies so little, and what a
+sampler says of y without drawing is E[x0 | y] itself, from which the samples' own mean is what is off.
 
 Sources: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 2007; Ferro, "Fair
 scores for ensemble forecasts", QJRMS 2014, for the form of the CRPS; Fortin et al., "Why should ensemble spread match
@@ -50,6 +52,9 @@ QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 TAIL = 0.05
 """What is left out on each side of the interval."""
 
+ALIKE = 0.01
+"""Share of the samples' variance below which averages are no means of draws: those of a hundred have as much."""
+
 
 def posterior_mean(samples: Tensor, averages: Tensor | None = None) -> Tensor:
     """Return the estimate of E[x0 | y] with the least expected squared error, see above, [...].
@@ -61,10 +66,11 @@ def posterior_mean(samples: Tensor, averages: Tensor | None = None) -> Tensor:
     mean = samples.mean(0)
     if averages is None:
         return mean
-    if len(samples) == 1:
-        return averages[0]
+    own = averages.mean(0)
+    if float((averages - own).square().sum()) <= ALIKE * float((samples - mean).square().sum()):
+        return own
     apart = averages - samples
-    moved = apart.mean(0)
+    moved = own - mean
     shared = float(((samples - mean) * (apart - moved)).sum(dtype=torch.float64)) / (len(samples) - 1)
     square = float(moved.square().sum(dtype=torch.float64))
     return mean + (min(max(0.0, -shared / len(samples) / square), 1.0) if square > 0 else 0.0) * moved
@@ -74,8 +80,10 @@ def moments(samples: Tensor, widen: float = 1.0, averages: Tensor | None = None)
     """Return posterior mean, standard deviation and quantiles of the samples [R, ...] of an image, each [...].
 
     Those of 5 and 95 % are moved from the mean of the samples by the factor `widen`. Quantiles interpolate between
-    samples, so that of few samples they are drawn in. One sample has only a mean.
+    samples, so that of few samples they are drawn in. One sample has only a mean, and that only by its average.
     """
+    if len(samples) < 2 and (averages is None or not len(samples)):
+        return {}
     found = {"mean": posterior_mean(samples, averages)}
     if len(samples) > 1:
         levels = torch.tensor(list(QUANTILES.values()), dtype=samples.dtype, device=samples.device)

@@ -175,8 +175,7 @@ def _finish_item(
         _draw_sample(folder, name, run, None if samples[run].failure else x0[run])
 
     alive = [record["run"] for record in scores["samples"]]
-    told = alive and (runs > 1 or means is not None)
-    posterior = moments(x0[alive], widen, None if means is None else means[alive]) if told else {}
+    posterior = moments(x0[alive], widen, None if means is None else means[alive])
     mean, std = posterior.get("mean"), posterior.get("std")
     if posterior:
         folder.store.write(Key("posterior", name), posterior, {})

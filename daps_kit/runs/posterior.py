@@ -157,8 +157,7 @@ class Posterior:
 
     @cached_property
     def _moments(self) -> list[dict[str, Tensor]]:
-        alive = map(self._alive, range(len(self)))
-        return [moments(samples, averages=own) if len(samples) else {} for samples, own in alive]
+        return [moments(samples, averages=own) for samples, own in map(self._alive, range(len(self)))]
 
     def _alive(self, b: int) -> tuple[Tensor, Tensor | None]:
         """Return the samples of an image that were not lost, and what was given with them."""
@@ -341,7 +340,7 @@ class Posterior:
         for b in range(min(count, len(self))):
             samples = self._samples[b].cpu()
             scores = self._scores(b, truth)
-            found = self._moments[b] if len(samples) > 1 or self._averages is not None else {}
+            found = self._moments[b]
             shown = list(range(min(MAX_SAMPLES, len(samples))))
             if scores["reported"] and scores["reported"]["run"] not in shown:
                 shown[-1] = scores["reported"]["run"]
@@ -486,7 +485,7 @@ class Posterior:
                 if bool(torch.isfinite(x0).all()):
                     kept.write(kept.sample(name, run).with_suffix(".png"), image_png(x0))
             found = {key: t.cpu() for key, t in self._moments[b].items()}
-            if "std" in found or (found and self._averages is not None):
+            if found:
                 kept.store.write(Key("posterior", name), found, {})
                 kept.write(kept.beside(name, "mean.png"), image_png(found["mean"]))
             if "std" in found:

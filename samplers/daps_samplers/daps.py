@@ -184,7 +184,7 @@ class DAPS(Sampler):
                     failed=failed, blind=blind, diverged=diverged, last=last,
                 )  # fmt: skip
                 step.parameters = values
-                if run.averages and (last or sigmas[i] <= AVERAGED):
+                if run.averages and not run.plain and (last or sigmas[i] <= AVERAGED):
                     drawn.add(x0y)
                 if run.averages and last:
                     step.average = run.denoised_measurement(operator) if run.plain else drawn.mean

@@ -128,7 +128,7 @@ def test_sixteen_bits_stay_and_eight_do_not_show():
     mean, _ = deep_png.decode((OUT / "photo.png").read_bytes())
     exact = (result[0].mean.numpy().transpose(1, 2, 0) + 1) * 32767.5
     assert np.abs(mean - exact.clip(0, 65535)).max() <= 1.01
-    assert len(np.unique(mean % 257)) > 200
+    assert len(np.unique(mean % 257)) > 100
 
 
 def test_enlarged():

@@ -52,6 +52,19 @@ def test_the_posterior_mean_of_one_sample_and_of_what_is_alike() -> None:
     torch.testing.assert_close(posterior_mean(many, 3 * many), many.mean(0))
 
 
+def test_averages_that_were_not_drawn_are_the_posterior_mean() -> None:
+    """Samples .3 off their posterior's mean, 0, which a formula gives, or a formula with a number that is drawn."""
+    samples = 0.3 + normal(1, 4, 3, 40, 40)
+    said = torch.zeros_like(samples)
+    assert torch.equal(posterior_mean(samples, said), said[0])
+    torch.testing.assert_close(
+        posterior_mean(samples, said + 0.05 * normal(2, 4, 1, 1, 1)), said[0], atol=0.1, rtol=0
+    )
+    # Of fifty draws one cannot know.
+    chain = normal(3, 50, *samples.shape).mean(0)
+    assert 0.05 < float(posterior_mean(samples, chain).mean()) < 0.25
+
+
 def test_the_crps_by_its_double_sum() -> None:
     x, t = normal(0, 5, 7), normal(1, 7)
     apart = (x[:, None] - x[None]).abs().sum((0, 1)) / (2 * 5 * 4)
@@ -87,7 +100,9 @@ def test_exact_posteriors_cover_what_is_due(count: int, due: float) -> None:
 
 def test_one_sample_has_no_spread() -> None:
     assert spread_scores(normal(0, 1, 1, 4, 4), normal(1, 1, 4, 4)) is None
-    assert list(moments(normal(0, 1, 1, 4, 4))) == ["mean"]
+    one = normal(0, 1, 1, 4, 4)
+    assert moments(one) == moments(one[:0]) == {}
+    assert list(moments(one, averages=one)) == ["mean"]
 
 
 def test_quantiles_are_those_of_numpy() -> None:

@@ -122,11 +122,11 @@ def test_of_one_sample_there_are_no_moments(tmp_path: Path) -> None:
     _, (row,) = finish(folder, "any", Bench(["a"]), 1, Perceptual())
     assert (row.mean, row.std) == (None, None)
     assert not folder.beside("a", "posterior.safetensors").exists()
-    # Of two of which one is lost there is a mean, but no deviation.
+    # Nor of two of which one is lost.
     folder = begun(tmp_path / "two", ["a"], 2, lost={"a": 0})
     _, (row,) = finish(folder, "any", Bench(["a"]), 2, Perceptual())
-    assert torch.equal(row.mean, draws(0, 2)[1])
-    assert row.std is None
+    assert (row.mean, row.std) == (None, None)
+    assert not folder.beside("a", "posterior.safetensors").exists()
 
 
 def test_of_many_the_first_are_shown_and_the_reported_one(tmp_path: Path, drawn: list[Any]) -> None:
