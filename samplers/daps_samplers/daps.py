@@ -10,6 +10,10 @@ and the last x0y, denoised once more or not, is the sample. Where the operator i
 highest levels and the one whose x0y explains the measurement best goes on (`plan`). x_t is always x0 + sigma n,
 unscaled; a latent prior makes x0 the latent.
 
+Where y = x0 + sigma n, y is itself an x_t: it is the first one, at its own noise level. Those that follow are ever less
+noisy versions of the same picture, of which y is a noisier one and says nothing more: x0y ~ p(x0 | x_t). The step is
+then the ancestral one, c = sigma_{i+1} / sigma_i, and x0hat of the first level is E[x0 | y].
+
 As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau,
 and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
 level, with the covariance that the prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, as is
@@ -20,8 +24,9 @@ apart the levels are: by k = 1, the ancestral step, x_t changes no more than it 
 at a high level is forgotten sooner. c < 0 is over-relaxation (Adler, Phys. Rev. D 23, 2901, 1981): samples that are too
 alike, and each of them nearer to the truth.
 
-Source: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
-arXiv 2407.01521, Algorithm 1.
+Sources: Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR 2025,
+arXiv 2407.01521, Algorithm 1; Kawar, Vaksman and Elad, "Stochastic image denoising by sampling from the posterior
+distribution", ICCV workshops 2021, arXiv 2101.09552, for annealing from the measurement itself.
 """
 
 from __future__ import annotations
@@ -34,18 +39,29 @@ from math import inf, sqrt
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Kernel, Operator, Prior, RandomStreams, Sampler, Step
+from daps_kit.contracts import (
+    Kernel,
+    KernelInfo,
+    Operator,
+    Prior,
+    RandomStreams,
+    Sampler,
+    Step,
+    Target,
+)
 from daps_kit.parameters import NOISE, kernel_size
 
 from .annealing import Annealing
+from .auto import Auto
 from .conditional import Conditional, PriorScore, Spread
 from .evidence import known
+from .exact import Exact
 from .explained import Explained, residual
 from .inference import Inference
 from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
-from .plan import Budget, complete, search_levels
+from .plan import LAST, SIGMA_MIN, Budget, complete, search_levels
 from .restarts import Levels, best
 from .schedules import EDM, VE
 from .target import of_states
@@ -62,6 +78,9 @@ FORGOTTEN = 0.15
 AVERAGED = 1.0
 """Noise level from which on the mean of all x0y is taken. Each is a draw of p(x0 | y) where C is right, and above it is
 least so."""
+
+
+FROM_Y = "the measurement is an image and noise: it is the first state, and the prior alone draws"
 
 
 class DAPS(Sampler):
@@ -126,9 +145,10 @@ class DAPS(Sampler):
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         """Yield one Step a level, of every start; the x0y of the last, decoded by the prior, is the sample.
 
-        Random numbers are drawn in a fixed order: x_t at the start; at each level those of the kernel and then, except
-        at the last, those of x_t; one start after the other. A sample that becomes NaN is reported as failed and goes
-        on from its x0hat, so that the others are not disturbed; the run ends early only when all have failed.
+        Random numbers are drawn in a fixed order: x_t at the start, where it is not y; at each level those of x0y and
+        then, except at the last, those of x_t; one start after the other. A sample that becomes NaN is reported as
+        failed and goes on from its x0hat, so that the others are not disturbed; the run ends early only when all have
+        failed.
 
         Raises:
             ValueError: the number of streams is not that of the measurements.
@@ -138,7 +158,7 @@ class DAPS(Sampler):
         run, starts = self._begin(prior, operator, y, streams)
         levels, nobody = len(run.sigmas), torch.zeros(len(y), dtype=torch.bool, device=y.device)
         if starts == 1:
-            yield from self._levels(run, range(levels), run.noise(0), nobody)
+            yield from self._levels(run, range(levels), y if run.from_y else run.noise(0), nobody)
             return
         search = search_levels(run.sigmas)
         x0y, failed = yield from best(
@@ -170,7 +190,9 @@ class DAPS(Sampler):
                         prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas)
                     )
                     inference.tempered(target)
-                x0y, info = self.kernel.run(target, x0hat, run.streams)
+                x0y, info = (
+                    run.open_draw(target) if run.from_y else self.kernel.run(target, x0hat, run.streams)
+                )
                 diverged = lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
                 if inference is not None:
@@ -184,8 +206,8 @@ class DAPS(Sampler):
                     failed=failed, blind=blind, diverged=diverged, last=last,
                 )  # fmt: skip
                 step.parameters = values
-                if run.averages and not run.plain and (last or sigmas[i] <= AVERAGED):
-                    drawn.add(x0y)
+                if run.averages and not run.plain and run.counts(i):
+                    drawn.add(x0hat if run.from_y else x0y)
                 if run.averages and last:
                     step.average = run.denoised_measurement(operator) if run.plain else drawn.mean
             yield step
@@ -220,6 +242,11 @@ class DAPS(Sampler):
         annealing = self.annealing
         if annealing.schedule is None:
             annealing = replace(annealing, schedule=VE() if calibrated else EDM())
+        from_y = plain and self._may_begin_at(y, operator)
+        if from_y:
+            noise = operator.noise.level(y)
+            low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * noise)
+            annealing, plain = replace(annealing, sigma_max=noise, sigma_min=low), False
         sigmas, starts = complete(
             annealing,
             self.budget,
@@ -245,7 +272,7 @@ class DAPS(Sampler):
         explained = Explained(operator, y) if self.tau is None else None
         log = Log(prior, self.kernel, explained, rounds, said)
         correlations = self._correlations(
-            sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole
+            sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole, from_y=from_y
         )
         infer = KernelInference if whole else Inference
         inference = None if operator.parameters is None else infer(operator, y)
@@ -262,9 +289,24 @@ class DAPS(Sampler):
             denoised,
             averages,
             plain,
+            from_y,
             log,
             inference,
         ), starts
+
+    def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
+        """Return whether y = x0 + noise may be the first state: nothing is unknown, and no setting says otherwise."""
+        low = self.annealing.sigma_min
+        return (
+            operator.parameters is None
+            and self.annealing.sigma_max is None
+            and (low is None or low < operator.noise.level(y))
+            and self.ode.steps == 0
+            and isinstance(self.kernel, Auto | Exact)
+            and self.restarts in (None, 1)
+            and self.forgetting is None
+            and self.noise_correlation is None
+        )
 
     def _known(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> bool:
         """Return whether C is the prior's own account of its error."""
@@ -272,12 +314,16 @@ class DAPS(Sampler):
         probe = torch.zeros(1, *shape, device=device)
         return self.conditional.covariance(prior, probe, min(max(1.0, low), high), probe) is not None
 
-    def _correlations(self, sigmas: list[float], *, calibrated: bool, multimodal: bool) -> list[float]:
+    def _correlations(
+        self, sigmas: list[float], *, calibrated: bool, multimodal: bool, from_y: bool
+    ) -> list[float]:
         """Return c from each level to the next."""
         if self.noise_correlation is not None:
             return [self.noise_correlation] * (len(sigmas) - 1)
 
         def power(sigma: float) -> float:
+            if from_y:
+                return 1.0
             if self.forgetting is not None:
                 return self.forgetting
             return FORGETTING if calibrated and not (multimodal and sigma > FORGOTTEN) else inf
@@ -327,7 +373,8 @@ class _Run:
         correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
         averages: whether Steps have an average: the mean of the levels (see `AVERAGED`),
-        plain: or, where y = x0 + noise, what the denoiser says of y, which is E[x0 | y].
+        plain: or, where y = x0 + noise, what the denoiser says of y, which is E[x0 | y],
+        from_y: of which levels that begin at y have it at the first.
         log: makes the Steps.
         inference: draws what is unknown of the operator; None where nothing is.
     """
@@ -342,6 +389,7 @@ class _Run:
     final_denoise: bool
     averages: bool
     plain: bool
+    from_y: bool
     log: Log
     inference: Inference | KernelInference | None = None
 
@@ -354,6 +402,17 @@ class _Run:
         """Return the share of x_t and the standard deviation of the fresh noise in the x_t that follows a level."""
         c, following = self.correlations[level], self.sigmas[level + 1]
         return c * following / self.sigmas[level], following * sqrt(1 - c * c)
+
+    def counts(self, level: int) -> bool:
+        """Return whether an average has part in what a level says."""
+        if self.from_y:
+            return level == 0
+        return self.sigmas[level] <= AVERAGED or level + 1 == len(self.sigmas)
+
+    def open_draw(self, target: Target) -> tuple[Tensor, KernelInfo]:
+        """Draw x0y ~ N(centre, C), p(x0 | x_t), where x_t knows all that y does."""
+        draw = target.covariance.sqrt(self.streams.normal(self.shape, target.centre.dtype))
+        return target.centre + draw, KernelInfo(notes=(FROM_Y,))
 
     def denoised_measurement(self, operator: Operator) -> Tensor:
         """Return D(y, sigma), with the noise of the operator."""

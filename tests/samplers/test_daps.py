@@ -12,10 +12,12 @@ from math import sqrt
 import pytest
 import torch
 
+import daps_operators
 from daps_kit.contracts import Kernel, KernelInfo, KernelState, Prior, RandomStreams
 from daps_kit.covariance import Isotropic
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import per_sample
+from daps_kit.settings import GaussianNoiseSettings
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
 from daps_samplers import (
@@ -154,14 +156,42 @@ def test_the_levels_are_averaged(scaled_operator):
     assert loop[-1].average is None  # C is not the prior's own
 
 
+def test_a_noisy_image_is_the_first_state():
+    """Of y = x0 + T n nothing is asked but the prior: of a mixture the weights of the modes come out as they are."""
+    means, std, weights, noise, y = torch.tensor([-0.5, 0.6]), 0.1, torch.tensor([0.4, 0.6]), 0.5, 0.1
+    prior = MixturePrior(means, std, weights, elementwise=True)
+    evidence = weights * torch.exp(-((y - means) ** 2) / (2 * (std**2 + noise**2)))
+    share = evidence / evidence.sum()
+    own = (means / std**2 + y / noise**2) / (std**-2 + noise**-2)
+    mean = float((share * own).sum())
+    variance = float((share * (own - mean) ** 2).sum()) + 1 / (std**-2 + noise**-2)
+    shape = (1, 100, 100)
+    operator = daps_operators.Identity(noise=GaussianNoiseSettings(sigma=noise)).build(
+        shape=shape, seed=0, device=torch.device("cpu")
+    )
+    measured = torch.full((2, *shape), y)
+    steps = run(Daps(budget=41).build(), prior, operator, measured, range(2))
+    x0 = steps[-1].x0y
+    torch.testing.assert_close(steps[0].x_t, measured)
+    torch.testing.assert_close(steps[-1].average, torch.full_like(x0, mean))
+    bound = Z / sqrt(x0.numel())
+    assert abs(float((x0 > 0).double().mean()) - float(share[1])) < 0.5 * bound + 0.003
+    assert abs(float(x0.mean()) - mean) < bound * sqrt(variance) + 0.003
+    assert abs(float(x0.var()) / variance - 1) < 0.02
+    asked = run(Daps(budget=41, forgetting=2.0).build(), prior, operator, measured, range(2))[-1].x0y
+    assert float((asked > 0).double().mean()) < float(share[1]) - 0.02, (
+        "as the Gaussian p(x0 | x_t, y) has it"
+    )
+
+
 def test_the_average_is_what_the_denoiser_says_of_a_noisy_image(scaled_operator):
-    """y = x0 + T n: E[x0 | y] = M + S^2 (y - M) / (S^2 + T^2), for one network call of the budget."""
+    """y = x0 + T n: E[x0 | y] = M + S^2 (y - M) / (S^2 + T^2), which the first level asks for anyway."""
     shape = (1, 5, 3)
     prior, operator = GaussianPrior(M, S), scaled_operator(1.0, T, shape)
     y = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    for chosen, levels in (({}, 8), ({"annealing": {"levels": 9}}, 9)):
+    for chosen, levels in (({}, 9), ({"annealing": {"levels": 4}}, 4), ({"forgetting": 2.0}, 8)):
         steps = run(Daps(budget=9, **chosen).build(), prior, operator, y, range(2))
-        assert len(steps) == levels
+        assert len(steps) == levels  # one less where the denoiser is asked for y besides
         torch.testing.assert_close(steps[-1].average, M + S**2 / (S**2 + T**2) * (y - M))
     little = run(Daps(budget=9).build(), prior, scaled_operator(0.5, T, shape), y, range(2))
     assert len(little) == 9
@@ -441,7 +471,7 @@ def test_a_measurement_that_is_not_explained_is_named():
     y = operator.measure(prior.sample(closed_form.SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
     y[1] += 3.0 * RandomStreams([9]).normal(closed_form.SHAPE)[0]
     steps = list(Daps(budget="fast").build().sample(prior, operator, y, RandomStreams([1, 2])))
-    assert any("exact draws" in text for text in steps[0].notes)
+    assert any("the first state" in text for text in steps[0].notes)
     (told,) = steps[-1].failures
     residual = float(operator.residual(steps[-1].x0y, y)[1])
     assert (told.sample, told.cause, told.lost) == (1, "residual", False)

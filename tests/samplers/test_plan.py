@@ -22,9 +22,9 @@ def test_a_budget_is_kept(budget, levels):
     prior.denoise = lambda x, sigma: calls.append(sigma) or denoise(x, sigma)
     y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([6]))
     steps = list(Daps(budget=budget).build().sample(prior, operator, y, RandomStreams([1])))
-    assert len(steps) == levels - 1
-    assert len(calls) == levels  # the last one is of the measurement itself
-    assert (steps[0].sigma, steps[-1].sigma) == (10.0, pytest.approx(0.4 * NOISE))
+    assert len(steps) == len(calls) == levels
+    # The first state is the measurement itself.
+    assert (steps[0].sigma, steps[-1].sigma) == (NOISE, pytest.approx(min(0.01, 0.4 * NOISE)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_budget_is_kept(budget, levels):
     ],
 )
 def test_the_ends_that_are_left_open(given, noise, expected):
-    prior, operator = smooth_prior(), make("identity")
+    prior, operator = smooth_prior(), make("random")
     operator.noise = GaussianNoise(noise)
     sampler = Daps(annealing=dict(levels=4, **given), final_denoise=False).build()
     steps = list(sampler.sample(prior, operator, torch.zeros(1, *SHAPE), RandomStreams([1])))
