@@ -385,9 +385,14 @@ def test_samples_that_are_to_be_doubted_are_named(toy, tmp_path, capsys):
         assert record["size"] > 1.1
 
 
-@pytest.mark.parametrize(("stated", "cause"), [(0.2, ""), (0.8, "overstated"), (0.05, "understated")])
-def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, capsys, stated, cause):
-    """Of a Gaussian prior of variance v the estimate is known: stated^2 (v + .2^2) / (v + stated^2), see noise_check."""
+@pytest.mark.parametrize(
+    ("stated", "cause", "chance"), [(0.2, "", 0.06), (0.8, "overstated", 0.06), (0.05, "understated", 0.19)]
+)
+def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, capsys, stated, cause, chance):
+    """Of a Gaussian prior of variance v the estimate is known: stated^2 (v + .2^2) / (v + stated^2), see noise_check.
+
+    Its own deviation is a sixteenth where samples follow nearly all of y.
+    """
     (tmp_path / "ys").mkdir()
     for seed, name in enumerate(("ash", "cedar")):
         noise = np.random.default_rng(seed).normal(0, 1, (2, 3, 32, 32))
@@ -404,7 +409,7 @@ def test_a_wrong_sigma_is_told_with_what_the_measurement_has(toy, tmp_path, caps
     for name in ("ash", "cedar"):
         found = result.metrics["images"][name]["noise"]
         assert found["cause"] == cause
-        assert found["level"] == pytest.approx(level, rel=0.06)
+        assert found["level"] == pytest.approx(level, rel=chance)
         assert found["stated"] == pytest.approx(stated)
     text = (result.path / "metrics.md").read_text()
     assert ("and operator.noise says" in said) == ("## Doubtful measurements" in text) == bool(cause)
