@@ -668,6 +668,12 @@ class Target(ABC):
         """Return the second derivative of -log p(y | x0) by the clean measurement there, or a bound on it."""
         return self.operator.noise.curvature(clean, self.y) / self.likelihood_variance
 
+    def at(self, operator: Operator, likelihood_variance: float) -> Self:
+        """Return the same of another operator, such as one with other values of what is unknown."""
+        found = copy.copy(self)
+        found.operator, found.likelihood_variance = operator, likelihood_variance
+        return found
+
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
         """Return log p(x | x_t, y) up to a constant, [B]."""

@@ -184,12 +184,8 @@ class DAPS(Sampler):
 
                 target = self.conditional.target(prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas))
                 if inference is not None:
-                    inference.before(target, run.streams)
+                    target = inference.before(target, run.streams)
                     operator = inference.operator
-                    target = self.conditional.target(
-                        prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas)
-                    )
-                    inference.tempered(target)
                 x0y, info = (
                     run.open_draw(target) if run.from_y else self.kernel.run(target, x0hat, run.streams)
                 )

@@ -109,21 +109,24 @@ class Inference:
             if found := noise_level(image):
                 self.u[b, place] = min(max(prior.cdf(found), 0.01), 0.99)
 
-    def before(self, target: Target, streams: RandomStreams) -> None:
-        """Draw the parameters, the image left out, where that is possible.
+    def before(self, target: Target, streams: RandomStreams) -> Target:
+        """Draw the parameters, the image left out, where that is possible; return the target at them.
 
         Args:
             target: of the level; its operator is not used.
             streams: of the samples.
         """
-        if not self.collapsed or not self._due(target):
-            return
-        evidence = Evidence(self.parameters, target)
+        if self.collapsed and self._due(target):
+            self._take(self._drawn(Evidence(self.parameters, target), streams))
+        return target.at(self.operator, self.operator.noise.dispersion)
+
+    def _drawn(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
+        """Return u [B, P], drawn given all but the image."""
         log = self._of_u(evidence.log)
         u = self._beside(evidence, streams) if evidence.rough else self._swept(log, self.u, streams, evidence)
         for mirrored in self._mirrored(u):
             u = _accepted(u, mirrored, log, streams)
-        self._take(u)
+        return u
 
     def _of_u(self, function: Log) -> Log:
         """Return a function of the values as one of u."""
@@ -187,9 +190,6 @@ class Inference:
             self._drawn_at = target.sigma
             return True
         return False
-
-    def tempered(self, target: Target) -> None:
-        """Leave the target of a level as it is."""
 
     def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> Tensor:
         """Draw the parameters given the level's x0 [B, ...], where they were not drawn before; return x0."""

@@ -197,18 +197,14 @@ class KernelInference:
         found.noise = self._noise
         return found
 
-    def tempered(self, target: Target) -> None:
-        """Let the noise of a target's measurement be at least TEMPER of that of x_t."""
-        target.likelihood_variance = max(target.likelihood_variance, (TEMPER * target.sigma) ** 2)
-
-    def before(self, target: Target, streams: RandomStreams) -> None:
-        """Find the kernels, the image left out.
+    def before(self, target: Target, streams: RandomStreams) -> Target:
+        """Find the kernels, the image left out; return the target at them, its noise at least TEMPER of that of x_t.
 
         Args:
             target: of the level; its operator is not used.
             streams: of the samples.
         """
-        self.tempered(target)
+        target = target.at(self.operator, max(target.likelihood_variance, (TEMPER * target.sigma) ** 2))
         if target.sigma <= FOUND and not self._support:
             self._settle()
         draws = streams.uniform((self.size**2,), torch.float64).cpu().numpy() if self._support else None
@@ -216,6 +212,7 @@ class KernelInference:
             self._kernels[b] = self._found(b, target, None if draws is None else draws[b])
         self._last = [*self._last[1 - AVERAGED :], self._kernels.copy()]
         self.operator = self._at()
+        return target.at(self.operator, target.likelihood_variance)
 
     def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> Tensor:
         """Return the level's x0 [B, C, H, W], moved with its kernel so that this is in the middle."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from typing_extensions import Self
 
 from daps_kit.contracts import Covariance, LinearOperator, Operator, Prior, Target
 from daps_kit.linalg import inner
@@ -95,6 +96,12 @@ class ExactScoreTarget(Target):
         self.sigma, self.level, self.levels = rest.sigma, rest.level, rest.levels
         self.likelihood_variance = rest.likelihood_variance
         self._rest, self._prior, self._prior_sigma = rest, prior, prior_sigma
+
+    def at(self, operator: Operator, likelihood_variance: float) -> Self:
+        """Return the same of another operator."""
+        found = super().at(operator, likelihood_variance)
+        found._rest = self._rest.at(operator, likelihood_variance)
+        return found
 
     @property
     def has_density(self) -> bool:

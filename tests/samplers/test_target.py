@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from daps_kit.contracts import LinearOperator, Operator, Prior, RandomStreams
+from daps_kit.covariance import Isotropic
 from daps_kit.noise import GaussianNoise
 from daps_operators import GaussianBlur, PhaseRetrieval
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import Daps, Langevin
-from daps_samplers.target import DecodedOperator, of_states
+from daps_samplers.target import DecodedOperator, ExactScoreTarget, GaussianTarget, of_states
 from tests.samplers.toy_target import SHAPE, gaussian_target
 
 
@@ -127,3 +128,25 @@ def test_tau_replaces_the_noise(scaled_operator, settings, std):
     x = torch.zeros(1, *SHAPE)
     prior, operator = GaussianPrior(0.0, 0.5), scaled_operator(1.0, 0.05, SHAPE)
     assert conditional.target(prior, operator, x, x, x, 1.0).likelihood_variance == std**2
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_target_at_another_operator_is_that_of_the_operator(exact):
+    prior = GaussianPrior(torch.zeros(SHAPE), std=0.5)
+    shape, device = SHAPE, torch.device("cpu")
+    one, other = (
+        GaussianBlur(kernel_size=5, intensity=intensity).build(shape=shape, seed=0, device=device)
+        for intensity in (0.5, 1.5)
+    )
+    draws = torch.Generator().manual_seed(0)
+    x, y, centre = (torch.randn(2, *SHAPE, generator=draws) for _ in range(3))
+
+    def target(operator, variance):
+        found = GaussianTarget(
+            centre, Isotropic(torch.tensor(0.3)), operator, y, sigma=0.5, likelihood_variance=variance
+        )
+        return ExactScoreTarget(found, prior, 0.1) if exact else found
+
+    moved, expected = target(one, 0.2).at(other, 0.1), target(other, 0.1)
+    assert torch.equal(moved.log_density_grad(x)[1], expected.log_density_grad(x)[1])
+    assert not torch.equal(moved.log_density_grad(x)[1], target(one, 0.2).log_density_grad(x)[1])
