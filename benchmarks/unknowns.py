@@ -2,7 +2,8 @@
 
     python -m benchmarks unknowns identity|box|down_sampling|blur|... [--problems 300] [--budget 9] [--seed 0]
 
-The prior is a Gaussian over 8 x 8 pixels with variances from 0.02 to 0.2 in a random basis. A problem draws one number
+The prior is a Gaussian over 8 x 8 pixels with variances from 0.02 to 0.2 in a random basis; of `stationary_blur` it is
+one over 24 x 24 pixels, too many for matrices, with variances that fall with the frequency. A problem draws one number
 or two from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
 0.05), an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior of each
 number, on a grid of 400 values, or of 48 x 48. These ranks are uniform where the sampler is right.
@@ -23,19 +24,22 @@ from torch import Tensor
 
 from daps_kit import build
 from daps_kit.contracts import Operator, Parameters, RandomStreams
+from daps_kit.covariance import CosineCovariance
 from daps_kit.runs.draw import draw
 from daps_priors.exact.gaussian import GaussianPrior
 
-SHAPE, SIZE = (1, 8, 8), 64
+SHAPE, SIZE, WIDE = (1, 8, 8), 64, (1, 24, 24)
 GRID = {1: 400, 2: 48}
 """Values of each of so many numbers."""
 NOISE = {"noise": {"use": "gaussian", "sigma": {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}}}
 KNOWN = {"noise": {"use": "gaussian", "sigma": 0.05}}
+BLUR = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}}
 PROBLEMS: dict[str, dict[str, Any]] = {
     "identity": {"use": "identity", **NOISE},
     "box": {"use": "inpainting", **NOISE},
     "down_sampling": {"use": "down_sampling", "scale_factor": 2, **NOISE},
-    "blur": {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}, **KNOWN},
+    "blur": {**BLUR, **KNOWN},
+    "stationary_blur": {**BLUR, **KNOWN},
     "motion": {"use": "linear_motion_blur", "length": {"unknown": [1, 6]}, "angle": "unknown", **KNOWN},
     "defocus": {"use": "defocus_blur", "radius": {"unknown": [0.3, 3]}, **KNOWN},
     "shift": {"use": "shift", "x": {"unknown": [-2, 2]}, "y": {"unknown": [-2, 2]}, **KNOWN},
@@ -47,10 +51,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     },
     "chain": {
         "use": "chain", **KNOWN,
-        "operators": [
-            {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}},
-            {"use": "affine", "scale": {"unknown": [0.5, 2]}},
-        ],
+        "operators": [BLUR, {"use": "affine", "scale": {"unknown": [0.5, 2]}}],
     },
 }  # fmt: skip
 
@@ -76,6 +77,25 @@ def gaussian() -> GaussianPrior:
     return GaussianPrior(mean, covariance=basis * variances @ basis.T)
 
 
+class Stationary(GaussianPrior):
+    """A Gaussian with mean 0 whose covariance is diagonal in the cosine basis, and said to be."""
+
+    def __init__(self) -> None:
+        down, across = (torch.arange(float(side), dtype=torch.float64) for side in WIDE[1:])
+        self.power = 0.4 / (4 + down[:, None].square() + across.square())[None]
+        size = self.power.numel()
+        basis = torch.eye(size, dtype=torch.float64).reshape(size, *WIDE)
+        root = self._with(self.power).sqrt(basis).flatten(1)
+        super().__init__(torch.zeros(WIDE, dtype=torch.float64), covariance=root @ root.T)
+
+    def denoising_covariance(self, sigma: float) -> CosineCovariance:
+        """Return Cov[x0 | x_t]."""
+        return self._with(self.power * sigma**2 / (self.power + sigma**2))
+
+    def _with(self, power: Tensor) -> CosineCovariance:
+        return CosineCovariance(power, torch.eye(1, dtype=torch.float64))
+
+
 def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[Tensor]:
     """Return the exact distribution function of each number at the ends of the grid's cells, [B, cells + 1]."""
     count = len(parameters.names)
@@ -84,7 +104,7 @@ def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[
     u = torch.cartesian_prod(*[places] * count).reshape(-1, count)
     vectors, variances = prior.covariance.vectors, prior.covariance.variances
     assert vectors is not None
-    root = (vectors * variances.sqrt()).T.reshape(SIZE, *SHAPE)
+    root = (vectors * variances.sqrt()).T.reshape(-1, *prior.mean.shape)
     logs = [_log(operator, root, prior, y) for operator in parameters.operators(parameters.values(u))]
     joint = torch.stack(logs, 1).softmax(1).reshape(len(y), *[cells] * count)
     found = []
@@ -105,7 +125,7 @@ def ranks(known: Tensor, u: Tensor) -> Tensor:
 def _log(operator: Operator, root: Tensor, prior: GaussianPrior, y: Tensor) -> Tensor:
     """Return log p(y), the image left out, up to a constant, [B]."""
     seen = operator.project(torch.ones(1, *y.shape[1:])).flatten() > 0
-    nothing = operator.forward(torch.zeros(1, *SHAPE, dtype=torch.float64))
+    nothing = operator.forward(torch.zeros_like(prior.mean)[None])
     images = (operator.forward(root) - nothing).flatten(1)[:, seen]
     covariance = images.T @ images + operator.noise.dispersion * torch.eye(
         int(seen.sum()), dtype=torch.float64
@@ -129,15 +149,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    prior, count = gaussian(), options.problems
-    operator = build("operator", PROBLEMS[options.problem], shape=SHAPE)
+    prior = Stationary() if options.problem == "stationary_blur" else gaussian()
+    shape, count = tuple(prior.mean.shape), options.problems
+    operator = build("operator", PROBLEMS[options.problem], shape=shape)
     parameters = operator.parameters
     assert parameters is not None
     first = 4 * count * options.seed
     seeds = [range(first + k * count, first + (k + 1) * count) for k in range(4)]
     streams = [RandomStreams(each) for each in seeds[:3]]
     truth = parameters.truths(streams[0])
-    y = parameters.at(truth).measure(prior.sample(SHAPE, streams[1]), streams[2])
+    y = parameters.at(truth).measure(prior.sample(shape, streams[1]), streams[2])
     known = posteriors(prior, parameters, y)
     built = Count(parameters.builds[0])
     operator.parameters = replace(parameters, builds=(built,))

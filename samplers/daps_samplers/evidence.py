@@ -109,6 +109,11 @@ class Evidence:
         """
         return self._logs(values, self._log, least)
 
+    def one(self, sample: int, values: Sequence[float]) -> float:
+        """Return `log` of one sample, of its theta [P]."""
+        operator = self.parameters.row(sample)(dict(zip(self.parameters.names, values, strict=True)))
+        return self._log(sample, values, operator, -inf)
+
     def rough_log(self, values: Tensor) -> Tensor:
         """Return about the same."""
         return self._logs(values, self._rough_log)

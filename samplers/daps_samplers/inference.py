@@ -12,7 +12,9 @@ of p(x_t | y).
 
 Each parameter moves by its prior's distribution function u, in which the prior is flat on (0, 1), by slice sampling
 from all of (0, 1): no width is to be chosen, and far modes are seen. (0, 1) is closed to a circle, on which an angle
-passes the end of its prior. Parameters take turns there and back.
+passes the end of its prior. Parameters take turns there and back. A narrow mode is hardly ever left so: at the first
+level, where x_t says nothing yet, the operator's own numbers are drawn from boxes of (0, 1)^P (`boxes`), sigma left out
+where it is unknown, too, and several modes are begun from by their weights.
 
 Where a rougher evidence is cheaper, it finds the start, from which parameters move by the evidence itself: at the first
 level the most likely of many draws from the prior is swept by the rough one, some times, and the most likely of the
@@ -32,7 +34,8 @@ Christen and Fox, "Markov chain Monte Carlo using an approximation", J. Comput. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from math import inf
 
 import torch
@@ -43,6 +46,7 @@ from daps_kit.noise_level import noise_level
 from daps_kit.parameters import NOISE, Parameters
 from daps_kit.unknown import Uniform
 
+from .boxes import box_draw
 from .evidence import Evidence, known
 
 __all__ = ["Inference", "slice_step"]
@@ -123,7 +127,11 @@ class Inference:
     def _drawn(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
         """Return u [B, P], drawn given all but the image."""
         log = self._of_u(evidence.log)
-        u = self._beside(evidence, streams) if evidence.rough else self._swept(log, self.u, streams, evidence)
+        if evidence.rough:
+            u = self._beside(evidence, streams)
+        else:
+            begin = self._sweeps == FIRST and not self._sigma_alone
+            u = self._swept(log, self._boxed(evidence, streams) if begin else self.u, streams, evidence)
         for mirrored in self._mirrored(u):
             u = _accepted(u, mirrored, log, streams)
         return u
@@ -170,6 +178,23 @@ class Inference:
                 found = torch.where((told > most)[:, None], tried, found)
                 most = torch.maximum(told, most)
         return found
+
+    def _boxed(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
+        """Return u [B, P] that is drawn from about the evidence, sigma left out where it is unknown, too."""
+        u, own = self.u.clone(), [place for place in range(self.u.shape[1]) if place != self._sigma]
+        for b, draws in enumerate(streams.uniform((len(own) + 1,), torch.float64).tolist()):
+            row = u[b].clone()
+
+            def log(point: Sequence[float], b: int = b, row: Tensor = row) -> float:
+                row[own] = torch.tensor(point, dtype=torch.float64)
+                values = self.parameters.values(row[None])[0].tolist()
+                if self._sigma is None:
+                    return evidence.one(b, values)
+                return grid_mass(self._of_sigma(evidence, b, values))
+
+            u[b, own] = torch.tensor(box_draw(log, draws), dtype=torch.float64)
+        self._sweeps = LATER
+        return u
 
     def _mirrored(self, u: Tensor) -> list[Tensor]:
         """Return u [B, P] with an angle turned to the other side of 0, for each whose prior has both sides alike."""
@@ -219,18 +244,23 @@ class Inference:
     def _sigma_drawn(self, evidence: Evidence, u: Tensor, streams: RandomStreams) -> Tensor:
         """Return u [B, P] with the noise's sigma drawn from its conditional density, of the rough evidence."""
         assert self._sigma is not None
-        prior, rows = self.parameters.priors[self._sigma], self.parameters.values(u).tolist()
-        drawn = u.clone()
+        rows, drawn = self.parameters.values(u).tolist(), u.clone()
         for b, (row, at) in enumerate(zip(rows, streams.uniform((), torch.float64).tolist(), strict=True)):
-
-            def log(grid: Tensor, b: int = b, row: list[float] = row) -> Tensor:
-                sigma = torch.tensor([prior.quantile(p) for p in grid.tolist()], dtype=torch.float64)
-                return evidence.along_sigma(b, row, sigma)
-
             # Below the noise, the misfit is that of an image which has followed y already; C, a mean, no longer tells.
             if not evidence.average or evidence.target.sigma >= row[self._sigma]:
-                drawn[b, self._sigma] = grid_draw(log, at)
+                drawn[b, self._sigma] = grid_draw(self._of_sigma(evidence, b, row), at)
         return drawn
+
+    def _of_sigma(self, evidence: Evidence, sample: int, values: Sequence[float]) -> Log:
+        """Return the rough evidence of a sample as a function of u [G] of sigma, the other values [P] as they are."""
+        assert self._sigma is not None
+        prior = self.parameters.priors[self._sigma]
+
+        def log(grid: Tensor) -> Tensor:
+            sigma = torch.tensor([prior.quantile(p) for p in grid.tolist()], dtype=torch.float64)
+            return evidence.along_sigma(sample, values, sigma)
+
+        return log
 
     def _take(self, u: Tensor) -> None:
         self.u = u
@@ -250,24 +280,33 @@ def _accepted(u: Tensor, proposal: Tensor, log: Log, streams: RandomStreams) -> 
     return torch.where(accepted[:, None], proposal, u)
 
 
-def grid_draw(log: Callable[[Tensor], Tensor], share: float) -> float:
-    """Return where the distribution function of a density on (0, 1) is `share`.
-
-    The density is looked at on a grid, finer and finer where it is not negligible, and is flat in each of its cells.
+def _gridded(log: Log) -> tuple[float, float, Tensor]:
+    """Return a log density on the cells of a grid where it is not negligible: where they begin, their width, it [G].
 
     Args:
         log: log density of u [G], [G], with one mode that a grid of `POINTS` does not miss.
-        share: in [0, 1).
     """
     low, high = 0.0, 1.0
     for _ in range(ZOOMS):
-        cell = (high - low) / POINTS
-        u = low + cell * (torch.arange(POINTS, dtype=torch.float64) + 0.5)
+        begin, cell = low, (high - low) / POINTS
+        u = begin + cell * (torch.arange(POINTS, dtype=torch.float64) + 0.5)
         logs = log(u)
         told = (logs > logs.max() - NEGLIGIBLE).nonzero().flatten()
         if len(told) > POINTS // 2:
             break
         low, high = max(low, float(u[told[0]]) - cell), min(high, float(u[told[-1]]) + cell)
+    return begin, cell, logs
+
+
+def grid_mass(log: Log) -> float:
+    """Return the logarithm of the integral of a density, see `_gridded`, over (0, 1)."""
+    _, cell, logs = _gridded(log)
+    return float(logs.logsumexp(0)) + math.log(cell)
+
+
+def grid_draw(log: Log, share: float) -> float:
+    """Return where the distribution function of a density on (0, 1), see `_gridded`, is `share`, in [0, 1)."""
+    low, cell, logs = _gridded(log)
     density = (logs - logs.max()).exp()
     mass = torch.cat([density.new_zeros(1), density]).cumsum(0)
     goal = share * float(mass[-1])

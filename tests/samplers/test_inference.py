@@ -122,6 +122,24 @@ def test_a_motion_is_told_from_its_mirror_image(angle: float) -> None:
     assert torch.allclose(inference.values[:, 0], torch.tensor(6.0).double(), atol=1.0)
 
 
+def test_far_modes_of_an_angle_are_drawn_alike() -> None:
+    generator = torch.Generator().manual_seed(4)
+    half = torch.randn(1, 1, 8, 8, generator=generator)
+    centre = 0.2 * (half + half.flip(2, 3))  # a turn by 180 degrees leaves it as it is
+    covariance = CosineCovariance(torch.full((1, 8, 8), 0.03), torch.eye(1))
+    section = {"use": "rotation", "angle": {"unknown": [0, 360]}, "noise": {"use": "gaussian", "sigma": 0.05}}
+    operator = build("operator", section, shape=(1, 8, 8))
+    at = operator.parameters.at(torch.tensor([[70.0]], dtype=torch.float64))
+    y = at.forward(centre + covariance.sqrt(torch.randn(1, 1, 8, 8, generator=generator)))
+    y = (y + 0.05 * torch.randn(1, 1, 8, 8, generator=generator)).expand(8, -1, -1, -1)
+    target = GaussianTarget(centre.expand_as(y), covariance, operator, y, sigma=10.0, likelihood_variance=1.0)
+    inference = Inference(operator, y)
+    inference.before(target, RandomStreams(range(8)))
+    angles = inference.values[:, 0]
+    assert torch.allclose(angles % 180, torch.tensor(70.0).double(), atol=6.0)
+    assert 0.2 < float((angles < 180).double().mean()) < 0.8
+
+
 @pytest.mark.slow
 def test_levels_leave_the_posterior_of_a_width_as_it_is() -> None:
     section = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}}
