@@ -234,8 +234,9 @@ class Daps(SamplerSettings):
     restarts: int | None = Field(
         None,
         ge=1,
-        description="starts that pass the levels from sigma 4 up, of which the one with the least residual goes on; if "
-        "not given, 4 for a multimodal operator (phase retrieval) where annealing.levels is not given, else 1",
+        description="starts, of which from level to level those with the least residuals go on: their number falls "
+        "with sigma^2 below sigma 10, down to one; if not given, a quarter of the budget, at most 24, for a multimodal "
+        "operator (phase retrieval) where annealing.levels is not given, else 1",
     )
     annealing: AnnealingSettings = Field(AutoAnnealing(), description="the noise levels of the run")
     ode: OdeSettings = Field(EDMOde(), description="how the prior guesses x0hat from x_t")

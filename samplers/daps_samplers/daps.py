@@ -6,9 +6,9 @@ Noise levels sigma_0 > ... > sigma_{N-1}. Starting from x_t = sigma_0 n, each le
     2. x0y   ~ p(x0 | x_t, y), proportional to N(x0; centre, C) p(y | x0), by MCMC from x0hat
     3. x_t   = x0y + sigma_{i+1} (c e + sqrt(1 - c^2) n),     e = (x_t - x0y) / sigma_i
 
-and the last x0y, denoised once more or not, is the sample. Where the operator is multimodal, several starts pass the
-highest levels and the one whose x0y explains the measurement best goes on (`plan`). x_t is always x0 + sigma n,
-unscaled; a latent prior makes x0 the latent.
+and the last x0y, denoised once more or not, is the sample. Where the operator is multimodal, there are several
+starts, and from level to level those whose x0y explain the measurement best go on, down to one (`plan`). x_t is always
+x0 + sigma n, unscaled; a latent prior makes x0 the latent.
 
 Where y = x0 + sigma n, y is itself an x_t: it is the first one, at its own noise level. Those that follow are ever less
 noisy versions of the same picture, of which y is a noisier one and says nothing more: x0y ~ p(x0 | x_t). The step is
@@ -61,8 +61,8 @@ from .inference import Inference
 from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
-from .plan import LAST, SIGMA_MIN, Budget, complete, search_levels
-from .restarts import Levels, best
+from .plan import LAST, SIGMA_MIN, Budget, complete
+from .restarts import Draw, best
 from .schedules import EDM, VE
 from .target import of_states
 from .whitened import random_signs
@@ -94,8 +94,8 @@ class DAPS(Sampler):
         prior_score, prior_sigma_min, spread: the Gaussian p(x0 | x_t), see `conditional`. Where a calibrated C is small
             in some directions (by frequency), plain Langevin needs a step size below twice its smallest variance.
         budget: network calls of a sample, where the annealing does not say how many levels there are.
-        restarts: how many starts pass the levels from sigma 4 up, of which the one with the least residual goes on, for
-            each sample; None: see `plan`.
+        restarts: how many starts there are for each sample, of which those with the least residuals go on; None: see
+            `plan`.
         forgetting: k. None: where C is the prior's own account of its error FORGETTING (for a multimodal operator only
             from sigma FORGOTTEN down), else infinity, fresh noise.
         noise_correlation: c, the same at all levels, in place of `forgetting`.
@@ -145,74 +145,71 @@ class DAPS(Sampler):
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         """Yield one Step a level, of every start; the x0y of the last, decoded by the prior, is the sample.
 
-        Random numbers are drawn in a fixed order: x_t at the start, where it is not y; at each level those of x0y and
-        then, except at the last, those of x_t; one start after the other. A sample that becomes NaN is reported as
-        failed and goes on from its x0hat, so that the others are not disturbed; the run ends early only when all have
-        failed.
+        Random numbers are drawn in a fixed order: x_t of all starts, where it is not y; at each level those of x0y, one
+        start after the other, and then, except at the last, those of x_t of the starts that go on. A sample that
+        becomes NaN is reported as failed and goes on from its x0hat, so that the others are not disturbed; the run ends
+        early only when all have failed.
 
         Raises:
             ValueError: the number of streams is not that of the measurements.
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
-        run, starts = self._begin(prior, operator, y, streams)
-        levels, nobody = len(run.sigmas), torch.zeros(len(y), dtype=torch.bool, device=y.device)
-        if starts == 1:
-            yield from self._levels(run, range(levels), y if run.from_y else run.noise(0), nobody)
-            return
-        search = search_levels(run.sigmas)
-        x0y, failed = yield from best(
-            starts,
-            start=lambda: self._levels(run, range(search), run.noise(0), nobody),
-            residual=lambda x0y: residual(run.operator, x0y, y),
-        )
-        if search < levels and not bool(failed.all()):
-            yield from self._levels(run, range(search, levels), x0y + run.noise(search), failed)
-
-    def _levels(self, run: _Run, levels: range, x_t: Tensor, failed: Tensor) -> Levels:
-        """Yield the Steps of some levels from x_t; return the last x0y and which samples have failed."""
-        prior, operator, y, sigmas = run.prior, run.operator, run.y, run.sigmas
-        inference, values = run.inference, None
-        x0y = x_t
+        run = self._begin(prior, operator, y, streams)
+        nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        states = [(y if run.from_y else run.noise(0), nobody) for _ in range(run.passing[0])]
         drawn = _Averaged()
-        for i in levels:
-            last = i + 1 == len(sigmas)
-            with torch.no_grad():
-                x0hat = self.ode.solve(prior, x_t, sigmas[i])
-                blind = not_finite(x0hat)
-                x0hat = replaced(blind, x0hat, torch.zeros_like(x0hat))
+        for i in range(len(run.sigmas)):
+            draws: list[Draw] = []
+            for x_t, failed in states:
+                x0y, step = self._level(run, i, x_t, failed, drawn)
+                draws.append(Draw(x_t, x0y, step.failed))
+                yield step
+            if i + 1 == len(run.sigmas) or all(bool(draw.failed.all()) for draw in draws):
+                return
+            kept = best(draws, run.passing[i + 1], lambda x0y: residual(run.operator, x0y, y))
+            states = [(run.renoised(draw.x0y, draw.x_t, i), draw.failed) for draw in kept]
 
-                target = self.conditional.target(prior, operator, y, x_t, x0hat, sigmas[i], i, len(sigmas))
-                if inference is not None:
-                    target = inference.before(target, run.streams)
-                    operator = inference.operator
-                x0y, info = (
-                    run.open_draw(target) if run.from_y else self.kernel.run(target, x0hat, run.streams)
-                )
-                diverged = lost(x0y, info)
-                x0y = replaced(diverged, x0y, x0hat)
-                if inference is not None:
-                    x0y = inference.after(target, x0y, run.streams)
-                    values = inference.values
-                    run.log.look_at(inference.operator)
+    def _level(self, run: _Run, i: int, x_t: Tensor, failed: Tensor, drawn: _Averaged) -> tuple[Tensor, Step]:
+        """Return x0y of a level and the Step that tells of it.
 
-                result = self._denoised(run, x0y, x_t, sigmas[i]) if last and run.final_denoise else x0y
-                step = run.log.step(
-                    sigmas[i], x_t, x0hat, x0y, result, info,
-                    failed=failed, blind=blind, diverged=diverged, last=last,
-                )  # fmt: skip
-                step.parameters = values
-                if run.averages and not run.plain and run.counts(i):
-                    drawn.add(x0hat if run.from_y else x0y)
-                if run.averages and last:
-                    step.average = run.denoised_measurement(operator) if run.plain else drawn.mean
-            yield step
-            failed = step.failed
-            if bool(failed.all()):
-                break
-            if i + 1 in levels:
-                x_t = run.renoised(x0y, x_t, i)
-        return x0y, failed
+        Args:
+            run: the problem.
+            i: index of the level.
+            x_t: its noisy state, [B, ...].
+            failed: which samples have failed before, [B].
+            drawn: takes in what the level says of the mean.
+        """
+        sigma, levels, inference, values = run.sigmas[i], len(run.sigmas), run.inference, None
+        last = i + 1 == levels
+        with torch.no_grad():
+            x0hat = self.ode.solve(run.prior, x_t, sigma)
+            blind = not_finite(x0hat)
+            x0hat = replaced(blind, x0hat, torch.zeros_like(x0hat))
+
+            operator = run.at_values()
+            target = self.conditional.target(run.prior, operator, run.y, x_t, x0hat, sigma, i, levels)
+            if inference is not None:
+                target = inference.before(target, run.streams)
+            x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0hat, run.streams)
+            diverged = lost(x0y, info)
+            x0y = replaced(diverged, x0y, x0hat)
+            if inference is not None:
+                x0y = inference.after(target, x0y, run.streams)
+                values = inference.values
+                run.log.look_at(inference.operator)
+
+            result = self._denoised(run, x0y, x_t, sigma) if last and run.final_denoise else x0y
+            step = run.log.step(
+                sigma, x_t, x0hat, x0y, result, info,
+                failed=failed, blind=blind, diverged=diverged, last=last,
+            )  # fmt: skip
+            step.parameters = values
+            if run.averages and not run.plain and run.counts(i):
+                drawn.add(x0hat if run.from_y else x0y)
+            if run.averages and last:
+                step.average = run.denoised_measurement() if run.plain else drawn.mean
+        return x0y, step
 
     def _denoised(self, run: _Run, x0y: Tensor, x_t: Tensor, sigma: float) -> Tensor:
         """Return x0y denoised at the noise level of a draw from N(0, C), root mean square, at most sigma."""
@@ -224,8 +221,8 @@ class DAPS(Sampler):
             level = draw.square().flatten(1).mean(1).sqrt().clamp(floor, sigma)
         return run.prior.denoise(x0y, level)
 
-    def _begin(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> tuple[_Run, int]:
-        """Decide what the settings leave open: noise levels, correlation of the noise, and the number of starts."""
+    def _begin(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> _Run:
+        """Decide what the settings leave open: noise levels, correlation of their noise, how many starts pass each."""
         shape = prior.state_shape(operator.shape)
         operator = of_states(operator, prior, shape, self.latent_gradient_clip)
         accounted = self._known(prior, shape, y.device)
@@ -243,7 +240,7 @@ class DAPS(Sampler):
             noise = operator.noise.level(y)
             low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * noise)
             annealing, plain = replace(annealing, sigma_max=noise, sigma_min=low), False
-        sigmas, starts = complete(
+        sigmas, passing = complete(
             annealing,
             self.budget,
             self.restarts,
@@ -256,7 +253,8 @@ class DAPS(Sampler):
         )
         whole = operator.parameters is not None and kernel_size(operator.parameters.names) > 0
         if whole and annealing.levels is None:
-            sigmas, starts = path(sigmas), 1
+            sigmas = path(sigmas)
+            passing = [1] * len(sigmas)
         said = remarks(
             prior,
             self.annealing,
@@ -264,16 +262,15 @@ class DAPS(Sampler):
             known=accounted,
             clipped=self.latent_gradient_clip is not None,
         )
-        rounds = len(sigmas) + (starts - 1) * search_levels(sigmas)
         explained = Explained(operator, y) if self.tau is None else None
-        log = Log(prior, self.kernel, explained, rounds, said)
+        log = Log(prior, self.kernel, explained, sum(passing), said)
         correlations = self._correlations(
             sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole, from_y=from_y
         )
         infer = KernelInference if whole else Inference
         inference = None if operator.parameters is None else infer(operator, y)
         # Kernels that are unknown move the image with them.
-        averages = averages and not whole and (starts == 1 or search_levels(sigmas) < len(sigmas))
+        averages = averages and not whole
         return _Run(
             prior,
             operator,
@@ -281,6 +278,7 @@ class DAPS(Sampler):
             streams,
             shape,
             sigmas,
+            passing,
             correlations,
             denoised,
             averages,
@@ -288,7 +286,7 @@ class DAPS(Sampler):
             from_y,
             log,
             inference,
-        ), starts
+        )
 
     def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
         """Return whether y = x0 + noise may be the first state: nothing is unknown, and no setting says otherwise."""
@@ -366,6 +364,7 @@ class _Run:
     Attributes:
         shape: of x0, without the batch.
         sigmas: the noise levels.
+        passing: how many starts pass each.
         correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
         averages: whether Steps have an average: the mean of the levels (see `AVERAGED`),
@@ -381,6 +380,7 @@ class _Run:
     streams: RandomStreams
     shape: tuple[int, ...]
     sigmas: list[float]
+    passing: list[int]
     correlations: list[float]
     final_denoise: bool
     averages: bool
@@ -403,16 +403,21 @@ class _Run:
         """Return whether an average has part in what a level says."""
         if self.from_y:
             return level == 0
-        return self.sigmas[level] <= AVERAGED or level + 1 == len(self.sigmas)
+        alone = self.passing[level] == 1
+        return (alone and self.sigmas[level] <= AVERAGED) or level + 1 == len(self.sigmas)
 
     def open_draw(self, target: Target) -> tuple[Tensor, KernelInfo]:
         """Draw x0y ~ N(centre, C), p(x0 | x_t), where x_t knows all that y does."""
         draw = target.covariance.sqrt(self.streams.normal(self.shape, target.centre.dtype))
         return target.centre + draw, KernelInfo(notes=(FROM_Y,))
 
-    def denoised_measurement(self, operator: Operator) -> Tensor:
+    def at_values(self) -> Operator:
+        """Return the operator, at the values of what is unknown of it."""
+        return self.operator if self.inference is None else self.inference.operator
+
+    def denoised_measurement(self) -> Tensor:
         """Return D(y, sigma), with the noise of the operator."""
-        sigma = operator.noise.std(self.y).flatten(1)[:, 0]
+        sigma = self.at_values().noise.std(self.y).flatten(1)[:, 0]
         return self.prior.denoise(self.y, sigma.clamp(*self.prior.sigma_range))
 
     def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:

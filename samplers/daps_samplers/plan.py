@@ -2,8 +2,10 @@ r"""What a run does where its settings leave it open: how many noise levels, fro
 
 sigma_max  10, where the prior sees little but the mean of its images (they lie in [-1, 1])
 sigma_min  the noise of the measurement, kept within 0.01 and 0.1; 0.4 of it where the last draw is the result as it is
-restarts   1, but 4 for a multimodal operator: that many starts are annealed to sigma 4, where their residuals tell
-           which of them are in a wrong mode, and the best of each sample goes on
+restarts   1, but up to 24 for a multimodal operator. Whether a start ends in a wrong mode is decided at the highest
+           levels, where few of them serve as well as many, and where the residual begins to tell. So these levels are
+           further apart, and from level to level the starts with the least residuals go on, in proportion to sigma^2,
+           down to one
 levels     as many as a budget of network calls pays for, the starts and the denoising of the result included
 """
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from .annealing import Annealing
 
-__all__ = ["BUDGETS", "Budget", "complete", "search_levels"]
+__all__ = ["BUDGETS", "Budget", "complete", "passing"]
 
 Budget = Literal["fast", "balanced", "accurate"] | int
 
@@ -31,9 +33,14 @@ SIGMA_MAX = 10.0
 SIGMA_MIN = (0.01, 0.1)
 LAST = 0.4
 """The last noise level in units of the measurement's noise, where no denoising follows."""
-RESTARTS = 4
-SEARCH_END = 4.0
-"""Noise level down to which restarts go."""
+RESTARTS = 24
+"""Starts of a multimodal operator at most."""
+SHARE = 4
+"""Levels that a budget has to pay for, for each start, which takes about two."""
+LEAST = 16
+"""Levels that a budget has to pay for, for there to be several starts."""
+SPACING = 0.75
+"""Ratio of the noise levels that several starts pass, at most."""
 
 
 def complete(
@@ -47,8 +54,8 @@ def complete(
     denoised: bool,
     more_calls: int = 0,
     within: tuple[float, float] = (0.0, math.inf),
-) -> tuple[list[float], int]:
-    """Return the noise levels, largest first, and the number of starts.
+) -> tuple[list[float], list[int]]:
+    """Return the noise levels, largest first, and how many starts pass each, see `passing`.
 
     Args:
         annealing: levels, sigma_max and sigma_min, None where they are left open.
@@ -71,19 +78,22 @@ def complete(
         share = 1.0 if denoised else LAST
         low = min(max(share * _least_noise(operator, y), SIGMA_MIN[0]), SIGMA_MIN[1], high / 2)
     starts = restarts or 1
-    many = restarts is None and annealing.levels is None and operator.multimodal
-    if many and total >= 4 * RESTARTS * calls:
-        starts = RESTARTS
+    if restarts is None and annealing.levels is None and operator.multimodal and total >= LEAST * calls:
+        starts = min(RESTARTS, total // (SHARE * calls))
 
     def grid(levels: int) -> list[float]:
         return replace(annealing, levels=levels, sigma_max=high, sigma_min=low).sigmas(within)
 
     if annealing.levels is not None:
-        return grid(annealing.levels), starts
+        sigmas = grid(annealing.levels)
+        return sigmas, passing(sigmas, starts)
     levels = max(1, for_levels // calls)
-    while levels > 1 and calls * _rounds(grid(levels), starts) > for_levels:
+    while True:
+        sigmas = _apart(grid(levels), starts)
+        counts = passing(sigmas, starts)
+        if levels == 1 or calls * sum(counts) <= for_levels:
+            return sigmas, counts
         levels -= 1
-    return grid(levels), starts
 
 
 def _least_noise(operator: Operator, y: Tensor) -> float:
@@ -102,11 +112,20 @@ LIKELY = (0.05, 0.5, 0.95)
 """Quantiles of the priors of unknown parameters at which the noise is looked at."""
 
 
-def search_levels(sigmas: list[float]) -> int:
-    """Return how many of the levels each start passes: those from `SEARCH_END` up, and at least the first."""
-    return max(1, sum(sigma >= SEARCH_END for sigma in sigmas))
+def passing(sigmas: list[float], starts: int) -> list[int]:
+    """Return how many starts pass each level: all the first, one the last."""
+    counts = [_left(sigma, starts) for sigma in sigmas]
+    return [starts, *counts[1:-1], 1] if len(sigmas) > 1 else [1]
 
 
-def _rounds(sigmas: list[float], starts: int) -> int:
-    """Return how many levels are passed in all."""
-    return len(sigmas) + (starts - 1) * search_levels(sigmas)
+def _left(sigma: float, starts: int) -> int:
+    return max(1, round(starts * min(1.0, sigma / SIGMA_MAX) ** 2))
+
+
+def _apart(sigmas: list[float], starts: int) -> list[float]:
+    """Return the noise levels without some of those that several starts would pass."""
+    kept = sigmas[:1]
+    for sigma in sigmas[1:]:
+        if sigma <= SPACING * kept[-1] or _left(sigma, starts) == 1:
+            kept.append(sigma)
+    return kept

@@ -1,32 +1,43 @@
-"""Several starts, of which the best goes on, sample by sample: for multimodal operators."""
+"""The starts of multimodal operators: those that explain the measurement best go on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Step
-
-__all__ = ["Levels", "best"]
-
-Levels = Generator[Step, None, tuple[Tensor, Tensor]]
-"""Yields the Steps of some levels; returns the last x0y, [B, ...], and which samples have failed, [B]."""
+__all__ = ["Draw", "best"]
 
 
-def best(starts: int, start: Callable[[], Levels], residual: Callable[[Tensor], Tensor]) -> Levels:
-    """Yield the Steps of all starts; return of each sample the x0y with the least residual.
+class Draw(NamedTuple):
+    """A draw of a level.
+
+    Attributes:
+        x_t, x0y: the state that it came from, and the draw, [B, ...].
+        failed: which samples have failed, [B].
+    """
+
+    x_t: Tensor
+    x0y: Tensor
+    failed: Tensor
+
+
+def best(draws: Sequence[Draw], count: int, residual: Callable[[Tensor], Tensor]) -> list[Draw]:
+    """Return of each sample those draws whose residuals are smallest, the best first; all where there are no more.
 
     Args:
-        starts: how many.
-        start: passes the highest levels from noise of its own.
-        residual: of x0y, [B]. A sample has failed where no start has a finite one.
+        draws: of a level.
+        count: how many to keep.
+        residual: of x0y, [B]; that of a sample that has failed is the largest.
     """
-    ends, residuals = [], []
-    for _ in range(starts):
-        x0y, failed = yield from start()
-        ends.append(x0y)
-        residuals.append(residual(x0y).masked_fill(failed, torch.inf).nan_to_num(torch.inf))
-    least, chosen = torch.stack(residuals).min(0)
-    return torch.stack(ends)[chosen, torch.arange(len(chosen), device=chosen.device)], least.isinf()
+    if len(draws) <= count:
+        return list(draws)
+    residuals = [
+        residual(draw.x0y).masked_fill(draw.failed, torch.inf).nan_to_num(torch.inf) for draw in draws
+    ]
+    order = torch.stack(residuals).argsort(dim=0, stable=True)[:count]
+    of_sample = torch.arange(order.shape[1], device=order.device)
+    parts = [torch.stack(part) for part in zip(*draws, strict=True)]
+    return [Draw(*(part[place, of_sample] for part in parts)) for place in order]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from daps_kit.contracts import Operator, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_samplers import Daps
 from daps_samplers.annealing import Annealing
-from daps_samplers.plan import complete, search_levels
+from daps_samplers.plan import complete, passing
 from daps_samplers.schedules import EDM
 from tests.samplers.closed_form import NOISE, SHAPE, make, smooth_prior
 
@@ -55,32 +57,34 @@ class Moduli(Operator):
         return x.abs()
 
 
-@pytest.mark.parametrize(("budget", "calls", "starts"), [(16, 1, 4), (15, 1, 1), (48, 3, 4), (47, 3, 1)])
-def test_many_starts_are_for_budgets_of_four_levels_each(budget, calls, starts):
+@pytest.mark.parametrize(
+    ("budget", "calls", "starts"), [(16, 1, 4), (15, 1, 1), (48, 3, 4), (47, 3, 1), (300, 1, 24)]
+)
+def test_many_starts_are_for_budgets_of_sixteen_levels(budget, calls, starts):
     operator = Moduli((1, 4, 4), GaussianNoise(0.05))
     _, found = complete(
         Annealing(EDM()), budget, None, operator, torch.zeros(1, 1, 4, 4), calls=calls, denoised=False
     )
-    assert found == starts
+    assert found[0] == starts
 
 
 @pytest.mark.parametrize(("budget", "calls", "last"), [(40, 1, 1), (41, 1, 0), (100, 3, 1), (57, 2, 1)])
 def test_starts_levels_and_the_last_call_use_up_a_budget(budget, calls, last):
     operator = Moduli((1, 4, 4), GaussianNoise(0.05))
     y = torch.zeros(1, 1, 4, 4)
-    sigmas, starts = complete(Annealing(EDM()), budget, None, operator, y, calls=calls, denoised=bool(last))
-
-    def used(sigmas):
-        searched = sum(sigma >= 4.0 for sigma in sigmas)
-        return calls * (starts * searched + len(sigmas) - searched) + last
-
+    sigmas, counts = complete(Annealing(EDM()), budget, None, operator, y, calls=calls, denoised=bool(last))
     low = 0.05 if last else 0.4 * 0.05
     assert (sigmas[0], sigmas[-1]) == (10.0, pytest.approx(low))
-    assert used(sigmas) <= budget
-    more = Annealing(EDM(), len(sigmas) + 1, 10.0, low).sigmas()
-    assert used(more) > budget
+    assert counts == passing(sigmas, counts[0])
+    used = calls * sum(counts) + last
+    assert budget - 3 * calls < used <= budget
+    high = [sigma for sigma, count in zip(sigmas, counts, strict=True) if count > 1]
+    assert all(following <= 0.75 * sigma for sigma, following in pairwise(high))
 
 
-def test_the_search_ends_at_sigma_4():
-    assert search_levels([10.0, 5.0, 4.0, 3.9, 1.0]) == 3
-    assert search_levels([3.0, 1.0]) == 1
+def test_starts_thin_out_with_the_square_of_the_noise_level():
+    assert passing([10.0, 7.0, 5.0, 2.5, 1.0, 0.1], 24) == [24, 12, 6, 2, 1, 1]
+    assert passing([100.0, 20.0, 5.0, 1.0], 8) == [8, 8, 2, 1]
+    assert passing([3.0, 1.0], 4) == [4, 1]
+    assert passing([10.0, 9.0], 4) == [4, 1], "the last draw is the result"
+    assert passing([10.0], 4) == [1]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+import daps_kit
 from daps_kit.contracts import Operator, RandomStreams
 from daps_kit.noise import GaussianNoise
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_samplers import Daps
-from daps_samplers.plan import BUDGETS, SEARCH_END
+from daps_samplers.plan import BUDGETS, RESTARTS
+from daps_samplers.restarts import Draw, best
 
 SHAPE = (1, 8, 8)
 
@@ -40,31 +42,54 @@ def measured(count=3):
 
 
 @pytest.mark.parametrize("budget", [*BUDGETS, 33])
-def test_four_starts_pass_the_highest_levels_within_the_budget(budget):
+def test_the_starts_thin_out_within_the_budget(budget):
     steps, calls = sample(Power(), measured(), budget=budget)
     total = BUDGETS[budget][1] if isinstance(budget, str) else budget
     assert total - 4 < len(calls) <= total
+    assert len(steps) == len(calls)
     sigmas = [step.sigma for step in steps]
-    high = [sigma for sigma in sigmas if sigma >= SEARCH_END]
-    assert sigmas[: len(high)] == high, "the search comes first"
-    assert high == high[: len(high) // 4] * 4
-    rest = sigmas[len(high) :]
-    assert rest == sorted(set(rest), reverse=True)
+    assert sigmas == sorted(sigmas, reverse=True)
+    passing = [sigmas.count(sigma) for sigma in sorted(set(sigmas), reverse=True)]
+    assert passing == sorted(passing, reverse=True)
+    assert passing[0] == min(RESTARTS, total // 4)
+    assert passing[-len(passing) // 2 :] == [1] * len(passing[-len(passing) // 2 :])
     assert [step.level for step in steps] == list(range(len(steps)))
     assert {step.levels for step in steps} == {len(steps)}
 
 
-def test_the_start_with_the_least_residual_goes_on_for_each_sample():
+def test_those_with_the_least_residuals_go_on_for_each_sample():
     y, operator = measured(), Power()
     steps, _ = sample(operator, y, budget=33)
-    search = sum(step.sigma >= SEARCH_END for step in steps) // 4
-    ends = torch.stack([steps[(start + 1) * search - 1].x0y for start in range(4)])
-    residuals = torch.stack([operator.residual(end, y) for end in ends])
-    chosen = ends[residuals.argmin(0), torch.arange(3)]
-    assert len(set(residuals.argmin(0).tolist())) > 1, "the samples choose apart"
-    noise = (steps[4 * search].x_t - chosen) / steps[4 * search].sigma
-    assert float(noise.std()) == pytest.approx(1, abs=0.2)
-    assert float((noise - noise.mean()).abs().max()) < 5
+    first, second = (
+        [step for step in steps if step.sigma == sigma]
+        for sigma in sorted({step.sigma for step in steps}, reverse=True)[:2]
+    )
+    ends = torch.stack([step.x0y for step in first])
+    order = torch.stack([operator.residual(end, y) for end in ends]).argsort(0)
+    assert 1 < len(second) < len(first)
+    assert len(set(order[0].tolist())) > 1, "the samples choose apart"
+    for place, step in zip(order, second, strict=False):
+        noise = (step.x_t - ends[place, torch.arange(3)]) / step.sigma
+        assert float(noise.std()) == pytest.approx(1, abs=0.2)
+        assert float((noise - noise.mean()).abs().max()) < 5
+
+
+def test_what_has_failed_goes_on_last():
+    images = [torch.full((2, 1), value) for value in (0.0, 1.0, torch.nan, 3.0)]
+    failed = [torch.tensor([place == 0, False]) for place in range(4)]
+    draws = [Draw(-image, image, lost) for image, lost in zip(images, failed, strict=True)]
+    kept = best(draws, 3, lambda x0y: x0y[:, 0])
+    assert [draw.x0y[:, 0].tolist() for draw in kept[:2]] == [[1.0, 0.0], [3.0, 1.0]]
+    assert [draw.x_t[:, 0].tolist() for draw in kept[:2]] == [[-1.0, 0.0], [-3.0, -1.0]]
+    assert [draw.failed.tolist() for draw in kept] == [[False, False], [False, False], [True, False]]
+    assert best(draws, 4, lambda x0y: x0y[:, 0]) == draws
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    y = measured()
+    together = sample(Power(), y, budget=33)[0][-1].x0y
+    alone = sample(Power(), y[1:2], budget=33, seeds=[1])[0][-1].x0y
+    torch.testing.assert_close(alone[0], together[1], rtol=1e-4, atol=1e-4)
 
 
 def test_one_start_where_the_levels_are_given_or_the_operator_has_one_mode():
@@ -84,3 +109,12 @@ def test_a_sample_in_a_wrong_mode_is_named():
     assert (told.sample, told.cause, told.lost, told.level) == (1, "mode", False, last.level)
     assert str(told).startswith("no level explains the measurement")
     assert not sample(Power(), measured(), budget=25)[0][-1].failures
+
+
+@pytest.mark.slow
+def test_no_sample_of_the_quickstart_is_two_heads_laid_over_each_other(tmp_path):
+    changes = ["data={use: prior, count: 1}", "runs=4", f"output={tmp_path / 'run'}"]
+    (image,) = daps_kit.run("embedded/phase_retrieval", changes, quiet=True).metrics["images"].values()
+    assert min(sample["psnr"] for sample in image["samples"]) > 25
+    assert image["noise"]["apart"] == 0
+    assert image["network_calls"][0] <= BUDGETS["balanced"][1]
