@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from daps_kit.arrays import on_scale, read_numbers
 from daps_kit.errors import UserError
@@ -30,6 +30,8 @@ __all__ = ["Picture", "read"]
 COLOUR_SPACE = {1: b"GRAY", 3: b"RGB "}
 """What a profile says it is about (ICC.1, 7.2.8), by the number of channels."""
 TIFF_PROFILE = 34675
+COARSE = (1, 2)
+"""What Pillow calls the samplings 4:2:2 and 4:2:0 of JPEG: colours at half the pixels along one axis or both."""
 
 Pixels = NDArray[Any]
 """Numbers of 8 or 16 bits, [H, W, channels]."""
@@ -46,6 +48,7 @@ class Picture:
         alpha: the opacity, [H, W] from 0 to 1; None where all is opaque.
         icc: the profile of its colours, where it has one.
         exif: what the camera wrote, without the orientation, which is applied.
+        coarse_colours: whether the file has its colours at fewer pixels than its brightness, as most JPEG files.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Picture:
     alpha: NDArray[np.float32] | None
     icc: bytes | None
     exif: bytes | None
+    coarse_colours: bool
 
     @property
     def size(self) -> tuple[int, int]:
@@ -148,14 +152,18 @@ def read(path: Path) -> Picture:
     return Picture(path, seen.clip(-1, 1), levels, numbers.alpha, *_carried(path, len(values)))
 
 
-def _carried(path: Path, channels: int) -> tuple[bytes | None, bytes | None]:
-    """Return the profile of a file, if it is about the colours that are read, and its EXIF without orientation."""
+def _carried(path: Path, channels: int) -> tuple[bytes | None, bytes | None, bool]:
+    """Return the profile of a file, if it is about the colours that are read, its EXIF without orientation, and whether
+    its colours are coarse.
+    """
     icc: bytes | None = None
+    coarse = False
     exif = Image.Exif()
     with reading(path):
         try:
             with open_picture(path) as file:
                 icc = file.info.get("icc_profile")
+                coarse = JpegImagePlugin.get_sampling(file) in COARSE
                 if "exif" in file.info:
                     exif.load(file.info["exif"])
         except UnidentifiedImageError:
@@ -165,4 +173,4 @@ def _carried(path: Path, channels: int) -> tuple[bytes | None, bytes | None]:
                     icc = bytes(tag.value) if tag else None
         exif.pop(ExifTags.Base.Orientation, None)
         packed = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
-    return icc if icc and icc[16:20] == COLOUR_SPACE[channels] else None, packed
+    return icc if icc and icc[16:20] == COLOUR_SPACE[channels] else None, packed, coarse

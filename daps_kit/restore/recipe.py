@@ -232,6 +232,8 @@ def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any
         most = MOST_OF_SMALL if wishes.upscale else math.inf
         sigma, how = float(f"{min(max(found, LEAST), most):.3g}"), "estimated" if found <= most else "at most"
     section = {"use": "gaussian", "sigma": float(f"{sigma * math.sqrt(copies):.6g}")}
+    if how == "estimated" and picture.coarse_colours:
+        how += " by brightness; that of colours JPEG has smoothed, so that there seems to be less"
     return section, f"noise {sigma:g} ({sigma * 127.5:.2g} of 255), {how}"
 
 

@@ -67,9 +67,16 @@ def advice(picture: Picture, result: RunResult, wishes: Wishes) -> str:
     words = {"overstated": "less detail may be lost", "understated": "less noise may be left"}
     if wishes.denoise is not None or wishes.counts is not None or noise.get("cause") not in words:
         return ""
+    if picture.coarse_colours and noise["cause"] == "overstated" and noise["ratio"] > COARSE:
+        return ""
     # A grey picture that is measured in each of three channels has their noise together.
     level = noise["level"] / math.sqrt(result.samples[0].shape[1] / len(picture.seen))
     return f"{picture.path}: the noise was estimated; with --denoise {level:.2g} {words[noise['cause']]}"
+
+
+COARSE = 0.5
+"""Share of the stated noise above which a file with coarse colours is as was estimated: without their fine noise it has
+0.6 of that of its brightness, and the samples of a noisy photograph tell 0.55."""
 
 
 WORDS = {

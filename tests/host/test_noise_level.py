@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from daps_kit.noise_level import noise_level
+from daps_kit.noise_level import BLOCK, ENERGY, SHARE, noise_level
 
 
 def smooth(height: int = 240, width: int = 200) -> np.ndarray:
@@ -48,6 +51,39 @@ def test_channels_are_pooled_by_their_variance():
     rng = np.random.default_rng(0)
     image = rng.standard_normal((2, 200, 200)) * np.array([0.1, 0.3])[:, None, None]
     assert noise_level(image) == pytest.approx(np.sqrt((0.1**2 + 0.3**2) / 2), rel=0.05)
+
+
+def textured(image: np.ndarray, columns: int) -> np.ndarray:
+    """Return an image with a fine texture of grey in all but some columns."""
+    texture = 0.12 * np.random.default_rng(7).standard_normal(image.shape[-2:])
+    texture[:, :columns] = 0
+    return image + texture
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1])
+def test_textures_of_brightness_are_no_noise(sigma):
+    """Colours tell the noise where all is texture, and in pictures without colours what is smooth."""
+    image = noisy(sigma)
+    if sigma == 0.1:
+        assert noise_level(textured(image, 0)) == pytest.approx(sigma, rel=0.05)
+    assert noise_level(textured(image, 60)) == pytest.approx(sigma, rel=0.1)
+    assert noise_level(textured(image[:1], 60)) == pytest.approx(sigma, rel=0.2)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.2])
+def test_jpeg_leaves_the_noise_of_brightness(sigma):
+    """With colours at half the pixels what is left of fine noise is that of JPEG's own brightness, in all channels."""
+    pixels = np.rint(127.5 * (0.5 * noisy(2 * sigma) + 1)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=98, subsampling="4:2:0")
+    with Image.open(file) as saved:
+        found = noise_level(np.asarray(saved).transpose(2, 0, 1) / 127.5 - 1)
+    assert found == pytest.approx(sigma * np.sqrt(3) * np.linalg.norm([0.299, 0.587, 0.114]), rel=0.06)
+
+
+def test_the_energy_of_noise_in_a_block():
+    stats = pytest.importorskip("scipy.stats")
+    assert pytest.approx(stats.chi2.ppf(SHARE, BLOCK**2) / BLOCK**2, abs=1e-4) == ENERGY
 
 
 def test_where_nothing_tells_there_is_no_estimate():

@@ -70,6 +70,15 @@ def test_noise_is_estimated_and_said():
     assert recipe.output == Path("out/photo").absolute()
 
 
+@pytest.mark.parametrize(("subsampling", "coarse"), [("4:4:4", False), ("4:2:2", True), ("4:2:0", True)])
+def test_of_coarse_colours_the_brightness_tells_the_noise(subsampling, coarse):
+    noisy(0, (96, 96), sigma=0.2).save("photo.jpg", quality=98, subsampling=subsampling)
+    found = drafted("photo.jpg")
+    sigma = yaml.safe_load(found.text)["operator"]["noise"]["sigma"]
+    assert sigma == pytest.approx(0.2 * (1.157 if coarse else 1), rel=0.1)
+    assert found.said[0].endswith("so that there seems to be less" if coarse else "estimated")
+
+
 def test_noise_as_given():
     assert section(denoise=0.3)["noise"] == {"use": "gaussian", "sigma": 0.3}
     assert section(counts=30.0)["noise"] == {"use": "poisson", "peak": 30.0}

@@ -18,6 +18,7 @@ from daps_kit.restore.picture import read
 from daps_kit.restore.recipe import Wishes, draft
 from daps_kit.restore.results import advice, begun, found, write
 from daps_kit.runs.runner import RunResult, run
+from tests.host.restore.conftest import noisy
 
 pytestmark = pytest.mark.usefixtures("work")
 
@@ -88,6 +89,19 @@ def test_what_to_try_where_the_estimated_noise_is_another(cause, wishes, channel
     )
     found = advice(read(Path("photo.png")), result, Wishes(**wishes))
     assert found == (f"photo.png: the noise was estimated; {hint}" if hint else "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "ratio", "hint"),
+    [("overstated", 0.7, False), ("overstated", 0.4, True), ("understated", 1.2, True)],
+)
+def test_smoothed_colours_are_no_weaker_noise(cause, ratio, hint):
+    noisy(0, (24, 32)).save("photo.jpg")
+    noise = {"cause": cause, "level": 0.1 * ratio, "ratio": ratio}
+    result: Any = SimpleNamespace(
+        metrics={"images": {"photo": {"noise": noise}}}, samples=[torch.zeros(2, 3, 4, 4)]
+    )
+    assert bool(advice(read(Path("photo.jpg")), result, Wishes())) == hint
 
 
 def test_the_posterior_mean_of_a_gaussian():
