@@ -191,11 +191,14 @@ class DAPS(Sampler):
             target = self.conditional.target(run.prior, operator, run.y, x_t, x0hat, sigma, i, levels)
             if inference is not None:
                 target = inference.before(target, run.streams)
-            x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0hat, run.streams)
-            diverged = lost(x0y, info)
-            x0y = replaced(diverged, x0y, x0hat)
+            x0y, diverged = x0hat, torch.zeros_like(failed)
+            for _ in range(1 if inference is None else inference.rounds):
+                x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0y, run.streams)
+                diverged = diverged | lost(x0y, info)
+                x0y = replaced(diverged, x0y, x0hat)
+                if inference is not None:
+                    target, x0y = inference.after(target, x0y, run.streams)
             if inference is not None:
-                x0y = inference.after(target, x0y, run.streams)
                 values = inference.values
                 run.log.look_at(inference.operator)
 

@@ -25,7 +25,7 @@ rough evidence q, of which a whole grid is cheap, and accepted with
     min(1, p(y | x_t, new) q(y | x_t, old) / (p(y | x_t, old) q(y | x_t, new))).
 
 Where the evidence is not known, as for operators that are not linear, theta is drawn given the level's x0, from
-p(theta) p(y | x0, theta), which moves it less.
+p(theta) p(y | x0, theta), which moves it less; then x0 anew, and so on, where that is cheap.
 
 Sources: van Dyk and Park, "Partially collapsed Gibbs samplers", JASA 103 (2008), and Murata et al., "GibbsDDRM", ICML
 2023, arXiv 2301.12686, for theta within a diffusion sampler; Neal, "Slice sampling", Annals of Statistics 31 (2003);
@@ -60,6 +60,9 @@ SMALLEST = 1e-9
 FIRST, LATER = 4, 1
 """Sweeps at the first level, where nothing is known, and at each that follows."""
 
+ROUNDS = 4
+"""Draws of x0, and of theta given that, at a level, where draws of x0 are cheap: of each entry by itself."""
+
 STARTS, DRAWS = 3, 40
 """Searches for a start, and draws of the prior that each looks at."""
 
@@ -80,6 +83,7 @@ class Inference:
     Attributes:
         u: the priors' distribution functions at the values, [B, P].
         operator: the operator at the values.
+        rounds: how often a level draws its image, and the parameters given that.
     """
 
     def __init__(self, operator: Operator, y: Tensor) -> None:
@@ -91,6 +95,7 @@ class Inference:
         self._begin(y)
         self.operator = self.parameters.at(self.values)
         self.collapsed = all(map(known, self.parameters.operators(self.values)))
+        self.rounds = ROUNDS if self.operator.elementwise and not self.collapsed else 1
         self._sweeps = FIRST
         self._drawn_at = inf
 
@@ -216,17 +221,21 @@ class Inference:
             return True
         return False
 
-    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> Tensor:
-        """Draw the parameters given the level's x0 [B, ...], where they were not drawn before; return x0."""
+    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> tuple[Target, Tensor]:
+        """Draw the parameters given the level's x0 [B, ...], where they were not drawn before.
+
+        Returns:
+            The target at them, and x0.
+        """
         if self.collapsed:
-            return x0
+            return target, x0
 
         def log(u: Tensor) -> Tensor:
             operator = self.parameters.at(self.parameters.values(u))
             return operator.log_likelihood(x0, target.y).double().cpu().nan_to_num(-torch.inf)
 
         self._take(self._swept(log, self.u, streams))
-        return x0
+        return target.at(self.operator, self.operator.noise.dispersion), x0
 
     def _swept(self, log: Log, u: Tensor, streams: RandomStreams, evidence: Evidence | None = None) -> Tensor:
         count = u.shape[1]

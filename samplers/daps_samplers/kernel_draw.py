@@ -171,7 +171,10 @@ class KernelInference:
 
     Attributes:
         operator: the operator at the kernels.
+        rounds: how often a level draws its image, and what is unknown given that.
     """
+
+    rounds = 1
 
     def __init__(self, operator: Operator, y: Tensor) -> None:
         assert operator.parameters is not None
@@ -214,10 +217,10 @@ class KernelInference:
         self.operator = self._at()
         return target.at(self.operator, target.likelihood_variance)
 
-    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> Tensor:
-        """Return the level's x0 [B, C, H, W], moved with its kernel so that this is in the middle."""
+    def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> tuple[Target, Tensor]:
+        """Return the target, and the level's x0 [B, C, H, W], moved with its kernel so that this is in the middle."""
         if self._support:
-            return x0
+            return target, x0
         moved = x0.clone()
         for b, k in enumerate(self._kernels.reshape(-1, self.size, self.size)):
             step = [round(-float(k.sum(1 - axis) @ self._place)) for axis in (0, 1)]
@@ -225,7 +228,7 @@ class KernelInference:
             moved[b] = slid(x0[b], step)
         self._last[-1] = self._kernels.copy()
         self.operator = self._at()
-        return moved
+        return target, moved
 
     def _settle(self) -> None:
         """Take the mean of the last kernels, without what is small in it, and its support with what is next to it."""

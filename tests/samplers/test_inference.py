@@ -96,6 +96,22 @@ def test_posteriors_are_those_of_quadrature(section: dict[str, object], count: i
     assert float(values.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
 
 
+def test_the_noise_of_a_clipped_image_is_that_of_its_prior_on_average() -> None:
+    count, prior = 60, smooth_prior()
+    scale = {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}
+    section = {"use": "high_dynamic_range", "noise": {"use": "gaussian", "sigma": scale}}
+    operator = build("operator", section, shape=SHAPE)
+    streams = [RandomStreams(range(k * count, (k + 1) * count)) for k in range(3)]
+    truth = operator.parameters.truths(streams[0])
+    y = operator.parameters.at(truth).measure(prior.sample(SHAPE, streams[1]), streams[2])
+    seen = []
+    draw(
+        build("sampler", {"use": "daps", "budget": 9}), prior, operator, y, range(count),
+        lambda step: seen.append(step.parameters),
+    )  # fmt: skip
+    assert abs(float((seen[-1] / truth).log().mean())) < 0.12
+
+
 def level(operator, count: int, noise: float, truth: list[float], size: int) -> GaussianTarget:
     """Return the first level of `count` samples of one simulated measurement, of which a power law is the prior."""
     square = torch.arange(float(size))[:, None] ** 2 + torch.arange(float(size)) ** 2
