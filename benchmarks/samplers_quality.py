@@ -113,6 +113,7 @@ class Case:
             "psnr_mean": float(psnr(mean, x0).mean()),
             "ssim_mean": float(ssim(mean, x0).mean()),
             "crps": crps(samples, x0),
+            **spread(samples, x0),
             "residual": float(operator.residual(last.x0y, y).nanmean()),
             "found": float((quality > SUCCESS).float().mean()),
             "calls": counted.calls,
@@ -136,6 +137,22 @@ def crps(samples: Tensor, truth: Tensor) -> float | None:
     apart = sum((samples[:, i] - samples[:, j]).abs().mean() for i in range(runs) for j in range(i))
     error = (samples - truth[:, None]).abs().mean()
     return float(error - apart / (runs * (runs - 1)))
+
+
+def spread(samples: Tensor, truth: Tensor) -> dict[str, float | None]:
+    """Return how the spread of samples compares with their error, and how often the truth lies among them.
+
+    Args:
+        samples: [N, M, ...], M of each image; with M = 1 both are None.
+        truth: [N, ...].
+    """
+    runs = samples.shape[1]
+    if runs < 2:
+        return {"spread": None, "covered": None}
+    error = (samples.mean(1) - truth).square().mean()
+    wide = samples.var(1).mean() * (1 + 1 / runs)
+    among = (truth >= samples.amin(1)) & (truth <= samples.amax(1))
+    return {"spread": float((wide / error).sqrt()), "covered": float(among.float().mean())}
 
 
 def in_memory(peak: bool = False) -> int:
@@ -163,6 +180,8 @@ def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
         "PSNR of the mean",
         "SSIM of the mean",
         "CRPS",
+        "spread / error",
+        "covered",
         "residual",
         found,
     ]
@@ -179,6 +198,8 @@ def table(rows: dict[Case, dict[str, Any]]) -> Iterator[str]:
             f"{row['psnr_mean']:.2f}",
             f"{row['ssim_mean']:.3f}",
             f"{1000 * row['crps']:.1f}" if row["crps"] else "",
+            f"{row['spread']:.2f}" if row["spread"] else "",
+            f"{100 * row['covered']:.0f} %" if row["covered"] else "",
             f"{row['residual']:.2f}",
         ]
         cells += [f"{100 * row['found']:.0f} %", str(row["calls"]), f"{row['seconds']:.2f}", ratio]
@@ -238,11 +259,15 @@ def plot(rows: dict[Case, dict[str, Any]]) -> str:
 def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
     """Return the page of the documentation."""
     row = next(iter(rows.values()))
+    due = 100 * (row["runs"] - 1) / (row["runs"] + 1)
     intro = (
         f"{row['images']} portraits that the prior has not seen, {row['runs']} samples each, 64 x 64 pixels, noise of "
         "standard deviation 0.05. *PSNR* and *SSIM* are those of one sample, the mean over all; *of the mean*: "
         "of the mean of an image's samples. *CRPS*: continuous ranked probability score of a pixel, less is better, in "
         "thousandths: it asks of the samples as a whole that they be near and no less spread than uncertain. "
+        "*Spread / error*: the samples' standard deviation against the error of their plain mean, both of the whole "
+        "batch and corrected for their number; 1 is right, less is too sure. *Covered*: how many pixels of the truth "
+        f"lie between the least and the largest of an image's samples; {due:.0f} % are due. "
         "*Residual* is in standard deviations of the noise: 1 is what the "
         "true image has, below it the noise is fitted too. *Calls* are network calls of a sample; *s* is processor "
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "
