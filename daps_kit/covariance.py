@@ -34,6 +34,7 @@ __all__ = [
     "cosine_transform",
     "in_colours",
     "rest_root",
+    "turned",
 ]
 
 LARGEST_MATRIX = 256
@@ -124,8 +125,12 @@ def cosine_filter(v: Tensor, gain: Tensor, colours: Tensor) -> Tensor:
 
 def in_colours(v: Tensor, colours: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     """Return what a function of images [B, C, H, W] makes of v in rotated colours Q, [C, C], rotated back."""
-    rotated = (colours.T @ v.flatten(2)).reshape(v.shape)
-    return (colours @ apply(rotated).flatten(2)).reshape(v.shape)
+    return turned(apply(turned(v, colours.T)), colours)
+
+
+def turned(v: Tensor, colours: Tensor) -> Tensor:
+    """Return Q v at each pixel of images [B, C, H, W], Q [C, C]."""
+    return (colours @ v.flatten(2)).reshape(v.shape)
 
 
 def rest_root(least: Tensor, variances: Tensor) -> Tensor:
@@ -254,8 +259,12 @@ class CosineCovariance(Covariance):
         return self.power.sqrt()
 
     def sqrt(self, v: Tensor) -> Tensor:
-        """Return C^{1/2} v with the symmetric root, [B, C, H, W]."""
-        return self.filter(v, self._root)
+        """Return L v, L = Q F^T P^{1/2} with F the cosine transform: one transform, [B, C, H, W]."""
+        return self.turned(cosine_inverse(self._root.to(v) * v))
+
+    def sqrt_transposed(self, v: Tensor) -> Tensor:
+        """Return L^T v."""
+        return self._root.to(v) * cosine_transform(self.turned_back(v))
 
     def multiply(self, v: Tensor) -> Tensor:
         """Return C v, [B, C, H, W]."""
@@ -293,6 +302,14 @@ class CosineCovariance(Covariance):
         """Return what a function of images makes of v in the rotated colours of C."""
         return in_colours(v, self.colours.to(v), apply)
 
+    def turned(self, v: Tensor) -> Tensor:
+        """Return Q v, the image whose rotated colours are v, [B, C, H, W]."""
+        return turned(v, self.colours.to(v))
+
+    def turned_back(self, v: Tensor) -> Tensor:
+        """Return Q^T v, the rotated colours of an image."""
+        return turned(v, self.colours.to(v).T)
+
 
 class LocalCovariance(Covariance):
     r"""C = Q E^{1/2} F^T diag(P) F E^{1/2} Q^T: a covariance in the cosine basis F, scaled at each place.
@@ -310,8 +327,9 @@ class LocalCovariance(Covariance):
         return LocalCovariance(self.even, self.scale[sample : sample + 1]) if len(self.scale) > 1 else self
 
     def sqrt(self, v: Tensor) -> Tensor:
-        """Return L v, L = Q E^{1/2} F^T diag(P)^{1/2} F Q^T, [B, C, H, W]."""
-        return self._scaled(self.even.sqrt(v), self.scale)
+        """Return L v, L = Q E^{1/2} F^T diag(P)^{1/2}, [B, C, H, W]."""
+        even = self.even
+        return even.turned(self.scale.to(v) * cosine_inverse(even.power.sqrt().to(v) * v))
 
     @property
     def colours(self) -> Tensor:
@@ -324,7 +342,8 @@ class LocalCovariance(Covariance):
 
     def sqrt_transposed(self, v: Tensor) -> Tensor:
         """Return L^T v."""
-        return self.even.sqrt(self._scaled(v, self.scale))
+        even = self.even
+        return even.power.sqrt().to(v) * cosine_transform(self.scale.to(v) * even.turned_back(v))
 
     def multiply(self, v: Tensor) -> Tensor:
         """Return C v, [B, C, H, W]."""
@@ -357,9 +376,6 @@ class LocalCovariance(Covariance):
             return d.to(z) * self.precision(x) - apart
 
         return d, draw
-
-    def _scaled(self, v: Tensor, scale: Tensor) -> Tensor:
-        return self.even.rotated(v, lambda rotated: rotated * scale.to(v))
 
     def _between(self, v: Tensor, scale: Tensor, gain: Tensor) -> Tensor:
         """Return Q s F^T g F s Q^T v."""

@@ -2,8 +2,8 @@ r"""What an operator makes of the coarsest patterns, kept to tell the inverse of
 
 At a high noise level the covariance C of an image is large in a few coarse patterns, the cosine functions of low
 frequency, and small in all others. Where an operator mixes frequencies, conjugate gradients for S = A C A^T + v I spend
-most of their steps on these few. With C = F + L, L what the lowest K functions d_k have in excess, and E, easy to
-invert, in place of A F A^T + v I,
+most of their steps on these few. With C = F + L, L that of the lowest K functions d_k, and E, easy to invert, in place
+of A F A^T + v I,
 
     S^{-1} ~ (E + U U^T)^{-1} = E^{-1} - E^{-1} U (I + U^T E^{-1} U)^{-1} U^T E^{-1},    U = (A d_k sqrt(L_k))_k,
 
@@ -71,27 +71,15 @@ class LowModes:
         """
         return power[0].numel() <= LARGEST and float(power.max()) > STEEP * variance
 
-    def excess(self, power: Tensor, floor: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
-        """Split the variances of C into what the low functions have above a floor, [C, K], and the rest [C, H, W].
+    def excess(self, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the variances of C into those of the low functions, [C, K], and the rest [C, H, W].
 
         Args:
             power: [C, H, W].
-            floor: one number or one for each colour, [C, 1, 1].
         """
-        low = power[:, : self.rows, : self.columns]
-        above = (low - floor).clamp_min(0)
         rest = power.clone()
-        rest[:, : self.rows, : self.columns] = low - above
-        return above.flatten(1), rest
-
-    def mean_of_others(self, power: Tensor) -> Tensor:
-        """Return the mean variance of all other functions, one for each colour, [C].
-
-        Args:
-            power: [C, H, W].
-        """
-        low = power[:, : self.rows, : self.columns]
-        return (power.flatten(1).sum(1) - low.flatten(1).sum(1)) / (power[0].numel() - low[0].numel())
+        rest[:, : self.rows, : self.columns] = 0
+        return power[:, : self.rows, : self.columns].flatten(1), rest
 
     def inverse(self, above: Tensor, gain: Tensor) -> Callable[[Tensor], Tensor]:
         """Return (E + U U^T)^{-1} as a function of measurements in the basis of E, [B, C, h, w].

@@ -37,8 +37,8 @@ __all__ = ["Likelihood", "Noise", "Site", "StackedNoise"]
 SIMULATIONS, SIMULATED = (4, 64), 20_000
 """How many measurements, at least and at most, and how many elements of them in all show what misfit is expected."""
 
-PASSES, NODES, REACH, LEAST = 3, 49, 6.0, 0.05
-"""The grid of a site's moments: how often it is moved, its points, its ends in standard deviations, its least width."""
+NODES, REACH, LEAST = 25, 6.0, 0.05
+"""The grid of a site's moments: its points, its ends in standard deviations, and the least width that it may find."""
 
 CELL_NODES, TAIL = 24, 7.0
 """Points of an integral over a cell, and how many standard deviations of a tail are looked at."""
@@ -122,22 +122,20 @@ class Likelihood:
             mean, variance: what all but this element's measurement says of a, [B, ...].
             start, spread: roughly where a is and its standard deviation, given all, [B, ...].
 
-        By the trapezoidal rule, on a grid that is moved and scaled to what it found before.
+        By the trapezoidal rule: half a standard deviation apart, its points make no error that counts where a density
+        is smooth, and a third of one still less than 0.001 where the spread is three times too large.
         """
-        at, width = start, spread
-        for _ in range(PASSES):
-            at, width = self._moments(mean, variance, at, width)
+        at, width = self._moments(mean, variance, start, spread)
         weight = (1 / width.square() - 1 / variance).clamp_min(0)
         return Site(at, (mean - at) / variance, weight)
 
     def _moments(self, mean: Tensor, variance: Tensor, at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of N(mean, variance) L on a grid of at +- REACH width."""
-        temperature = self.noise.dispersion / self.variance
         top = torch.full_like(at, -torch.inf)
         zero, one, two = (torch.zeros_like(at) for _ in range(3))
         for t in torch.linspace(-REACH, REACH, NODES).tolist():
             a = at + t * width
-            log = temperature * self.noise.log_density(a, self.y) - (a - mean).square() / (2 * variance)
+            log = self.noise.misfit(a, self.y) / (-2 * self.variance) - (a - mean).square() / (2 * variance)
             new = torch.maximum(top, log)
             kept, p = (top - new).exp(), (log - new).exp()
             zero, one, two, top = kept * zero + p, kept * one + t * p, kept * two + t * t * p, new

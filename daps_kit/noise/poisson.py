@@ -18,6 +18,9 @@ from .model import Noise, wide
 __all__ = ["PoissonNoise"]
 
 
+NONE = 1e-30
+"""Stands for no count where counts divide."""
+
 TIE = 1e-3
 """Share of a count by which the end of a cell is at a count in spite of rounding."""
 
@@ -75,8 +78,8 @@ class PoissonNoise(Noise):
         """Return the deviance 2 (n log(n / r) - n + r), n = counts(y), r = counts(clean)."""
         n, r = self._counts(y).clamp_min(0), self._counts(clean)
         inside = torch.maximum(r, n.clamp_max(self.dark))
-        excess = (inside - n) / n.clamp_min(torch.finfo(n.dtype).tiny)
-        exact: Tensor = 2 * (inside - n - torch.special.xlog1py(n, excess))
+        excess = (inside - n) / n.clamp_min(NONE)
+        exact: Tensor = 2 * (inside - n - n * torch.log1p(excess))
         return exact + self._slope(n) * (r - inside)
 
     def misfit_grad(self, clean: Tensor, y: Tensor) -> Tensor:

@@ -142,12 +142,13 @@ class $Class(Sampler):
 
         def normal(u: Tensor) -> Tensor:
             image = operator.adjoint(precision * operator.forward(covariance.sqrt(u)))
-            return u + covariance.sqrt(image)
+            return u + covariance.sqrt_transposed(image)
 
         w = streams.normal(mean.shape[1:], mean.dtype)
         e = operator.project(precision**-0.5 * streams.normal(y.shape[1:], y.dtype))
         residual = y - operator.forward(mean + covariance.sqrt(w)) - e
-        u, _ = conjugate_gradients(normal, covariance.sqrt(operator.adjoint(precision * residual)))
+        b = covariance.sqrt_transposed(operator.adjoint(precision * residual))
+        u, _ = conjugate_gradients(normal, b)
         return mean + covariance.sqrt(w + u)
 ''',
     "tests/test_$name.py": """\

@@ -5,7 +5,7 @@ A is diagonal, so A^T = A and (A^T A + w I)^{-1} b = b / (m + w).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,7 @@ from daps_kit.arrays import read_map
 from daps_kit.contracts import Covariance, LinearOperator, Noise, Operator, Shape
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import UserError
-from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample
-from daps_kit.low_modes import LowModes
 
 __all__ = ["Identity", "Inpainting", "box_mask", "build_inpainting", "random_mask", "read_mask"]
 
@@ -31,6 +29,8 @@ Mask = NDArray[np.bool_]
 
 class Identity(LinearOperator):
     """The image itself is measured."""
+
+    elementwise = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x."""
@@ -48,14 +48,6 @@ class Identity(LinearOperator):
         """Return the variances of a C that is diagonal in frequency."""
         return covariance.power if isinstance(covariance, CosineCovariance) else None
 
-    def preconditioner(
-        self, covariance: Covariance, variance: float | Tensor
-    ) -> Callable[[Tensor], Tensor] | None:
-        """Return (C + variance I)^{-1} for a C that is diagonal in frequency."""
-        if not isinstance(covariance, CosineCovariance):
-            return None
-        return covariance.inverse(covariance.power, variance)
-
 
 class Inpainting(LinearOperator):
     """Pixels where the mask is 0 are hidden; they are zero in the measurement and not `observed`.
@@ -65,6 +57,8 @@ class Inpainting(LinearOperator):
         noise: the noise model.
         mask: 0 and 1, [1 or B, 1 or C, H, W].
     """
+
+    elementwise = True
 
     def __init__(self, shape: Shape, noise: Noise, mask: Tensor) -> None:
         super().__init__(shape, noise)
@@ -82,50 +76,6 @@ class Inpainting(LinearOperator):
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return b / (m + weight)."""
         return b / (self._mask.like(b) + per_sample(weight, b))
-
-    def preconditioner(
-        self, covariance: Covariance, variance: float | Tensor
-    ) -> Callable[[Tensor], Tensor] | None:
-        """Return m (C + variance I)^{-1} m for a C that is diagonal in frequency.
-
-        Where less than half of the image is kept, that is no better than none. There the coarsest patterns are taken as
-        they are, and the mean for all others: at 64 pixels a fifth of the steps.
-        """
-        if not isinstance(covariance, CosineCovariance):
-            return None
-        inverse = covariance.inverse(covariance.power, variance)
-
-        def dense(z: Tensor) -> Tensor:
-            return self.forward(inverse(z))
-
-        if (
-            isinstance(variance, Tensor)
-            or self.observed.shape[1] > 1
-            or not bool(self._sparse.any())
-            or not LowModes.pay(covariance.power, variance)
-        ):
-            return dense
-        sparse = self._of_the_coarse(covariance, variance)
-        if bool(self._sparse.all()):
-            return sparse
-        choice = self._sparse.to(covariance.power.device)
-        return lambda z: torch.where(choice, sparse(z), dense(z))
-
-    @kept
-    def _sparse(self) -> Tensor:
-        """Whose mask keeps less than half, [1 or B, 1, 1, 1]."""
-        return self.observed.mean((1, 2, 3), keepdim=True) < 0.5
-
-    @kept
-    def _low_modes(self) -> LowModes:
-        return LowModes(self.forward, self.shape, len(self.observed))
-
-    def _of_the_coarse(self, covariance: CosineCovariance, variance: float) -> Callable[[Tensor], Tensor]:
-        """Return the inverse of U U^T + (variance + p) I, with p the mean of what the coarsest patterns leave."""
-        mean = self._low_modes.mean_of_others(covariance.power)
-        above, _ = self._low_modes.excess(covariance.power, mean[:, None, None])
-        inverse = self._low_modes.inverse(above, (1 / (mean + variance))[None, :, None])
-        return lambda z: self.forward(covariance.rotated(z, inverse))
 
     def contradiction(self, y: Tensor) -> str:
         """Tell a mask the wrong way round: what it keeps has a single value, or none, and what it hides has many."""

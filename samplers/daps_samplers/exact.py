@@ -13,6 +13,8 @@ error dx = C A^T S^{-1} r, which is, in the norm of the posterior's precision, t
 
     |dx|^2 = (|r|^2 - v r^T S^{-1} r) / v <= |r|^2 / v.
 
+An operator that acts on each entry by itself, as a mask does, has draws in the space of images instead (`weighted`).
+
 Where each element of y has a standard deviation of its own, y and A are scaled by the root of its weight first (see
 `daps_kit.noise`), so that one v is that of all.
 
@@ -45,6 +47,9 @@ from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 from daps_kit.noise import SampleNoise
 
+from .weighted import ROUNDING
+from .whitened import Linearised, Whitened
+
 __all__ = ["Exact", "applies", "preconditioner"]
 
 
@@ -55,9 +60,6 @@ def applies(operator: Operator) -> bool:
 
 POOR = 0.3
 """Error of a draw, in posterior standard deviations, from which the user is told."""
-
-ROUNDING = 1e-6
-"""Relative residual below which single precision cannot go."""
 
 LEAST, OPEN = 1e-3, 0.5
 """Of the preconditioner: the least local variance of a measurement, in units of the mean, and b in units of the mean
@@ -121,6 +123,13 @@ class Exact(Kernel):
                 change = operator.solve_normal(pull, v / weight / variance.to(centre))
                 return KernelState(x + change), KernelInfo()
 
+        if operator.elementwise:
+            here = Linearised(Whitened(target), x, root**2 / spread)
+            b = here.pull_back(root / spread * misfit)
+            w, error = here.solve(b, accuracy=self.accuracy, max_steps=self.cg_steps)
+            x = x + covariance.sqrt(w)
+            return KernelState(x), KernelInfo(error=error, failures=self._poor(target, error))
+
         def apply(z: Tensor) -> Tensor:
             image = operator.forward(covariance.multiply(operator.adjoint(root * z)))
             return operator.project(root * image) + spread * z
@@ -135,14 +144,16 @@ class Exact(Kernel):
             max_steps=self.cg_steps,
         )
         error = residual * norm / unit
+        change = covariance.multiply(operator.adjoint(root * z))
+        return KernelState(x + change), KernelInfo(error=error, failures=self._poor(target, error))
+
+    def _poor(self, target: Target, error: Tensor) -> tuple[Failure, ...]:
+        """Return the samples whose error the user is told."""
         size = error.nan_to_num(0).tolist()
-        poor = tuple(
+        return tuple(
             Failure(sample, target.level, target.levels, target.sigma, "solver", self._help, size[sample])
             for sample in range(len(size))
             if size[sample] > POOR
-        )
-        return KernelState(x + covariance.multiply(operator.adjoint(root * z))), KernelInfo(
-            error=error, failures=poor
         )
 
 

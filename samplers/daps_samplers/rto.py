@@ -14,8 +14,8 @@ and the variance V of the element with the sites as they are, of weight W and gr
 
     c = V / (1 - W V),    m = a + c g.
 
-V is the diagonal of B (I + B^T W B)^{-1} B^T. The first sites are the likelihood's own at the mode; they are replaced
-SWEEPS times. Mean and variance are then right where elements are independent, whatever the noise.
+V is the diagonal of B (I + B^T W B)^{-1} B^T, or about that. The first sites are the likelihood's own at the mode; they
+are replaced SWEEPS times. Mean and variance are then right where elements are independent, whatever the noise.
 
 Where an operator is flat though y excludes it, its continuation stands in for it (`Operator.continued`), as long as the
 noise is Gaussian: others allow for outliers, and exclude nothing.
@@ -100,8 +100,7 @@ class RandomiseThenOptimise(Kernel):
         operator = space.target.operator
         site = likelihood.tangent(operator.forward(space.image(w)))
         for _ in range(SWEEPS):
-            here = Linearised(space, space.image(w))
-            here.weight = site.weight
+            here = Linearised(space, space.image(w), site.weight)
             # A probe is not exact: what it says is kept where the formulas make sense.
             least = 1e-3 / likelihood.curvature(here.clean)
             variance = torch.maximum(
@@ -117,21 +116,25 @@ class RandomiseThenOptimise(Kernel):
         self, space: Whitened, xi: Tensor, likelihood: Likelihood | Site, w: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the minimiser of |w - xi|^2 / 2 + f from the start w, and a bound on its error, [B]."""
-        operator, size = space.target.operator, w[0].numel() ** 0.5
+        operator = space.target.operator
 
         def objective(w: Tensor) -> Tensor:
             return inner(w - xi, w - xi) / 2 + likelihood.value(operator.forward(space.image(w)))
 
+        before, linear = None, operator.linear_part is not None
         value = objective(w)
         healthy = torch.isfinite(value)
         for newton_step in range(self.newton_steps + 1):
             here = Linearised(space, space.image(w))
+            here.weight = likelihood.curvature(here.clean)
+            if before is not None and linear and here.weight is before.weight:
+                here.weighted = before.weighted
+            before = here
             gradient = w - xi + here.pull_back(likelihood.gradient(here.clean))
-            error = inner(gradient, gradient).sqrt() / size
+            error = here.error(gradient)
             going = healthy & (error > self.accuracy)
             if newton_step == self.newton_steps or not bool(going.any()):
                 break
-            here.weight = likelihood.curvature(here.clean)
             # A sample that is done has nothing left to solve.
             b = torch.where(per_sample(going, w) != 0, -gradient, 0)
             dw, _ = here.solve(b, accuracy=self.accuracy / 2, max_steps=self.cg_steps)

@@ -9,28 +9,30 @@ clean measurement (1 / v for Gaussian noise), the negative log density has the c
 whose smallest eigenvalue is 1, and which is I but for as many directions as the measurement tells of. So conjugate
 gradients need no preconditioner, and a residual r of M w = b tells the error: in the M-norm, which measures it in
 posterior standard deviations, |w - w*|_M = |M^{-1/2} r| <= |r|. A residual of norm `accuracy` sqrt(d) is an error of at
-most `accuracy` posterior standard deviations, root mean square.
+most `accuracy` posterior standard deviations, root mean square. Where J is diagonal and C is in the cosine basis, there
+are better coordinates (`weighted`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from math import sqrt
 
 import torch
 from torch import Tensor
 
 from daps_kit.contracts import Target
+from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
+
+from .weighted import ROUNDING, Weighted
 
 __all__ = ["Linearised", "Whitened", "random_signs"]
 
 PROBED = 0.03
 """Relative residual of what a probe solves for."""
-
-ROUNDING = 1e-6
-"""Relative residual below which single precision cannot go."""
 
 
 class Whitened:
@@ -81,7 +83,7 @@ class Linearised:
     Args:
         space: the target in whitened coordinates.
         x: where, [B, ...].
-        weight: W at A(x), a number or [B, ...] like a measurement; it may be given later.
+        weight: W at A(x), a number or [B, ...] like a measurement; it may be given later, before a system is solved.
 
     Attributes:
         clean: A(x).
@@ -100,6 +102,22 @@ class Linearised:
         """Return B^T v for v like a measurement."""
         return self.space.sqrt_transposed(self._vjp(v))
 
+    @cached_property
+    def weighted(self) -> Weighted | None:
+        """The Gaussian with the precision C^{-1} + J^T W J, of a linear operator with a diagonal J and such a C.
+
+        Nonlinear ones take few, short steps to a mode; longer ones make it a choice of rounding which is found.
+        """
+        operator, covariance = self.space.target.operator, self.space.target.covariance
+        diagonal = operator.elementwise and operator.linear_part is not None
+        if not diagonal or not isinstance(covariance, CosineCovariance | LocalCovariance):
+            return None
+        return Weighted(covariance, self._slope().square() * self.weight)
+
+    def _slope(self) -> Tensor:
+        """Return the diagonal of J, of an operator that acts on each entry by itself."""
+        return self.space.target.operator.jvp(self.x, torch.ones_like(self.x))
+
     def solve(self, b: Tensor, *, accuracy: float, max_steps: int) -> tuple[Tensor, Tensor]:
         """Return M^{-1} b and a bound on its error in posterior standard deviations, root mean square, [B].
 
@@ -108,22 +126,36 @@ class Linearised:
             accuracy: the bound to reach.
             max_steps: products with M at most.
         """
-        size = sqrt(b[0].numel())
-        norm = inner(b, b).sqrt().clamp_min(torch.finfo(b.dtype).tiny)
-        tolerance = (accuracy * size / norm).clamp_min(ROUNDING)
+        weighted = self.weighted
+        if weighted is not None:
+            return weighted.solve(b, accuracy=accuracy, max_steps=max_steps)
+        error = self.error(b).clamp_min(torch.finfo(b.dtype).tiny)
+        tolerance = (accuracy / error).clamp_min(ROUNDING)
         w, residual = conjugate_gradients(self.multiply, b, tolerance=tolerance, max_steps=max_steps)
-        return w, residual * norm / size
+        return w, residual * error
+
+    def error(self, residual: Tensor) -> Tensor:
+        """Return the error that a residual of M w = b tells, in posterior standard deviations, root mean square, [B].
+
+        It is a bound; where there is a `weighted`, it is about the error itself.
+        """
+        r = residual if self.weighted is None else self.weighted.residual(residual)
+        return inner(r, r).sqrt() / sqrt(r[0].numel())
 
     def variances(self, probes: int, max_steps: int) -> Tensor:
         """Return the diagonal of J C^{1/2} M^{-1} C^{1/2} J^T, the posterior variances of the clean measurement.
 
-        By vectors u of random signs, u J C^{1/2} M^{-1} C^{1/2} J^T u (Bekas, Kokiopoulou and Saad, Applied Numerical
+        What is measured pixel by pixel has them at once, about (`weighted`). Else they are the means of
+        u J C^{1/2} M^{-1} C^{1/2} J^T u over vectors u of random signs (Bekas, Kokiopoulou and Saad, Applied Numerical
         Mathematics 57, 2007), which is exact where that matrix is diagonal.
 
         Args:
             probes: how many.
             max_steps: of conjugate gradients.
         """
+        weighted = self.weighted
+        if weighted is not None:
+            return self._slope().square() * weighted.variances()
         total = torch.zeros_like(self.clean)
         for signs in random_signs(probes, self.clean):
             u = signs.expand_as(self.clean)

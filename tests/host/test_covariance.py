@@ -22,7 +22,8 @@ def test_the_basis_is_that_of_the_cosine_transform():
     expected = idctn(dctn(rotated, axes=(2, 3), norm="ortho") * c.power.numpy(), axes=(2, 3), norm="ortho")
     expected = np.einsum("bdhw,cd->bchw", expected, c.colours.numpy())
     torch.testing.assert_close(c.multiply(v), torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(c.sqrt(c.sqrt(v)), c.multiply(v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(c.sqrt(c.sqrt_transposed(v)), c.multiply(v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((c.sqrt(v) * v.flip(0)).sum(), (v * c.sqrt_transposed(v.flip(0))).sum())
     torch.testing.assert_close(Covariance.multiply(c, v), c.multiply(v), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(c.precision(c.multiply(v)), v, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(

@@ -45,7 +45,7 @@ def matrix(apply, shape):
 
 @pytest.mark.parametrize(
     ("name", "spread"),
-    [("identity", 1.001), ("down_sampling", 1.001), ("gaussian_blur", 2), ("motion_blur", 60), ("box", 60)],
+    [("down_sampling", 1.001), ("gaussian_blur", 2), ("motion_blur", 60)],
 )
 def test_preconditioners_against_the_inverse(name, spread):
     """S times its preconditioner has eigenvalues near 1: their largest ratio bounds the steps that are needed."""
@@ -55,9 +55,6 @@ def test_preconditioners_against_the_inverse(name, spread):
     p = matrix(inverse, shape)
     s = matrix(lambda z: operator.forward(c.multiply(operator.adjoint(z))), shape)
     s = s + NOISE**2 * torch.eye(len(s), dtype=s.dtype)
-    if operator.observed is not None:
-        kept = operator.observed.expand(1, *shape).flatten() > 0
-        p, s = p[kept][:, kept], s[kept][:, kept]
     torch.testing.assert_close(p, p.T, rtol=1e-4, atol=1e-4)
     values = torch.linalg.eigvals(p @ s).real
     plain = torch.linalg.eigvalsh(s)
@@ -163,19 +160,15 @@ def test_draws_are_exact_whatever_a_misfit_is_a_multiple_of(scaled_operator, kno
     assert float(x.var()) == pytest.approx(variance, rel=4.5 * sqrt(2 / x.numel()))
 
 
-@pytest.mark.parametrize("name", ["box", "down_sampling", "gaussian_blur"])
+@pytest.mark.parametrize("name", ["down_sampling", "gaussian_blur"])
 def test_the_preconditioner_of_a_covariance_that_differs_from_place_to_place(name):
     operator, c = make(name), local()
     shape = operator.forward(torch.zeros(1, *SHAPE)).shape[1:]
     s = matrix(lambda z: operator.forward(c.multiply(operator.adjoint(z))), shape)
     s = s + NOISE**2 * torch.eye(len(s), dtype=s.dtype)
-    kept = torch.ones(len(s), dtype=torch.bool)
-    if operator.observed is not None:
-        kept = operator.observed.expand(1, *shape).flatten() > 0
-    s = s[kept][:, kept]
     ratios = []
     for inverse in (preconditioner(operator, c, NOISE**2), operator.preconditioner(c.even, NOISE**2)):
-        p = matrix(inverse, shape)[kept][:, kept]
+        p = matrix(inverse, shape)
         torch.testing.assert_close(p, p.T, rtol=1e-4, atol=1e-3)
         values = torch.linalg.eigvals(p @ s).real
         ratios.append(float(values.max() / values.min()))
