@@ -27,7 +27,7 @@ from torch import Tensor
 from daps_kit.covariance import CosineCovariance, LocalCovariance, cosine_inverse, cosine_transform, turned
 from daps_kit.linalg import conjugate_gradients, inner
 
-__all__ = ["ROUNDING", "Weighted"]
+__all__ = ["CAUTION", "ROUNDING", "Weighted"]
 
 ROUNDING = 1e-6
 """Relative residual below which single precision cannot go."""
@@ -37,6 +37,9 @@ HALVINGS = 12
 
 LEAST = 1e-6
 """Least h, in units of the largest weight."""
+
+CAUTION = 3.0
+"""How much larger an error may be than the residual says: as much was seen with a hole in a photograph."""
 
 EVEN = (0.03, 4.0)
 """Values of T^2 between which T is left out, which halves the transforms of a step."""
@@ -69,7 +72,7 @@ class Weighted:
         self._balance = None if even else balance.sqrt()
 
     def solve(self, b: Tensor, *, accuracy: float, max_steps: int) -> tuple[Tensor, Tensor]:
-        """Return (I + L^T G L)^{-1} b and about its error in posterior standard deviations, root mean square, [B].
+        """Return (I + L^T G L)^{-1} b and about a bound on its error in posterior standard deviations, [B].
 
         Args:
             b: right-hand sides, [B, C, H, W].
@@ -78,9 +81,9 @@ class Weighted:
         """
         size, start = b[0].numel() ** 0.5, self.residual(b)
         norm = inner(start, start).sqrt().clamp_min(torch.finfo(b.dtype).tiny)
-        tolerance = (accuracy * size / norm).clamp_min(ROUNDING)
+        tolerance = (accuracy / CAUTION * size / norm).clamp_min(ROUNDING)
         z, residual = conjugate_gradients(self._multiply, start, tolerance=tolerance, max_steps=max_steps)
-        return self._balanced(self._gain * z) / self._power.sqrt(), residual * norm / size
+        return self._balanced(self._gain * z) / self._power.sqrt(), CAUTION * residual * norm / size
 
     def residual(self, r: Tensor) -> Tensor:
         """Return a residual, [B, C, H, W], in coordinates in which its norm is about that of the error."""

@@ -27,7 +27,7 @@ from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 
-from .weighted import ROUNDING, Weighted
+from .weighted import CAUTION, ROUNDING, Weighted
 
 __all__ = ["Linearised", "Whitened", "random_signs"]
 
@@ -137,10 +137,11 @@ class Linearised:
     def error(self, residual: Tensor) -> Tensor:
         """Return the error that a residual of M w = b tells, in posterior standard deviations, root mean square, [B].
 
-        It is a bound; where there is a `weighted`, it is about the error itself.
+        It is a bound; where there is a `weighted`, it is about one.
         """
-        r = residual if self.weighted is None else self.weighted.residual(residual)
-        return inner(r, r).sqrt() / sqrt(r[0].numel())
+        if self.weighted is not None:
+            residual = CAUTION * self.weighted.residual(residual)
+        return inner(residual, residual).sqrt() / sqrt(residual[0].numel())
 
     def variances(self, probes: int, max_steps: int) -> Tensor:
         """Return the diagonal of J C^{1/2} M^{-1} C^{1/2} J^T, the posterior variances of the clean measurement.

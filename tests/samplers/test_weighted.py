@@ -55,7 +55,7 @@ def test_solutions_and_variances_against_dense_matrices(name, covariance):
         left = w.flatten(1).double()[:, :, None] - x @ b
         size = ((left.mT @ m @ left)[:, 0, 0] / SIZE).sqrt()
         assert bool((error <= accuracy * 1.01).all())
-        assert bool((size <= 3 * error.double() + 1e-4).all()), "what it tells is about the error"
+        assert bool((size <= error.double() + 1e-4).all()), "what it tells is about a bound"
     variances = (root @ x @ root.mT).diagonal(dim1=1, dim2=2)
     found = posterior.variances().expand(2, *SHAPE).flatten(1).double()
     # Closer than two random vectors tell, 0.4 to 0.7; pixels at the border have larger ones.
@@ -82,7 +82,7 @@ def steps(monkeypatch, power, weight):
     return products[0]
 
 
-@pytest.mark.parametrize(("share", "most"), [(1.0, 1), (0.9, 25), (0.5, 25), (0.2, 45)])
+@pytest.mark.parametrize(("share", "most"), [(1.0, 1), (0.9, 25), (0.5, 25), (0.2, 50)])
 def test_few_steps_whatever_is_hidden(monkeypatch, share, most):
     """Variances as those of photographs fall, over four orders of magnitude."""
     f = torch.arange(64).float()
