@@ -67,9 +67,10 @@ METRICS = {
     "sliced_wasserstein": Metric("sliced Wasserstein", ".3g", -1),
     "floor": Metric("floor", ".3g", 0),
     "variance_error": Metric("variance error", ".3f", -1),
+    "variance_distance": Metric("variance distance", ".3g", -1),
     "mmse_gap": Metric("MMSE gap (dB)", ".2f", -1),
 }
-"""LPIPS where the comparison asks for it (`metrics`); the last four of known posteriors alone."""
+"""LPIPS where the comparison asks for it (`metrics`); the last five of known posteriors alone."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ POSTERIORS = (
     *(f"mixture-{size}-{measured}" for size in (8, 80) for measured in (1, 2, 4)),
     "bipsda-low",
     "bipsda-high",
+    "bipsda-phase",
+    "bipsda-xray",
     *(f"levy-{law}-{operator}" for law, operator in LEVY),
 )
 """The names of the posteriors that are known (`daps_kit.compare.posteriors`)."""

@@ -6,6 +6,7 @@ Of N samples of each of several measurements (`daps_kit.compare.posteriors`):
                          of the samples and of as many exact ones, in the original units; `floor` is that of two exact
                          sets
     variance error       sum_i |v_i - v*_i| / sum_i v*_i, the elements' variances against the exact ones
+    variance distance    |v - v*|, in the original units, as BIPSDA tells it (arXiv 2503.03007)
     MMSE gap             10 log10(1 + |m - m*|^2 / sum_i v*_i) dB: how much larger the squared error of the mean of
                          infinitely many samples is, on average over x0 given y, than the least that there is
     CRPS, coverage       as for images, of the x0 that was measured
@@ -120,6 +121,7 @@ def _judge(problem: KnownPosterior, x: Tensor, seed: int) -> dict[str, float]:
         "sliced_wasserstein": problem.unit * sliced_wasserstein(x, one),
         "floor": problem.unit * sliced_wasserstein(other, one),
         "variance_error": variance_error(x, reference),
+        "variance_distance": problem.unit**2 * float((x.var(0) - reference.var(0)).norm()),
         "mmse_gap": 10 * math.log10(1 + excess),
         "crps": problem.unit * spread["crps"],
         "coverage": spread["coverage"],

@@ -41,6 +41,7 @@ from torch import Tensor
 from daps_kit.contracts import Prior, RandomStreams
 
 from .matrix import Dense, Matrix
+from .pool import Pool
 
 __all__ = ["LAWS", "OPERATORS", "Gibbs", "LevyWalk", "levy_operator"]
 
@@ -190,18 +191,13 @@ def levy_operator(prior: LevyWalk, name: str) -> Matrix:
 
 
 @dataclass(frozen=True)
-class Gibbs:
-    """Samples of p(x0 | y) by Gibbs: a pool, made once, of which a call takes some."""
+class Gibbs(Pool):
+    """Samples of p(x0 | y) by Gibbs."""
 
     prior: LevyWalk
     operator: Matrix
     y: Tensor
     seed: int
-
-    def __call__(self, count: int, seed: int) -> Tensor:
-        """Return samples of the pool, [N, size], without repetition while it lasts."""
-        order = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(seed))
-        return self.pool[order[torch.arange(count) % len(order)]]
 
     @cached_property
     def pool(self) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, GaussianNoise, LinearOperator
+from daps_kit.contracts import Covariance, GaussianNoise, LinearOperator, Noise, Operator
 
-__all__ = ["Dense", "Matrix"]
+__all__ = ["Dense", "Matrix", "Squares", "Transmission"]
 
 
 class Matrix(LinearOperator):
@@ -32,6 +32,35 @@ class Matrix(LinearOperator):
         vectors = self._vectors.to(b.device)
         solved: Tensor = (b.flatten(1).double() @ vectors) / (self._values.to(b.device) + scale) @ vectors.T
         return solved.to(b).reshape(b.shape)
+
+
+class Squares(Operator):
+    """y = (A x)^2, phase retrieval of real numbers, for images [1, 1, d] and a matrix [m, d]."""
+
+    multimodal = True
+    black = 0.0
+
+    def __init__(self, matrix: Tensor, noise: Noise) -> None:
+        super().__init__((1, 1, matrix.shape[1]), noise)
+        self.matrix = matrix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (A x)^2, [B, m]."""
+        return (x.flatten(1) @ self.matrix.T.to(x)).square()
+
+
+class Transmission(Operator):
+    """y = exp(-A (x + b)), the light that passes, for images [1, 1, d], a matrix [m, d] and a number b."""
+
+    black = 0.0
+
+    def __init__(self, matrix: Tensor, offset: float, noise: Noise) -> None:
+        super().__init__((1, 1, matrix.shape[1]), noise)
+        self.matrix, self.offset = matrix, offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return exp(-A (x + b)), [B, m]."""
+        return ((x.flatten(1) + self.offset) @ -self.matrix.T.to(x)).exp()
 
 
 class Dense(Covariance):

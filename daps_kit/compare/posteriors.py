@@ -4,17 +4,16 @@ r"""Posteriors that are known: a prior with an exact denoiser, a measurement, an
     mixture-D-M         25 Gaussians in D elements, M measured: those of MCGDiff (arXiv 2308.07983), over 16
     bipsda-low, -high   three Gaussians in 10 elements, 8 of them measured with little noise or much: the inpainting of
                         BIPSDA (arXiv 2503.03007), over 8
+    bipsda-phase, -xray the same prior: phase retrieval and transmission tomography of BIPSDA
     levy-LAW-OPERATOR   walks of 64 steps with independent increments (`daps_kit.compare.levy`)
 
-The walks are sampled by Gibbs. A mixture of Gaussians, x0 ~ sum_k w_k N(m_k, C_k), has denoiser, Cov[x0 | x_t] and
-posterior in closed form. With
-C_k = Q_k diag(l_k) Q_k^T and v_k = l_k + sigma^2,
+Posteriors of mixtures and linear operators are mixtures, too (`daps_kit.compare.mixture`); the walks are sampled by
+Gibbs, and the nonlinear problems by tempering (`daps_kit.compare.tempering`). BIPSDA's operators are
 
-    r_k         proportional to w_k N(x_t; m_k, C_k + sigma^2 I)
-    E[x0 | x_t] = sum_k r_k e_k,    e_k = m_k + Q_k (l_k / v_k) Q_k^T (x_t - m_k)
-    Cov         = sum_k r_k (Q_k diag(l_k sigma^2 / v_k) Q_k^T + (e_k - E)(e_k - E)^T)
+    bipsda-phase        y = (A x)^2 + 25 n, A of 5 x 10 normal numbers
+    bipsda-xray         y ~ Poisson(1000 exp(-A (x + 10))), A of 15 x 10 numbers uniform on [0.01, 0.05]
 
-and the posterior is the mixture of the components' posteriors, weighted by w_k N(y; A m_k, A C_k A^T + sigma_y^2 I).
+with the A that the authors drew; the rotation of the third Gaussian's covariance is our own.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import LinearOperator, Prior, RandomStreams
+from daps_kit.contracts import GaussianNoise, Operator, PoissonNoise, Prior, RandomStreams
 from daps_kit.errors import UserError, did_you_mean
 
 from .document import LEVY
 from .levy import Gibbs, LevyWalk, levy_operator
-from .matrix import Dense, Matrix
+from .matrix import Matrix, Squares, Transmission
+from .mixture import MixtureOfGaussians
+from .tempering import Tempered
 
-__all__ = ["KnownPosterior", "MixtureOfGaussians", "known_posterior"]
-
-DRAWS = 2000
+__all__ = ["KnownPosterior", "known_posterior"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class KnownPosterior:
 
     Attributes:
         prior: over images [1, 1, d].
-        operator: y = A x.
+        operator: what is measured.
         truth: x0, [d].
         y: the measurement, [m].
         exact: a number of samples and a seed -> exact samples of the posterior, [N, d].
@@ -52,94 +51,11 @@ class KnownPosterior:
     """
 
     prior: Prior
-    operator: LinearOperator
+    operator: Operator
     truth: Tensor
     y: Tensor
     exact: Callable[[int, int], Tensor]
     unit: float
-
-
-class MixtureOfGaussians(Prior):
-    """x0 ~ sum_k w_k N(m_k, C_k) over images [1, 1, d], in double precision.
-
-    Args:
-        means: m_k, [K, d].
-        covariances: C_k, [K, d, d].
-        weights: w_k, [K].
-    """
-
-    def __init__(self, means: Tensor, covariances: Tensor, weights: Tensor) -> None:
-        self.means, self.weights = means.double(), weights.double() / weights.sum()
-        self.covariances = covariances.double()
-        self._values, self._vectors = torch.linalg.eigh(self.covariances)
-        self.shape = (1, 1, means.shape[1])
-        self._known: dict[float, Dense] = {}
-
-    def _parts(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return r_k [B, K], e_k [B, K, d] and sigma^2 [B or 1, 1, 1]."""
-        flat = x.double().flatten(1)[:, None] - self.means.to(x.device)
-        noise = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1, 1) ** 2
-        vectors, values = self._vectors.to(x.device), self._values.to(x.device)
-        z = torch.einsum("bkd,kde->bke", flat, vectors)
-        spread = values + noise
-        logs = self.weights.log().to(x.device) - (z.square() / spread + spread.log()).sum(2) / 2
-        guess = self.means.to(x.device) + torch.einsum("bke,kde->bkd", values / spread * z, vectors)
-        return logs.softmax(1), guess, noise
-
-    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """Return E[x0 | x_t = x]."""
-        share, guess, _ = self._parts(x, sigma)
-        return (share[..., None] * guess).sum(1).reshape(x.shape).to(x.dtype)
-
-    @torch.no_grad()
-    def _covariances(self, x: Tensor, sigma: float) -> Tensor:
-        share, guess, noise = self._parts(x, sigma)
-        vectors, values = self._vectors.to(x.device), self._values.to(x.device)
-        within = torch.einsum("kde,ke,kfe->kdf", vectors, (values * noise / (values + noise))[0], vectors)
-        apart = guess - (share[..., None] * guess).sum(1, keepdim=True)
-        between = torch.einsum("bk,bkd,bkf->bdf", share, apart, apart)
-        return torch.einsum("bk,kdf->bdf", share, within) + between
-
-    def conditional_covariance(self, x: Tensor, sigma: float) -> Dense:
-        """Return Cov[x0 | x_t = x]."""
-        return Dense(self._covariances(x, sigma))
-
-    def denoising_covariance(self, sigma: float) -> Dense:
-        """Return its mean over x_t, by draws of x_t."""
-        if sigma not in self._known:
-            draw = torch.Generator().manual_seed(0)
-            x0 = self.draw(DRAWS, draw)
-            x_t = x0 + sigma * torch.randn(x0.shape, generator=draw, dtype=torch.float64)
-            self._known[sigma] = Dense(self._covariances(x_t[:, None, None], sigma).mean(0))
-        return self._known[sigma]
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw x0, [N, d]."""
-        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        normal = torch.randn((count, self.means.shape[1]), generator=generator, dtype=torch.float64)
-        root = self._vectors * self._values.clamp_min(0).sqrt()[:, None]
-        return self.means[chosen] + torch.einsum("bde,be->bd", root[chosen], normal)
-
-    def sample(self, shape: tuple[int, ...], streams: RandomStreams, *, steps: int = 40) -> Tensor:
-        """Draw exactly."""
-        seeds = (streams.uniform((), torch.float64) * 2**53).long().tolist()
-        drawn = [self.draw(1, torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.cat(drawn)[:, None, None]
-
-    def given(self, operator: Matrix, y: Tensor) -> MixtureOfGaussians:
-        """Return p(x0 | y), a mixture, too."""
-        a, noise = operator.matrix, operator.sigma**2
-        cross = self.covariances @ a.T  # C A^T
-        evidence = a @ cross + noise * torch.eye(len(a), dtype=torch.float64)
-        gain = torch.linalg.solve(evidence, cross.mT).mT
-        apart = y.double() - self.means @ a.T
-        misfit = (apart * torch.linalg.solve(evidence, apart)).sum(1)
-        logs = -(misfit + torch.linalg.slogdet(evidence).logabsdet) / 2
-        covariances = self.covariances - gain @ cross.mT
-        means = self.means + torch.einsum("kdm,km->kd", gain, apart)
-        return MixtureOfGaussians(
-            means, (covariances + covariances.mT) / 2, (self.weights.log() + logs).softmax(0)
-        )
 
 
 @dataclass(frozen=True)
@@ -197,19 +113,39 @@ def _mixture(size: int, measured: int, seed: int) -> KnownPosterior:
     return _Linear(MixtureOfGaussians(means, spread, weights), operator, 16.0, seed).whole
 
 
-def _bipsda(sigma: float, seed: int) -> KnownPosterior:
-    draw, size = torch.Generator().manual_seed(3000), 10  # the prior is the same for all measurements
+def _bipsda_prior() -> MixtureOfGaussians:
+    draw, size = torch.Generator().manual_seed(3000), 10  # the same for all measurements
     ones = torch.ones(size, dtype=torch.float64)
     ramp = torch.linspace(1, 2, size, dtype=torch.float64)
     basis = _rotation(draw, size)
     covariances = torch.stack(
         [torch.eye(size, dtype=torch.float64), torch.diag(ramp), basis.T * ramp @ basis]
     )
-    prior = MixtureOfGaussians(
+    return MixtureOfGaussians(
         torch.stack([-5 * ones, 0 * ones, 5 * ones]) / 8, covariances / 64, torch.tensor([0.4, 0.3, 0.3])
     )
-    seen = torch.eye(size, dtype=torch.float64)[[0, 1, 2, 4, 5, 6, 7, 9]]
-    return _Linear(prior, Matrix(seen, sigma / 8), 8.0, seed).whole
+
+
+def _bipsda(sigma: float, seed: int) -> KnownPosterior:
+    seen = torch.eye(10, dtype=torch.float64)[[0, 1, 2, 4, 5, 6, 7, 9]]
+    return _Linear(_bipsda_prior(), Matrix(seen, sigma / 8), 8.0, seed).whole
+
+
+def _bipsda_phase(seed: int) -> KnownPosterior:
+    matrix = torch.randn((5, 10), generator=torch.Generator().manual_seed(0)).double()
+    return _tempered(Squares(matrix, GaussianNoise(25 / 64)), seed)  # over 64, of x over 8
+
+
+def _bipsda_xray(seed: int) -> KnownPosterior:
+    matrix = 0.01 + 0.04 * torch.rand((15, 10), generator=torch.Generator().manual_seed(0)).double()
+    return _tempered(Transmission(8 * matrix, 10 / 8, PoissonNoise(1000)), seed)
+
+
+def _tempered(operator: Operator, seed: int) -> KnownPosterior:
+    prior = _bipsda_prior()
+    truth = prior.draw(1, torch.Generator().manual_seed(seed))[0]
+    y = operator.measure(truth[None, None, None], RandomStreams([5000 + seed]))[0]
+    return KnownPosterior(prior, operator, truth, y, Tempered(prior, operator, y, seed), 8.0)
 
 
 def _levy(law: str, name: str, seed: int) -> KnownPosterior:
@@ -225,6 +161,8 @@ _MAKERS: dict[str, Callable[[int], KnownPosterior]] = {
     **{f"mixture-{d}-{m}": lambda seed, d=d, m=m: _mixture(d, m, seed) for d in (8, 80) for m in (1, 2, 4)},  # type: ignore[misc]
     "bipsda-low": lambda seed: _bipsda(0.1, seed),
     "bipsda-high": lambda seed: _bipsda(5.0, seed),
+    "bipsda-phase": _bipsda_phase,
+    "bipsda-xray": _bipsda_xray,
     **{
         f"levy-{law}-{name}": lambda seed, law=law, name=name: _levy(law, name, seed)  # type: ignore[misc]
         for law, name in LEVY

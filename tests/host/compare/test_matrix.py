@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from daps_kit.compare.matrix import Dense, Matrix
+from daps_kit.compare.matrix import Dense, Matrix, Squares, Transmission
+from daps_kit.contracts import GaussianNoise, PoissonNoise
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -26,3 +27,11 @@ def test_a_covariance_for_each_sample() -> None:
     )
     torch.testing.assert_close(found.precision(found.multiply(v)), v)
     torch.testing.assert_close(found.sqrt(found.sqrt(v)), found.multiply(v))
+
+
+def test_operators_that_are_not_linear() -> None:
+    matrix, x = torch.tensor([[1.0, 2.0], [3.0, -1.0]]).double(), torch.tensor([[[[1.0, -2.0]]]]).double()
+    squares = Squares(matrix, GaussianNoise(0.1)).forward(x)
+    torch.testing.assert_close(squares, torch.tensor([[9.0, 25.0]]).double())
+    light = Transmission(matrix, 1.0, PoissonNoise(10)).forward(x)
+    torch.testing.assert_close(light, torch.tensor([[0.0, -7.0]]).double().exp())
