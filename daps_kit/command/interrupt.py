@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 __all__ = ["interruptible", "leave"]
@@ -16,16 +17,23 @@ def leave(*_: object) -> None:
     os._exit(130)
 
 
+def _importing(name: str) -> bool:
+    """Return whether a module is being imported right now."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
     """Let Ctrl-C raise `KeyboardInterrupt`, once; the list says whether it was pressed, whatever became of that.
 
-    Where Ctrl-C is ignored, as in the background, it stays so.
+    Where Ctrl-C is ignored, as in the background, it stays so. While torch is being imported there is nothing to keep,
+    and an exception amid its C++ would abort the program: it leaves at once.
     """
     pressed: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        if pressed:
+        if pressed or _importing("torch"):
             leave()
         pressed.append(number)
         raise KeyboardInterrupt
