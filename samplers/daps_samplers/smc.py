@@ -82,6 +82,10 @@ class SMC(DAPS):
             )
         return ""
 
+    def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
+        """Return False: the weights are those of states that know nothing of y."""
+        return False
+
     def sample(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> Iterator[Step]:
         """Yield one Step a level; the samples of equal measurements are particles of one system.
 

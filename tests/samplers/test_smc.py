@@ -12,8 +12,13 @@ from daps_kit.contracts import LinearOperator, RandomStreams
 from daps_kit.errors import UserError
 from daps_kit.noise import GaussianNoise, PoissonNoise
 from daps_operators.high_dynamic_range import HighDynamicRange
+from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
 from daps_samplers import Smc
+from daps_samplers.annealing import Annealing
+from daps_samplers.exact import Exact
+from daps_samplers.ode import ProbabilityFlow
+from daps_samplers.schedules import EDM, VE
 from daps_samplers.smc import SMC, _Predicted, resampled
 from daps_samplers.target import GaussianTarget
 from tests.samplers.closed_form import SHAPE, SIZE, check_standard_normal, smooth_prior, whitened_draws
@@ -47,6 +52,21 @@ def predicted(prior, operator, y, x_t, sigma):
             prior.denoise(x_t, sigma), covariance, operator, y, sigma=sigma, likelihood_variance=NOISE**2
         )
     )
+
+
+def test_a_noisy_image_is_measured_and_not_the_first_state():
+    """x0 ~ N(0, 1), y = x0 + T n: particles begin at noise that knows nothing of y, and have the exact posterior."""
+    shape, count, y = (1, 2, 3), 500, 1.5
+    operator = Few(torch.eye(6, dtype=F64), shape=shape)
+    operator.forward, operator.adjoint = (lambda x: x), (lambda z: z)
+    measured = torch.full((count, *shape), y)
+    sampler = SMC(Annealing(VE(), 21), ProbabilityFlow(EDM(), 0), Exact())  # nothing else is said
+    steps = list(sampler.sample(GaussianPrior(0.0, 1.0), operator, measured, RandomStreams(range(count))))
+    assert steps[0].sigma > 1 > NOISE
+    variance = NOISE**2 / (1 + NOISE**2)
+    x, size = steps[-1].x0y.double(), 6 * count
+    assert abs(float(x.mean()) - y / (1 + NOISE**2)) < 4.5 * sqrt(variance / size)
+    assert abs(float(x.var()) / variance - 1) < 4.5 * sqrt(2 / size)
 
 
 def test_weights_of_a_gaussian_prior_stay_equal():
