@@ -34,7 +34,7 @@ from daps_kit.errors import UserError
 from daps_kit.files import write_atomic
 from daps_kit.random import stream_seed
 from daps_kit.recipe import load_recipe
-from daps_kit.runs.ensemble import posterior_mean
+from daps_kit.runs.ensemble import coverage_due, posterior_mean, spread_scores
 from daps_kit.runs.metrics import psnr, ssim
 from daps_priors.trained.prior import load_embedded
 
@@ -112,7 +112,6 @@ class Case:
             "ssim": float(ssim(x, truth).mean()),
             "psnr_mean": float(psnr(mean, x0).mean()),
             "ssim_mean": float(ssim(mean, x0).mean()),
-            "crps": crps(samples, x0),
             **spread(samples, x0),
             "residual": float(operator.residual(last.x0y, y).nanmean()),
             "found": float((quality > SUCCESS).float().mean()),
@@ -122,37 +121,17 @@ class Case:
         }
 
 
-def crps(samples: Tensor, truth: Tensor) -> float | None:
-    """Return the continuous ranked probability score of a pixel, E|x - truth| - E|x - x'| / 2, without bias.
-
-    Args:
-        samples: [N, M, ...], M of each image; with M = 1 there is no score.
-        truth: [N, ...].
-
-    Source: Gneiting and Raftery, Journal of the American Statistical Association 102 (2007), section 4.2.
-    """
-    runs = samples.shape[1]
-    if runs < 2:
-        return None
-    apart = sum((samples[:, i] - samples[:, j]).abs().mean() for i in range(runs) for j in range(i))
-    error = (samples - truth[:, None]).abs().mean()
-    return float(error - apart / (runs * (runs - 1)))
-
-
 def spread(samples: Tensor, truth: Tensor) -> dict[str, float | None]:
-    """Return how the spread of samples compares with their error, and how often the truth lies among them.
+    """Return CRPS, spread over error and coverage of samples [N, M, ...] of images [N, ...], means over the images.
 
-    Args:
-        samples: [N, M, ...], M of each image; with M = 1 both are None.
-        truth: [N, ...].
+    With M = 1 there are none.
     """
-    runs = samples.shape[1]
-    if runs < 2:
-        return {"spread": None, "covered": None}
-    error = (samples.mean(1) - truth).square().mean()
-    wide = samples.var(1).mean() * (1 + 1 / runs)
-    among = (truth >= samples.amin(1)) & (truth <= samples.amax(1))
-    return {"spread": float((wide / error).sqrt()), "covered": float(among.float().mean())}
+    found = [spread_scores(own, image) for own, image in zip(samples, truth, strict=True)]
+    told = [scores for scores in found if scores is not None]
+    names = {"crps": "crps", "spread": "spread_error", "covered": "coverage"}
+    return {
+        name: sum(scores[key] for scores in told) / len(told) if told else None for name, key in names.items()
+    }
 
 
 def in_memory(peak: bool = False) -> int:
@@ -259,15 +238,15 @@ def plot(rows: dict[Case, dict[str, Any]]) -> str:
 def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
     """Return the page of the documentation."""
     row = next(iter(rows.values()))
-    due = 100 * (row["runs"] - 1) / (row["runs"] + 1)
+    due = 100 * coverage_due(row["runs"])
     intro = (
         f"{row['images']} portraits that the prior has not seen, {row['runs']} samples each, 64 x 64 pixels, noise of "
         "standard deviation 0.05. *PSNR* and *SSIM* are those of one sample, the mean over all; *of the mean*: "
         "of the mean of an image's samples. *CRPS*: continuous ranked probability score of a pixel, less is better, in "
         "thousandths: it asks of the samples as a whole that they be near and no less spread than uncertain. "
-        "*Spread / error*: the samples' standard deviation against the error of their plain mean, both of the whole "
-        "batch and corrected for their number; 1 is right, less is too sure. *Covered*: how many pixels of the truth "
-        f"lie between the least and the largest of an image's samples; {due:.0f} % are due. "
+        "*Spread / error*: the samples' standard deviation against the error of their plain mean, "
+        "corrected for their number; 1 is right, less is too sure. *Covered*: how many pixels of the truth "
+        f"lie in the interval of an image's samples; {due:.0f} % are due. "
         "*Residual* is in standard deviations of the noise: 1 is what the "
         "true image has, below it the noise is fitted too. *Calls* are network calls of a sample; *s* is processor "
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -29,3 +32,18 @@ def test_where_control_c_is_ignored_it_stays_so():
             assert pressed == []
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_torch_is_imported_leaves_at_once(tmp_path):
+    """Amid its C++ a `KeyboardInterrupt` would abort the program."""
+    package = tmp_path / "torch.py"
+    package.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('went on')\n")
+    program = (
+        "from daps_kit.command.interrupt import interruptible\n"
+        "try:\n    with interruptible():\n        import torch\nexcept KeyboardInterrupt:\n    print('raised')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")

@@ -93,21 +93,6 @@ def test_a_command_that_is_done_keeps_its_exit_code(folder, argument, code):
     assert (ended, said.splitlines()[-1]) == (code, "ending"), said
 
 
-def test_ctrl_c_while_torch_is_imported_leaves_at_once(tmp_path):
-    """Amid its C++ a `KeyboardInterrupt` would abort the program."""
-    package = tmp_path / "torch.py"
-    package.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('went on')\n")
-    program = (
-        "from daps_kit.command.interrupt import interruptible\n"
-        "try:\n    with interruptible():\n        import torch\nexcept KeyboardInterrupt:\n    print('raised')\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", COMMANDS)
