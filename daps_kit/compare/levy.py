@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -199,9 +198,8 @@ class Gibbs(Pool):
     y: Tensor
     seed: int
 
-    @cached_property
-    def pool(self) -> Tensor:
-        """The samples, [CHAINS KEPT, size]."""
+    def draw(self) -> Tensor:
+        """Return the samples, [CHAINS KEPT, size]."""
         size, law, draw = self.prior.size, self.prior.law, torch.Generator().manual_seed(self.seed)
         summed = torch.ones(size, size, dtype=torch.float64).tril() / self.prior.unit
         seen, noise = self.operator.matrix @ summed, self.operator.sigma**2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,10 +14,14 @@ __all__ = ["Pool"]
 class Pool(ABC):
     """A pool of samples."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def pool(self) -> Tensor:
-        """The samples, [P, d]."""
+        """The samples, [P, d], drawn when they are first asked for."""
+        return self.draw()
+
+    @abstractmethod
+    def draw(self) -> Tensor:
+        """Return the samples, [P, d]."""
 
     def __call__(self, count: int, seed: int) -> Tensor:
         """Return samples of the pool, [N, d], without repetition while it lasts."""

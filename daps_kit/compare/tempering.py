@@ -19,7 +19,6 @@ Stuart and White, "MCMC methods for functions", Statistical Science 28, 2013 (th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -48,9 +47,8 @@ class Tempered(Pool):
     y: Tensor
     seed: int
 
-    @cached_property
-    def pool(self) -> Tensor:
-        """The samples, [PARTICLES, d]."""
+    def draw(self) -> Tensor:
+        """Return the samples, [PARTICLES, d]."""
         draw = torch.Generator().manual_seed(self.seed)
         k = self.prior.components(PARTICLES, draw)
         z = torch.randn((PARTICLES, self.prior.means.shape[1]), generator=draw, dtype=torch.float64)
