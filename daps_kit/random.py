@@ -37,6 +37,12 @@ class RandomStreams:
     def __len__(self) -> int:
         return len(self._generators)
 
+    def of(self, sample: int) -> RandomStreams:
+        """Return the stream of one sample, to go on with."""
+        own = RandomStreams((), self.device)
+        own._generators = [self._generators[sample]]
+        return own
+
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw standard normal numbers, [B, *shape]: sample b's come from stream b alone."""
         out = torch.empty((len(self), *shape), dtype=dtype, device=self.device)

@@ -12,7 +12,8 @@ x0 + sigma n, unscaled; a latent prior makes x0 the latent.
 
 Where y = x0 + sigma n, y is itself an x_t: it is the first one, at its own noise level. Those that follow are ever less
 noisy versions of the same picture, of which y is a noisier one and says nothing more: x0y ~ p(x0 | x_t). The step is
-then the ancestral one, c = sigma_{i+1} / sigma_i, and x0hat of the first level is E[x0 | y].
+then the ancestral one, c = sigma_{i+1} / sigma_i, and x0hat of the first level is E[x0 | y]. Where only this sigma is
+unknown, the first level draws it from p(sigma | y), and each sample goes on so from y by itself, at its own sigma.
 
 As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau,
 and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
@@ -31,6 +32,7 @@ distribution", ICCV workshops 2021, arXiv 2101.09552, for annealing from the mea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -61,10 +63,11 @@ from .inference import Inference
 from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
-from .plan import LAST, SIGMA_MIN, Budget, complete
+from .plan import BUDGETS, LAST, SIGMA_MIN, Budget, complete
 from .restarts import Draw, best
 from .schedules import EDM, VE
 from .target import of_states
+from .together import together
 from .whitened import random_signs
 
 __all__ = ["DAPS"]
@@ -165,10 +168,25 @@ class DAPS(Sampler):
                 x0y, step = self._level(run, i, x_t, failed, drawn)
                 draws.append(Draw(x_t, x0y, step.failed))
                 yield step
+            if run.rest is not None:
+                yield from self._apart(run)
+                return
             if i + 1 == len(run.sigmas) or all(bool(draw.failed.all()) for draw in draws):
                 return
             kept = best(draws, run.passing[i + 1], lambda x0y: residual(run.operator, x0y, y))
             states = [(run.renoised(draw.x0y, draw.x_t, i), draw.failed) for draw in kept]
+
+    def _apart(self, run: _Run) -> Iterator[Step]:
+        """Yield the Steps of samples that begin at y, each at the sigma of its own that was drawn."""
+        assert run.rest is not None
+        assert run.inference is not None
+        values = run.inference.values
+        operators = run.inference.parameters.operators(values)
+        parts = [
+            run.rest.sample(run.prior, operator, run.y[b : b + 1], run.streams.of(b))
+            for b, operator in enumerate(operators)
+        ]
+        return together(parts, run.log.round, run.log.rounds, values)
 
     def _level(self, run: _Run, i: int, x_t: Tensor, failed: Tensor, drawn: _Averaged) -> tuple[Tensor, Step]:
         """Return x0y of a level and the Step that tells of it.
@@ -181,7 +199,7 @@ class DAPS(Sampler):
             drawn: takes in what the level says of the mean.
         """
         sigma, levels, inference, values = run.sigmas[i], len(run.sigmas), run.inference, None
-        last = i + 1 == levels
+        last = i + 1 == levels and run.rest is None
         with torch.no_grad():
             x0hat = self.ode.solve(run.prior, x_t, sigma)
             blind = not_finite(x0hat)
@@ -238,7 +256,9 @@ class DAPS(Sampler):
         annealing = self.annealing
         if annealing.schedule is None:
             annealing = replace(annealing, schedule=VE() if calibrated else EDM())
-        from_y = plain and self._may_begin_at(y, operator)
+        may_begin = plain and self._may_begin_at(y, operator)
+        rest = self._after_first() if may_begin and operator.parameters is not None else None
+        from_y = may_begin and operator.parameters is None
         if from_y:
             noise = operator.noise.level(y)
             low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * noise)
@@ -254,6 +274,8 @@ class DAPS(Sampler):
             more_calls=int(plain),
             within=prior.sigma_range,
         )
+        if rest is not None:
+            sigmas, passing = sigmas[:1], [1]
         whole = operator.parameters is not None and kernel_size(operator.parameters.names) > 0
         if whole and annealing.levels is None:
             sigmas = path(sigmas)
@@ -266,7 +288,8 @@ class DAPS(Sampler):
             clipped=self.latent_gradient_clip is not None,
         )
         explained = Explained(operator, y) if self.tau is None else None
-        log = Log(prior, self.kernel, explained, sum(passing), said)
+        rounds = sum(passing) + (0 if rest is None else rest.annealing.levels or int(rest.budget))
+        log = Log(prior, self.kernel, explained, rounds, said)
         correlations = self._correlations(
             sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole, from_y=from_y
         )
@@ -289,14 +312,24 @@ class DAPS(Sampler):
             from_y,
             log,
             inference,
+            rest,
         )
 
+    def _after_first(self) -> DAPS | None:
+        """Return what goes on where a level has been passed; None where there is no further one."""
+        levels, rest = self.annealing.levels, copy.copy(self)
+        if levels is not None:
+            rest.annealing = replace(self.annealing, levels=levels - 1)
+        else:
+            levels = BUDGETS[self.budget][0] if isinstance(self.budget, str) else self.budget
+            rest.budget = levels - 1
+        return rest if levels > 1 else None
+
     def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
-        """Return whether y = x0 + noise may be the first state: nothing is unknown, and no setting says otherwise."""
+        """Return whether y = x0 + noise may be the first state, as far as settings go."""
         low = self.annealing.sigma_min
         return (
-            operator.parameters is None
-            and self.annealing.sigma_max is None
+            self.annealing.sigma_max is None
             and (low is None or low < operator.noise.level(y))
             and self.ode.steps == 0
             and isinstance(self.kernel, Auto | Exact)
@@ -375,6 +408,7 @@ class _Run:
         from_y: of which levels that begin at y have it at the first.
         log: makes the Steps.
         inference: draws what is unknown of the operator; None where nothing is.
+        rest: what goes on for each sample, at the sigma that the first level drew, where that alone was unknown.
     """
 
     prior: Prior
@@ -391,6 +425,7 @@ class _Run:
     from_y: bool
     log: Log
     inference: Inference | KernelInference | None = None
+    rest: DAPS | None = None
 
     def noise(self, level: int) -> Tensor:
         """Draw sigma n, n ~ N(0, I), [B, ...]."""

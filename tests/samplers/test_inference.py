@@ -8,14 +8,21 @@ import scipy.stats
 import torch
 
 from daps_kit.api import build
-from daps_kit.contracts import RandomStreams
+from daps_kit.contracts import RandomStreams, Step
 from daps_kit.covariance import CosineCovariance
 from daps_kit.errors import RefusalError
 from daps_kit.runs.draw import draw
 from daps_samplers.evidence import Evidence
 from daps_samplers.inference import Inference, grid_draw, slice_step
 from daps_samplers.target import GaussianTarget
-from tests.samplers.closed_form import SHAPE, SIZE, smooth_prior
+from tests.samplers.closed_form import (
+    SHAPE,
+    SIZE,
+    check_standard_normal,
+    make,
+    smooth_prior,
+    whitened_draws,
+)
 
 SCALE = {"unknown": {"use": "log_uniform", "low": 0.05, "high": 1.0}}
 WIDTH = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5], "truth": 0.8}}
@@ -94,6 +101,34 @@ def test_posteriors_are_those_of_quadrature(section: dict[str, object], count: i
     values = drawn(operator, y, count)
     assert abs(float(values.mean()) - mean) < 4 * std / count**0.5
     assert float(values.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+
+
+def test_images_of_a_noise_that_is_unknown_are_those_of_the_posterior() -> None:
+    """Given its own sigma, each sample is a draw of N(E[x0 | y, sigma], Cov[x0 | y, sigma])."""
+    operator = build(
+        "operator", {"use": "identity", "noise": {"use": "gaussian", "sigma": SCALE}}, shape=SHAPE
+    )
+    prior, count = smooth_prior(), 100
+    y = prior.sample(SHAPE, RandomStreams([5])) + 0.3 * RandomStreams([7]).normal(SHAPE, torch.float64)
+    steps: list[Step] = []
+    found = draw(
+        build("sampler", {"use": "daps", "budget": 6}), prior, operator,
+        y.expand(count, *SHAPE), range(count), steps.append,
+    )  # fmt: skip
+    assert [step.level for step in steps] == list(range(6)) == list(range(steps[0].levels))
+    assert found.cost.calls == 6
+    sigmas = torch.tensor([trace["noise.sigma"][-1] for trace in found.parameters])
+    assert float(sigmas.std()) > 0.01
+    torch.testing.assert_close(steps[1].x_t, y.expand(count, *SHAPE).to(steps[1].x_t))
+    parts = [
+        whitened_draws(x[None], prior, make("identity"), y, noise=float(sigma))
+        for x, sigma in zip(found.x0, sigmas, strict=True)
+    ]
+    check_standard_normal(torch.cat(parts))
+    shared = {trace: found.parameters[3][trace] for trace in found.parameters[3]}
+    alone = draw(build("sampler", {"use": "daps", "budget": 6}), prior, operator, y, [3])
+    assert alone.parameters[0] == shared
+    torch.testing.assert_close(alone.x0[0], found.x0[3])
 
 
 def test_the_noise_of_a_clipped_image_is_that_of_its_prior_on_average() -> None:
