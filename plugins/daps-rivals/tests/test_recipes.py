@@ -56,7 +56,7 @@ def test_the_comparisons_of_the_page_and_of_the_benchmarks_are_valid(tmp_path, m
         assert len(load_comparison(tmp_path / f"{place}.yaml").cells) == 8
     assert blocks
     arena = HERE.parents[1] / "benchmarks" / "arena"
-    for name, tasks, budgets in (("small", 8, 1), ("whole", 8, 2), ("posteriors", 6, 2)):
+    for name, tasks, budgets in (("small", 8, 1), ("whole", 8, 2), ("posteriors", 8, 2)):
         images = [] if name == "posteriors" else ["images.path=faces"]
         found = load_comparison(arena / f"{name}.yaml", images)
         names = {cell.sampler for cell in found.cells}

@@ -21,7 +21,7 @@ RECIPE = """
 format: 1
 data: {use: prior, count: 1, image_shape: [3, 8, 8]}
 prior: {use: gaussian}
-operator: {use: identity}
+operator: {use: gaussian_blur, kernel_size: 5}
 sampler: {use: daps, budget: 9}
 check_prior: false
 runs: 2
