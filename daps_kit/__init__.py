@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from daps_kit.api import build as build
     from daps_kit.api import sample as sample
+    from daps_kit.api import score_ksd as score_ksd
     from daps_kit.declare import noise as noise
     from daps_kit.declare import operator as operator
     from daps_kit.declare import prior as prior
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOME = {
     "build": "daps_kit.api",
     "sample": "daps_kit.api",
+    "score_ksd": "daps_kit.api",
     "run": "daps_kit.runs.sweep",
     "open": "daps_kit.runs.result",
     "Posterior": "daps_kit.runs.posterior",
@@ -46,6 +48,7 @@ __all__ = [
     "prior",
     "run",
     "sample",
+    "score_ksd",
 ]
 
 

@@ -15,6 +15,7 @@ import daps_kit
 from daps_kit.contracts import Failure, KernelInfo, Operator, Prior, RandomStreams, Sampler, Step
 from daps_kit.errors import RecipeError, UserError
 from daps_kit.random import stream_seed
+from daps_kit.runs import stein
 
 SHAPE = (1, 2, 2)
 
@@ -299,3 +300,41 @@ def test_progress_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
     daps_kit.sample(gaussian(), identity(), torch.zeros(SHAPE), sampler=_Echo(), runs=1, progress=True)
     assert "level 1/1" in capsys.readouterr().err
+
+
+def test_score_ksd_takes_what_sample_returns() -> None:
+    prior, operator = gaussian(), identity()
+    y = torch.linspace(-0.5, 0.5, 8).reshape(2, *SHAPE)
+    posterior = daps_kit.sample(prior, operator, y, runs=6, sampler={"use": "daps", "budget": "fast"})
+    both = daps_kit.score_ksd(prior, operator, y, posterior, seed=3)
+    for b in range(2):
+        wanted = stein.score_ksd(prior, operator, y[b], posterior.samples[b], 0.4 * 0.3, seed=3)
+        how = {"noise": 0.3, "linear": True, "seed": 3}
+        alone = daps_kit.score_ksd(prior, lambda x: x, y[b], posterior[b], **how)
+        torch.testing.assert_close(tuple(column[b] for column in both), tuple(wanted))
+        torch.testing.assert_close(tuple(alone), tuple(wanted))
+
+
+def test_score_ksd_leaves_lost_samples_out() -> None:
+    x = torch.randn(2, 4, *SHAPE, generator=torch.Generator().manual_seed(0)) / 3
+    lost = torch.cat([x, torch.full((2, 1, *SHAPE), torch.nan)], 1)
+    lost[1, :3] = torch.nan
+    problem = (gaussian(), identity(), torch.zeros(2, *SHAPE))
+    all_there, found = (daps_kit.score_ksd(*problem, samples) for samples in (x, lost))
+    torch.testing.assert_close(found.squared[0], all_there.squared[0])
+    assert torch.isnan(found.z[1])
+
+
+@pytest.mark.parametrize(
+    ("samples", "settings", "message"),
+    [
+        (torch.zeros(1, *SHAPE), {}, r"samples must be \[runs, C, H, W\] with 2 runs or more, or several, not \[1, 1, 2, 2\]"),
+        (torch.zeros(3, 3, *SHAPE), {}, r"samples: the shape \[3, 3, 1, 2, 2\] does not fit one measurement without B"),
+        (torch.zeros(3, *SHAPE), {"sigma": 0.0}, r"sigma: 0.0 is no noise level of the prior; it must be above 0, from 0 to inf"),
+        (torch.zeros(3, *SHAPE), {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        (torch.zeros(3, *SHAPE), {"noise": {"use": "gaussian", "sigma": "unknown"}}, "the operator has unknown numbers"),
+    ],
+)  # fmt: skip
+def test_score_ksd_says_what_is_wrong(samples: Tensor, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        daps_kit.score_ksd(gaussian(), identity(), torch.zeros(SHAPE), samples, **settings)
