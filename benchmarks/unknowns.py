@@ -2,16 +2,18 @@
 
     python -m benchmarks unknowns identity|box|down_sampling|blur|... [--problems 300] [--budget 9] [--seed 0]
 
-The prior is a Gaussian over 8 x 8 pixels with variances from 0.02 to 0.2 in a random basis; of `stationary_blur` it is
-one over 24 x 24 pixels, too many for matrices, with variances that fall with the frequency. A problem draws one number
-or two from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
+The prior is a Gaussian over 8 x 8 pixels (of three colours, of `channels`) with variances from 0.02 to 0.2 in a random
+basis; of `stationary_blur` it is one over 24 x 24 pixels, too many for matrices, with variances that fall with the
+frequency. A problem draws one number
+to three from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
 0.05), an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior of each
-number, on a grid of 400 values, or of 48 x 48. These ranks are uniform where the sampler is right.
+number, on a grid of 400 values, 48 x 48, or 60 x 60 x 60. These ranks are uniform where the sampler is right.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,14 +30,17 @@ from daps_kit.covariance import CosineCovariance
 from daps_kit.runs.draw import draw
 from daps_priors.exact.gaussian import GaussianPrior
 
-SHAPE, SIZE, WIDE = (1, 8, 8), 64, (1, 24, 24)
-GRID = {1: 400, 2: 48}
+SHAPE, COLOURS, WIDE = (1, 8, 8), (3, 8, 8), (1, 24, 24)
+GRID = {1: 400, 2: 48, 3: 60}
 """Values of each of so many numbers."""
-NOISE = {"noise": {"use": "gaussian", "sigma": {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}}}
+SIGMA = {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}
+NOISE = {"noise": {"use": "gaussian", "sigma": SIGMA}}
 KNOWN = {"noise": {"use": "gaussian", "sigma": 0.05}}
 BLUR = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}}
 PROBLEMS: dict[str, dict[str, Any]] = {
     "identity": {"use": "identity", **NOISE},
+    "channels": {"use": "gaussian_blur", "kernel_size": 5, "intensity": 0.5,
+                 "noise": {"use": "gaussian", "sigma": [SIGMA] * 3}},
     "box": {"use": "inpainting", **NOISE},
     "down_sampling": {"use": "down_sampling", "scale_factor": 2, **NOISE},
     "blur": {**BLUR, **KNOWN},
@@ -68,12 +73,12 @@ class Count:
         return self.function(*given)
 
 
-def gaussian() -> GaussianPrior:
+def gaussian(shape: tuple[int, ...] = SHAPE) -> GaussianPrior:
     """Return the prior."""
-    generator = torch.Generator().manual_seed(1)
-    basis, _ = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64))
-    variances = torch.logspace(-1.7, -0.7, SIZE, dtype=torch.float64)
-    mean = 0.3 * torch.randn(SHAPE, generator=generator, dtype=torch.float64)
+    generator, size = torch.Generator().manual_seed(1), math.prod(shape)
+    basis, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
+    variances = torch.logspace(-1.7, -0.7, size, dtype=torch.float64)
+    mean = 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
     return GaussianPrior(mean, covariance=basis * variances @ basis.T)
 
 
@@ -102,9 +107,7 @@ def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[
     cells = GRID[count]
     places = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
     u = torch.cartesian_prod(*[places] * count).reshape(-1, count)
-    vectors, variances = prior.covariance.vectors, prior.covariance.variances
-    assert vectors is not None
-    root = (vectors * variances.sqrt()).T.reshape(-1, *prior.mean.shape)
+    root = _root(prior)
     logs = [_log(operator, root, prior, y) for operator in parameters.operators(parameters.values(u))]
     joint = torch.stack(logs, 1).softmax(1).reshape(len(y), *[cells] * count)
     found = []
@@ -112,6 +115,44 @@ def posteriors(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[
         own = joint.sum([k + 1 for k in range(count) if k != axis]) if count > 1 else joint
         found.append(torch.nn.functional.pad(own.cumsum(1), (1, 0)))
     return found
+
+
+def of_channels(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list[Tensor]:
+    """Return the same of the sigma of three channels: that of all in the last at once, for each pair of the others."""
+    cells = GRID[3]
+    u = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    first, second, third = parameters.values(u[:, None].expand(-1, 3)).square().T
+    operator = parameters.operators(parameters.values(u[:1, None].expand(-1, 3)))[0]
+    images = operator.forward(_root(prior)).flatten(1)
+    m, r = images.T @ images, (y.double() - operator.forward(prior.mean[None])).flatten(1).T
+    n, joint, last = (
+        len(m) // 3,
+        torch.empty(len(y), cells, cells, dtype=torch.float64),
+        torch.tensor(-math.inf),
+    )
+    for i, j in product(range(cells), repeat=2):
+        noise = torch.stack([first[i], second[j]]).repeat_interleave(n)
+        factor = torch.linalg.cholesky(m[: 2 * n, : 2 * n] + torch.diag(noise))
+        half = torch.linalg.solve_triangular(
+            factor, torch.cat([m[: 2 * n, 2 * n :], r[: 2 * n]], 1), upper=False
+        )
+        cross, z = half[:, :n], half[:, n:]
+        values, vectors = torch.linalg.eigh(m[2 * n :, 2 * n :] - cross.T @ cross)
+        energy = (vectors.T @ (r[2 * n :] - cross.T @ z)).square()
+        total = values[:, None] + third
+        log = -0.5 * (energy.T @ total.reciprocal() + total.log().sum(0))
+        log = log - 0.5 * z.square().sum(0)[:, None] - factor.diagonal().log().sum()
+        joint[:, i, j] = log.logsumexp(1)
+        last = torch.logaddexp(last, log)
+    logs = [joint.logsumexp(2), joint.logsumexp(1), last]
+    return [torch.nn.functional.pad(each.softmax(1).cumsum(1), (1, 0)) for each in logs]
+
+
+def _root(prior: GaussianPrior) -> Tensor:
+    """Return the columns of a root of the covariance, as images."""
+    vectors, variances = prior.covariance.vectors, prior.covariance.variances
+    assert vectors is not None
+    return (vectors * variances.sqrt()).T.reshape(-1, *prior.mean.shape)
 
 
 def ranks(known: Tensor, u: Tensor) -> Tensor:
@@ -149,17 +190,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    prior = Stationary() if options.problem == "stationary_blur" else gaussian()
+    colours = options.problem == "channels"
+    prior = Stationary() if options.problem == "stationary_blur" else gaussian(COLOURS if colours else SHAPE)
     shape, count = tuple(prior.mean.shape), options.problems
     operator = build("operator", PROBLEMS[options.problem], shape=shape)
     parameters = operator.parameters
     assert parameters is not None
     first = 4 * count * options.seed
     seeds = [range(first + k * count, first + (k + 1) * count) for k in range(4)]
-    streams = [RandomStreams(each) for each in seeds[:3]]
+    streams = [RandomStreams(each) for each in seeds[:2]]
     truth = parameters.truths(streams[0])
-    y = parameters.at(truth).measure(prior.sample(shape, streams[1]), streams[2])
-    known = posteriors(prior, parameters, y)
+    rows = zip(parameters.operators(truth), prior.sample(shape, streams[1]).split(1), seeds[2], strict=True)
+    y = torch.cat([each.measure(x, RandomStreams([seed])) for each, x, seed in rows])
+    known = (of_channels if colours else posteriors)(prior, parameters, y)
     built = Count(parameters.builds[0])
     operator.parameters = replace(parameters, builds=(built,))
     begun, seen = time.process_time(), list[Tensor]()

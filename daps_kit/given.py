@@ -158,7 +158,7 @@ def try_denoiser(prior: Prior, shape: Shape, device: torch.device) -> None:
 
 
 def as_noise(noise: Any, build: Callable[..., Any]) -> Noise:
-    """Return a noise model: itself, Gaussian of a standard deviation (or a map of it), or built from its section.
+    """Return a noise model: itself, Gaussian of a standard deviation, a list or a map of it, or built from its section.
 
     Raises:
         UserError: it is none of these.
@@ -176,14 +176,16 @@ def as_noise(noise: Any, build: Callable[..., Any]) -> Noise:
             return GaussianNoise(noise if isinstance(noise, Tensor) else float(noise))
         except (ValueError, OverflowError) as error:
             raise UserError(f"noise: {error}") from None
+    if isinstance(noise, list | tuple):
+        noise = {"use": "gaussian", "sigma": list(noise)}
     if isinstance(noise, str):
         noise = {"use": "gaussian", "sigma": noise} if noise == "unknown" else {"use": noise}
     if _is_section(noise):
         built: Noise = build("noise", noise)
         return built
     raise UserError(
-        f"noise: {type(noise).__name__} is no noise; allowed: a standard deviation such as 0.05, a map of it, "
-        "'unknown', a section such as {'use': 'poisson'}, or a noise model"
+        f"noise: {type(noise).__name__} is no noise; allowed: a standard deviation such as 0.05, a list or a map of "
+        "them, 'unknown', a section such as {'use': 'poisson'}, or a noise model"
     )
 
 

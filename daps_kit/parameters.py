@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Operator, Parameters
-from daps_kit.noise import Noise
+from daps_kit.noise import GaussianNoise, Noise
 from daps_kit.settings import NoiseSettings, OperatorSettings, Shape
 
 __all__ = [
@@ -45,8 +45,15 @@ KERNEL = "kernel"
 
 
 def build_operator(settings: OperatorSettings, *, shape: Shape, seed: int, device: torch.device) -> Operator:
-    """Return the operator of some settings, with `parameters` where fields of it or of its noise are open."""
+    """Return the operator of some settings, with `parameters` where fields of it or of its noise are open.
+
+    Raises:
+        daps_kit.errors.UserError: the settings do not fit the shape, or a list or a map of sigma not the measurement.
+    """
     operator = settings.build(shape=shape, seed=seed, device=device)
+    if isinstance(operator.noise, GaussianNoise) and not operator.noise.alike:
+        with torch.no_grad():
+            operator.noise.std(operator.forward(torch.zeros(1, *shape, device=device)))
     own = settings.left_open
     if own:
 

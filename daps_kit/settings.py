@@ -133,13 +133,21 @@ def _paths(value: Any) -> list[Path]:
     return [value] if isinstance(value, Path) else []
 
 
+def _by_place(key: str, value: Any) -> dict[str, Any]:
+    """Return what a field holds by its name, or the entries of a list by theirs, such as `operators.0`."""
+    if isinstance(value, list | tuple):
+        return {f"{key}.{place}": each for place, each in enumerate(value)}
+    return {key: value}
+
+
 class ComponentSettings(Settings):
     """Settings of something that a plugin offers and a recipe names by `use:`.
 
     Attributes:
-        unknowable: real fields of an operator or a noise model that a recipe may leave open (`unknown`), and the prior
-            of each where none is said; None where one has to be. Such a field holds an `Unknown`, a number that is the
-            median of its prior, and the component is built again for each value that a sampler tries.
+        unknowable: real fields of an operator or a noise model, or lists of numbers, that a recipe may leave open
+            (`unknown`), and the prior of each where none is said; None where one has to be. Such a field, or such an
+            entry of a list, is an `Unknown`, a number that is the median of its prior, and the component is built again
+            for each value that a sampler tries.
         periods: of those of them that mean the same again after so much, such as angles.
     """
 
@@ -155,8 +163,11 @@ class ComponentSettings(Settings):
         made = handler(data)
         if isinstance(data, Mapping):
             for key, value in data.items():
+                several = value if isinstance(value, list | tuple) else ()
                 if isinstance(value, Unknown):
                     object.__setattr__(made, key, value)
+                elif any(isinstance(each, Unknown) for each in several):
+                    object.__setattr__(made, key, tuple(several))
         return made
 
     @property
@@ -164,9 +175,7 @@ class ComponentSettings(Settings):
         """The components of the same kind that this one is made of, by where its fields hold them."""
         found: dict[str, Any] = {}
         for key in type(self).model_fields:
-            value = getattr(self, key)
-            several = isinstance(value, list | tuple)
-            found |= {f"{key}.{place}": each for place, each in enumerate(value)} if several else {key: value}
+            found |= _by_place(key, getattr(self, key))
         return {
             place: each
             for place, each in found.items()
@@ -183,11 +192,13 @@ class ComponentSettings(Settings):
 
     @property
     def left_open(self) -> dict[str, Unknown]:
-        """The fields that are left open, also those of parts, such as `operators.0.length`."""
+        """The numbers that are left open, also those of lists and parts, such as `sigma.0`, `operators.0.length`."""
 
         def of(settings: ComponentSettings) -> dict[str, Unknown]:
-            values = {key: getattr(settings, key) for key in settings.unknowable}
-            return {key: value for key, value in values.items() if isinstance(value, Unknown)}
+            found: dict[str, Any] = {}
+            for key in settings.unknowable:
+                found |= _by_place(key, getattr(settings, key))
+            return {key: value for key, value in found.items() if isinstance(value, Unknown)}
 
         return self._of_all(of)
 
@@ -199,18 +210,24 @@ class ComponentSettings(Settings):
     def at(self, values: Mapping[str, float]) -> Self:
         """Return the same settings with numbers in the place of fields, by the names in `left_open`."""
         changed: dict[str, Any] = {key: value for key, value in values.items() if "." not in key}
+
+        def change(place: str, value: Any) -> None:
+            key, _, number = place.partition(".")
+            if number:
+                several = list(changed.get(key, getattr(self, key)))
+                several[int(number)] = value
+                value = type(getattr(self, key))(several)
+            changed[key] = value
+
+        for name, value in values.items():
+            if name.partition(".")[0] in self.unknowable:
+                change(name, value)
         for place, part in self.parts.items():
-            start, (key, _, number) = f"{place}.", place.partition(".")
+            start = f"{place}."
             own = {
                 name.removeprefix(start): value for name, value in values.items() if name.startswith(start)
             }
-            made = part.at(own)
-            if number:
-                several = list(changed.get(key, getattr(self, key)))
-                several[int(number)] = made
-                changed[key] = type(getattr(self, key))(several)
-            else:
-                changed[key] = made
+            change(place, part.at(own))
         return self.model_copy(update=changed)
 
     @classmethod
@@ -220,7 +237,11 @@ class ComponentSettings(Settings):
         for key in cls.unknowable:
             said = properties[key]
             about = {word: said.pop(word) for word in ("title", "description", "default") if word in said}
-            properties[key] = {"anyOf": [*said.get("anyOf", [said]), *Unknown.schema()], **about}
+            kinds = said.get("anyOf", [said])
+            for kind in kinds:
+                if "items" in kind:
+                    kind["items"] = {"anyOf": [kind["items"], *Unknown.schema()]}
+            properties[key] = {"anyOf": [*kinds, *Unknown.schema()], **about}
         return schema
 
     @classmethod
@@ -282,15 +303,19 @@ class NoiseSettings(ComponentSettings):
 
 
 class GaussianNoiseSettings(NoiseSettings):
-    """Gaussian noise, of one standard deviation or of one for each element of the measurement."""
+    """Gaussian noise, of one standard deviation, or of one for each channel or element of the measurement."""
 
     name = "gaussian"
     unknowable: ClassVar = {"sigma": Jeffreys()}
-    sigma: Annotated[float, Field(ge=0)] | Annotated[Path, BeforeValidator(readable_file)] = Field(
+    sigma: (
+        Annotated[float, Field(ge=0)]
+        | Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1), Strict(False)]
+        | Annotated[Path, BeforeValidator(readable_file)]
+    ) = Field(
         default=0.05,
         description="standard deviation, in the units of the measurement (0 for noiseless data: as exact as single "
-        "precision carries, 0.00035 on the scale of images), or a file (such as sigma.npy) with one for "
-        "each element: an array that broadcasts to a measurement",
+        "precision carries, 0.00035 on the scale of images), a list of one for each channel of the measurement, "
+        "or a file (such as sigma.npy) with one for each element: an array that broadcasts to a measurement",
     )
 
     def model(self) -> Noise:

@@ -1,10 +1,10 @@
-r"""Gaussian noise, y = a + s n with n ~ N(0, 1), of one standard deviation or of a map of them.
+r"""Gaussian noise, y = a + s n with n ~ N(0, 1), of one standard deviation, of one a channel, or of a map of them.
 
 With a map s_i, each element weighs by its precision: with the harmonic mean of the variances as dispersion,
 
     sigma^2 = 1 / mean(1 / s_i^2),    w_i = sigma^2 / s_i^2,    misfit = w_i (a - y)^2,
 
-so that a map of one value is that value.
+so that a map of one value is that value. One a channel is a map that has it everywhere in the channel.
 
 No noise, sigma = 0, is drawn as such; as a likelihood it has sigma = sqrt(eps) a, where a measurement changes by a as
 an image changes by 1 and eps = 2^-23 is the unit of single precision: the least whose square counts beside that of a.
@@ -41,18 +41,23 @@ class GaussianNoise(Noise):
     """White Gaussian noise, y = a + sigma n with n ~ N(0, 1).
 
     Args:
-        sigma: standard deviation, not negative, in the units of the measurement (images lie in [-1, 1]); a number, or a
-            map that broadcasts to measurements [B, ...], without the batch.
+        sigma: standard deviation, not negative, in the units of the measurement (images lie in [-1, 1]); a number, a
+            list of one for each channel (the first axis of a measurement), or a map that broadcasts to measurements
+            [B, ...], without the batch.
         scale: a, by which 0 is told.
 
     Attributes:
         sigma: one number; of a map that whose variance is the harmonic mean.
+        channels: the variance of each channel, [c]; None where sigma is not a list.
     """
 
     gaussian = True
 
-    def __init__(self, sigma: float | Tensor, scale: float = 1.0) -> None:
+    def __init__(self, sigma: float | Tensor | list[float] | tuple[float, ...], scale: float = 1.0) -> None:
         self._given, least = sigma, EXACT * scale
+        listed = isinstance(sigma, list | tuple)
+        if isinstance(sigma, list | tuple):
+            sigma = torch.tensor(sigma, dtype=torch.float64)
         if isinstance(sigma, Tensor):
             if not bool(((sigma >= 0) & (sigma <= LARGEST)).all()):
                 raise ValueError(f"sigma must not be negative or above {LARGEST:g} anywhere in its map")
@@ -64,6 +69,7 @@ class GaussianNoise(Noise):
             self.sigma = math.sqrt(self.dispersion)
             self._weight: float | Tensor = (self.dispersion * precision).float()
             self._map: Tensor | None = sigma
+            self.channels: Tensor | None = sigma.square() if listed else None
         else:
             if not 0 <= sigma <= LARGEST:
                 raise ValueError(f"sigma must not be negative or above {LARGEST:g}, got {sigma}")
@@ -71,7 +77,7 @@ class GaussianNoise(Noise):
             self.sigma = least if self.exact else float(sigma)
             self.dispersion = self.sigma**2
             self._weight = 1.0
-            self._map = None
+            self._map = self.channels = None
 
     @classmethod
     def stack(cls, noises: Sequence[Noise]) -> Noise:
@@ -92,11 +98,18 @@ class GaussianNoise(Noise):
         """Return a number, or a map where and in the precision in which a measurement is.
 
         Raises:
-            ComponentError: the map does not fit the measurement.
+            ComponentError: the map or the list does not fit the measurement.
         """
         if not isinstance(value, Tensor):
             return value
         form = tuple(like.shape[1:])
+        if self.channels is not None:
+            if len(self.channels) != form[0]:
+                raise ComponentError(
+                    f"sigma is a list of {len(self.channels)}, and the number of channels of the measurement is "
+                    f"{form[0]}; allowed: one number, or a list of one for each channel"
+                )
+            value = value.reshape(-1, *[1] * (len(form) - 1))
         try:
             return value.to(like).expand(form)
         except RuntimeError:

@@ -182,7 +182,8 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         items = schema.get("prefixItems")
         if items:
             return f"[{', '.join(_type(item, definitions) for item in items)}]"
-        return f"list of {_type(schema.get('items', {}), definitions)}"
+        each = _type(schema.get("items", {}), definitions)
+        return f"list of ({each})" if " or " in each else f"list of {each}"
     if "path" in schema.get("format", ""):
         return "path"
     if "unknown" in schema.get("properties", {}):  # {unknown: [low, high]}

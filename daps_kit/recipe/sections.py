@@ -64,13 +64,19 @@ def _choice(model: type[BaseModel]) -> list[str]:
     )
 
 
-def _left_open(node: Node, info: FieldInfo) -> bool:
+def _left_open(node: Node, annotation: Any) -> bool:
     """Whether a value says that a number is not known."""
-    options = members(info.annotation)
+    options = members(annotation)
     if not any(option in (int, float) for option in options):
         return False
     section = isinstance(node.value, dict) and "unknown" in node.value
     return section or (node.value == "unknown" and str not in options)
+
+
+def _entry(annotation: Any) -> Any:
+    """Return the type of the entries of a list that a field takes; None where it takes none."""
+    lists = [option for option in members(annotation) if get_origin(option) in (tuple, list)]
+    return get_args(lists[0])[0] if lists else None
 
 
 def _is_model(annotation: Any) -> bool:
@@ -183,10 +189,7 @@ class SectionReader:
                     f"unknown key; allowed: {', '.join(words)}{hint}", section.path(key), item, key=True
                 )
                 continue
-            if _left_open(item, info):
-                data[key] = self.unknown(item, model, key, section.path(key))
-            else:
-                data[key] = self.value(item, info.annotation, section.path(key), _default(info))
+            data[key] = self.field(item, model, key, section.path(key))
             if data[key] is _FAILED:
                 failed.add(key)
         try:
@@ -198,8 +201,26 @@ class SectionReader:
             return self.fail(str(error), path, node, key=True)
         return _FAILED if len(self.problems) > before else settings
 
+    def field(self, node: Node, model: type[BaseModel], key: str, path: str) -> Any:
+        """Return what a field holds, in which a number, or those of a list, may be left open."""
+        info = model.model_fields[key]
+        if _left_open(node, info.annotation):
+            return self.unknown(node, model, key, path)
+        inner = _entry(info.annotation)
+        if not (isinstance(node.value, list) and any(_left_open(each, inner) for each in node.value)):
+            return self.value(node, info.annotation, path, _default(info))
+        found = [
+            (
+                self.unknown(each, model, key, place)
+                if _left_open(each, inner)
+                else self.value(each, inner, place)
+            )
+            for place, each in ((f"{path}.{i}", each) for i, each in enumerate(node.value))
+        ]
+        return _FAILED if any(each is _FAILED for each in found) else tuple(found)
+
     def unknown(self, node: Node, model: type[BaseModel], key: str, path: str) -> Any:
-        """Return the `Unknown` that a field holds which is left open: the word, or a section with its prior."""
+        """Return the `Unknown` that is left open, a field or an entry of it: the word, or a section with its prior."""
         fields: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
         open_fields = getattr(model, "unknowable", {})
         if key not in open_fields:
@@ -269,7 +290,7 @@ class SectionReader:
                 groups.setdefault(trail, (place, []))[1].append(e)
         for trail, (place, errors) in groups.items():
             deeper = any(other[: len(trail)] == trail != other for other in groups)
-            if deeper and all(e["type"].endswith("_type") for e in errors):
+            if deeper and all(e["type"].endswith(("_type", "is_instance_of")) for e in errors):
                 continue  # a union's other alternative; the value has the shape of the one with an error inside
             self.fail(reword(errors, place.plain()), section.path(*trail), place, key=not trail)
 

@@ -56,7 +56,7 @@ from daps_kit.parameters import NOISE, kernel_size
 from .annealing import Annealing
 from .auto import Auto
 from .conditional import Conditional, PriorScore, Spread
-from .evidence import known
+from .evidence import white
 from .exact import Exact
 from .explained import Explained, residual
 from .inference import Inference
@@ -139,7 +139,7 @@ class DAPS(Sampler):
         if operator.parameters is None:
             return ""
         names = operator.parameters.names
-        if kernel_size(names) and not (known(operator) and kernel_size(names) ** 2 == len(names)):
+        if kernel_size(names) and not (white(operator) and kernel_size(names) ** 2 == len(names)):
             return "a kernel that is unknown needs Gaussian noise with one sigma, which is known"
         if prior.latent:
             return "what is unknown of an operator needs a prior over pixels, and this one is latent"
@@ -363,7 +363,7 @@ class DAPS(Sampler):
 
 def _plain(operator: Operator, y: Tensor, within: tuple[float, float]) -> bool:
     """Return whether y = x0 + sigma n, sigma within what the prior knows where it is not unknown."""
-    if not known(operator) or tuple(y.shape[1:]) != operator.shape:
+    if not white(operator) or tuple(y.shape[1:]) != operator.shape:
         return False
     unknown = operator.parameters.names if operator.parameters is not None else ()
     low, high = within

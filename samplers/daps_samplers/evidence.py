@@ -15,6 +15,14 @@ takes r^T S^{-1} r and log det S, by the cheapest way that is known:
     Lanczos     else: the eigenvalues of A C A^T as r and random signs see them, after so many steps, each colour of
                 C by itself where A leaves the channels apart
 
+Where each channel c has a variance v_c of its own, the density is a product of those of each channel given some others
+o, with their noise D_o, each of which is again that of a matrix and one variance: with M = A C A^T,
+
+    r_c - K r_o ~ N(0, M_cc - K M_oc + v_c I),    K = M_co (M_oo + D_o)^{-1},
+
+by matrices, or by one of a number for each channel at each frequency (P then is of such blocks). Along v_c only the
+density of r_c given all others changes. Lanczos' method does not know it.
+
 Where C is a mean over images, how far that of the image at hand is from it is integrated out (`spectrum`); beside P
 that is done around the most likely kappa of the rough evidence, by which both sides of A C A^T are multiplied.
 
@@ -42,7 +50,14 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Covariance, LinearOperator, Operator, Target
-from daps_kit.covariance import CosineCovariance, LocalCovariance, cosine_filter, cosine_transform
+from daps_kit.covariance import (
+    CosineCovariance,
+    LocalCovariance,
+    cosine_filter,
+    cosine_inverse,
+    cosine_transform,
+    in_colours,
+)
 from daps_kit.noise import GaussianNoise
 from daps_kit.noise.model import wide
 from daps_kit.parameters import NOISE, Parameters
@@ -50,7 +65,7 @@ from daps_kit.parameters import NOISE, Parameters
 from .spectrum import Spectrum
 from .whitened import random_signs
 
-__all__ = ["Evidence", "known", "lanczos"]
+__all__ = ["Evidence", "known", "lanczos", "white"]
 
 DENSE = 400
 """Numbers of an image and of a measurement up to which matrices are written out."""
@@ -63,10 +78,21 @@ LEFT, STEPS_BESIDE = 0.1, 200
 
 
 def known(operator: object) -> bool:
-    """Return whether p(y | x_t, theta) is known: for a linear operator with Gaussian noise of one variance."""
+    """Return whether p(y | x_t, theta) may be: linear, and Gaussian noise of one variance or of one a channel."""
     if not isinstance(operator, Operator) or operator.linear_part is None:
         return False
-    return isinstance(operator.noise, GaussianNoise) and operator.noise.alike
+    noise = operator.noise
+    return isinstance(noise, GaussianNoise) and (noise.alike or noise.channels is not None)
+
+
+def white(operator: Operator) -> bool:
+    """Return whether an operator is linear with Gaussian noise of one variance."""
+    return known(operator) and _variances(operator) is None
+
+
+def _variances(operator: Operator) -> Tensor | None:
+    """Return the variance of the noise of each channel, [c]; None where all have one."""
+    return operator.noise.channels if isinstance(operator.noise, GaussianNoise) else None
 
 
 def _linear(operator: Operator) -> LinearOperator:
@@ -85,6 +111,8 @@ class Evidence:
     Attributes:
         rough: whether `rough_log` costs less than `log`, and is not the same.
         average: whether C is a mean over images (see `Spectrum`).
+        apart: whether each channel of a measurement has a variance of its own.
+        known: whether there is a way for it.
     """
 
     def __init__(self, parameters: Parameters, target: Target) -> None:
@@ -92,6 +120,7 @@ class Evidence:
         self._own = [place for place, name in enumerate(parameters.names) if not name.startswith(NOISE)]
         self._spectra: dict[tuple[float, ...], Spectrum] = {}
         self._traces: dict[tuple[float, ...], tuple[Tensor, Tensor]] = {}
+        self._parts: dict[tuple[float, ...], tuple[Tensor, Tensor, Tensor]] = {}
         self._found: dict[tuple[float, ...], float] = {}
         self.average = target.covariance.average
         self.dense = max(target.centre[0].numel(), target.y[0].numel()) <= DENSE
@@ -99,6 +128,8 @@ class Evidence:
             {n: float(u) for n, u in zip(parameters.names, parameters.unknowns, strict=True)}
         )
         self.rough = not self.dense and _linear(first).spectrum(target.covariance) is not None
+        self.apart = _variances(first) is not None
+        self.known = self.dense or self.rough or not self.apart
 
     def log(self, values: Tensor, least: Tensor | None = None) -> Tensor:
         """Return log p(y | x_t, theta) of theta [B, P], up to a constant, [B], in double precision.
@@ -118,11 +149,23 @@ class Evidence:
         """Return about the same."""
         return self._logs(values, self._rough_log)
 
-    def along_sigma(self, sample: int, values: Sequence[float], sigma: Tensor) -> Tensor:
-        """Return `rough_log` of one sample for many sigma of the noise, [G], the other values [P] as they are; [G]."""
-        row = dict(zip(self.parameters.names, values, strict=True))
-        operator = self.parameters.row(sample)(row)
-        return self._spectrum(sample, values, operator).log(sigma.square()).cpu()
+    def along_sigma(self, sample: int, values: Sequence[float], place: int, sigma: Tensor) -> Tensor:
+        """Return `rough_log` of one sample for many sigma of the noise, [G], up to a constant; [G].
+
+        Args:
+            sample: which.
+            values: theta, [P].
+            place: of sigma, or of that of a channel, among them.
+            sigma: what takes its place.
+        """
+        names = self.parameters.names
+        operator = self.parameters.row(sample)(dict(zip(names, values, strict=True)))
+        variances = _variances(operator)
+        if variances is None:
+            return self._spectrum(sample, values, operator).log(sigma.square()).cpu()
+        channel = int(names[place].rpartition(".")[2])
+        given = [other for other in range(len(variances)) if other != channel]
+        return self._of_channel(sample, values, operator, channel, given).log(sigma.square()).cpu()
 
     def _logs(
         self,
@@ -136,8 +179,15 @@ class Evidence:
         return torch.tensor(found, dtype=torch.float64)
 
     def _rough_log(self, b: int, row: Sequence[float], operator: Operator, least: float = -inf) -> float:
-        v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
-        return float(self._spectrum(b, row, operator).log(v))
+        variances = _variances(operator)
+        if variances is None:
+            v = torch.tensor([operator.noise.dispersion], dtype=torch.float64)
+            return float(self._spectrum(b, row, operator).log(v))
+        found = [
+            self._of_channel(b, row, operator, channel, range(channel)).log(v[None])
+            for channel, v in enumerate(variances)
+        ]
+        return float(torch.cat(found).sum())
 
     def _log(self, b: int, row: Sequence[float], operator: Operator, least: float) -> float:
         if not self.rough:
@@ -168,16 +218,52 @@ class Evidence:
                 self._spectra[key] = Spectrum(*rest, average=self.average, groups=groups)
         return self._spectra[key]
 
-    def _by_matrices(self, b: int, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return eigenvalues, and what falls on each of |r|^2 and of the number of measured numbers."""
+    def _of_channel(
+        self, b: int, row: Sequence[float], whole: Operator, channel: int, given: Sequence[int]
+    ) -> Spectrum:
+        """Return the spectrum of what the misfit in a channel is, given that of others with their noise."""
+        key = (float(b), *(row[place] for place in self._own))
+        if key not in self._parts:
+            r, operator = self._misfit(b, whole), _linear(whole)
+            parts = self._blocks(operator, r) if self.rough else self._matrix(b, operator, r)
+            self._parts[key] = parts
+        m, r, channels = self._parts[key]
+        variances = _variances(whole)
+        assert variances is not None
+        own = channels == channel
+        others = torch.isin(channels, torch.tensor(list(given), device=channels.device))
+        cross = m[:, others][:, :, own]
+        noise = torch.diag(variances.to(m)[channels[others]])
+        weights = torch.linalg.solve(m[:, others][:, :, others] + noise, cross)
+        values, vectors = torch.linalg.eigh(m[:, own][:, :, own] - cross.mT @ weights)
+        left = r[:, own, None] - weights.mT @ r[:, others, None]
+        energy = (vectors.mT @ left).square().flatten()
+        average = self.average and len(energy) > 0
+        return Spectrum(values.flatten(), energy, torch.ones_like(energy), average=average)
+
+    def _matrix(self, b: int, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return A C A^T of what is measured, [1, n, n], the misfit, [1, n], and the channel of each number, [n]."""
         size = self.target.centre[0].numel()
         basis = torch.eye(size, dtype=torch.float64, device=r.device)
         root = self.target.covariance.of(b).sqrt(basis.reshape(size, *self.target.centre.shape[1:]))
         measured = operator.project(torch.ones_like(r)).flatten() > 0
         matrix = operator.forward(root).flatten(1)[:, measured]
-        values, vectors = torch.linalg.eigh(matrix.T @ matrix)
-        along = vectors.T @ r.double().flatten()[measured]
-        return values, along.square(), torch.ones_like(values)
+        channels = torch.arange(r.shape[1], device=r.device).repeat_interleave(r[0, 0].numel())
+        return (matrix.T @ matrix)[None], r.double().flatten()[measured][None], channels[measured]
+
+    def _blocks(self, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return about the same of each frequency by itself, [h w, c, c] and [h w, c], and the channels, [c]."""
+        gains, colours = self._gains(operator)
+        q = colours.double()
+        blocks = (q * gains.flatten(1).T[:, None]) @ q.T
+        along = cosine_transform(r).double().flatten(2)[0].T
+        return blocks, along, torch.arange(r.shape[1], device=r.device)
+
+    def _by_matrices(self, b: int, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return eigenvalues, and what falls on each of |r|^2 and of the number of measured numbers."""
+        (matrix,), (misfit,), _ = self._matrix(b, operator, r)
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, (vectors.T @ misfit).square(), torch.ones_like(values)
 
     def _by_cosines(self, operator: LinearOperator, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gains, colours = self._gains(operator)
@@ -226,16 +312,22 @@ class Evidence:
 
     def _beside(self, b: int, row: Sequence[float], whole: Operator, least: float) -> float:
         """Return log N(r; 0, S) beside P, with kappa where P is most likely in the place of what it may be."""
-        operator, covariance, v = _linear(whole), self.target.covariance, whole.noise.dispersion
+        operator, covariance = _linear(whole), self.target.covariance
         gains, colours = self._gains(operator)
         waves = operator.waves(covariance)
         assert waves is not None
         r = wide(self._misfit(b, whole))
         kappa, volume = torch.ones_like(gains), 0.0
         if self.average:
-            factors, volume = self._spectrum(b, row, whole).factors(v)
+            factors, volume = self._spectrum(b, row, whole).factors(whole.noise.dispersion)
             kappa = factors.reshape(gains.shape)
-        inverse, root, colours = (kappa * gains + v).reciprocal().to(r), kappa.sqrt().to(r), colours.to(r)
+        v = whole.noise.std(r).square()
+        noise = colours.T.double() @ (v[0, :, :1, 0].double() * colours.double())
+
+        def blocks(gains: Tensor) -> Tensor:
+            return torch.diag_embed((kappa * gains.double()).movedim(-3, -1)) + noise
+
+        root, colours, inverse = kappa.sqrt().to(r), colours.to(r), torch.linalg.inv(blocks(gains)).to(r)
 
         def scaled(z: Tensor) -> Tensor:
             return cosine_filter(z, root, colours) if self.average else z
@@ -243,11 +335,19 @@ class Evidence:
         def apply(z: Tensor) -> Tensor:
             return scaled(operator.forward(covariance.multiply(operator.adjoint(scaled(z))))) + v * z
 
-        others = volume - 0.5 * float((kappa * waves.double() + v).log().mean(0).sum())
-        quadratic = _quadratic(
-            apply, r, lambda z: cosine_filter(z, inverse, colours), v, most=2 * (others - least)
-        )
+        def precondition(z: Tensor) -> Tensor:
+            return in_colours(
+                z, colours, lambda t: cosine_inverse(_by_frequency(inverse, cosine_transform(t)))
+            )
+
+        others = volume - 0.5 * float(torch.logdet(blocks(waves)).mean(0).sum())
+        quadratic = _quadratic(apply, r, precondition, float(v.min()), most=2 * (others - least))
         return others - 0.5 * quadratic
+
+
+def _by_frequency(blocks: Tensor, z: Tensor) -> Tensor:
+    """Return matrices [h, w, c, c] times the vectors of z [1, c, h, w]."""
+    return (blocks @ z[0].movedim(0, -1)[..., None])[..., 0].movedim(-1, 0)[None]
 
 
 def _quadratic(

@@ -14,7 +14,8 @@ Each parameter moves by its prior's distribution function u, in which the prior 
 from all of (0, 1): no width is to be chosen, and far modes are seen. (0, 1) is closed to a circle, on which an angle
 passes the end of its prior. Parameters take turns there and back. A narrow mode is hardly ever left so: at the first
 level, where x_t says nothing yet, the operator's own numbers are drawn from boxes of (0, 1)^P (`boxes`), sigma left out
-where it is unknown, too, and several modes are begun from by their weights.
+where it is unknown, too (of those of channels the estimates stand for them), and several modes are begun from by their
+weights.
 
 Where a rougher evidence is cheaper, it finds the start, from which parameters move by the evidence itself: at the first
 level the most likely of many draws from the prior is swept by the rough one, some times, and the most likely of the
@@ -51,6 +52,9 @@ from .evidence import Evidence, known
 
 __all__ = ["Inference", "slice_step"]
 
+SIGMA = f"{NOISE}sigma."
+"""What the names of the sigma of channels begin with; that of one for all is `noise.sigma`."""
+
 TRIES = 40
 """Points that a slice is searched by, at most."""
 
@@ -83,19 +87,18 @@ class Inference:
     Attributes:
         u: the priors' distribution functions at the values, [B, P].
         operator: the operator at the values.
-        rounds: how often a level draws its image, and the parameters given that.
+        collapsed: whether parameters are drawn with the image left out.
     """
 
     def __init__(self, operator: Operator, y: Tensor) -> None:
         assert operator.parameters is not None
         self.parameters: Parameters = operator.parameters
         self.u = torch.full((len(y), len(self.parameters.names)), 0.5, dtype=torch.float64)
-        self._sigma = self._place_of_sigma()
-        self._sigma_alone = self._sigma is not None and len(self.parameters.names) == 1
+        self._sigmas = [i for i, name in enumerate(self.parameters.names) if f"{name}.".startswith(SIGMA)]
+        self._sigmas_alone = len(self._sigmas) == len(self.parameters.names)
         self._begin(y)
         self.operator = self.parameters.at(self.values)
         self.collapsed = all(map(known, self.parameters.operators(self.values)))
-        self.rounds = ROUNDS if self.operator.elementwise and not self.collapsed else 1
         self._sweeps = FIRST
         self._drawn_at = inf
 
@@ -104,19 +107,22 @@ class Inference:
         """The values, [B, P]."""
         return self.parameters.values(self.u)
 
-    def _place_of_sigma(self) -> int | None:
-        names = self.parameters.names
-        return names.index(f"{NOISE}sigma") if f"{NOISE}sigma" in names else None
+    @property
+    def rounds(self) -> int:
+        """How often a level draws its image, and the parameters given that."""
+        return ROUNDS if self.operator.elementwise and not self.collapsed else 1
 
     def _begin(self, y: Tensor) -> None:
-        """Start the standard deviation of Gaussian noise from what the measurement looks like."""
-        place = self._sigma
-        if place is None or y.ndim != 4:
+        """Start the standard deviations of Gaussian noise from what the measurement, or its channel, looks like."""
+        if y.ndim != 4:
             return
-        prior = self.parameters.priors[place]
-        for b, image in enumerate(y.detach().cpu().numpy()):
-            if found := noise_level(image):
-                self.u[b, place] = min(max(prior.cdf(found), 0.01), 0.99)
+        for place in self._sigmas:
+            name, prior = self.parameters.names[place], self.parameters.priors[place]
+            channel = name.removeprefix(SIGMA)
+            seen = y[:, [int(channel)]] if channel.isdigit() else y
+            for b, image in enumerate(seen.detach().cpu().numpy()):
+                if found := noise_level(image):
+                    self.u[b, place] = min(max(prior.cdf(found), 0.01), 0.99)
 
     def before(self, target: Target, streams: RandomStreams) -> Target:
         """Draw the parameters, the image left out, where that is possible; return the target at them.
@@ -126,7 +132,10 @@ class Inference:
             streams: of the samples.
         """
         if self.collapsed and self._due(target):
-            self._take(self._drawn(Evidence(self.parameters, target), streams))
+            evidence = Evidence(self.parameters, target)
+            self.collapsed = evidence.known
+            if self.collapsed:
+                self._take(self._drawn(evidence, streams))
         return target.at(self.operator, self.operator.noise.dispersion)
 
     def _drawn(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
@@ -135,7 +144,7 @@ class Inference:
         if evidence.rough:
             u = self._beside(evidence, streams)
         else:
-            begin = self._sweeps == FIRST and not self._sigma_alone
+            begin = self._sweeps == FIRST and not self._sigmas_alone
             u = self._swept(log, self._boxed(evidence, streams) if begin else self.u, streams, evidence)
         for mirrored in self._mirrored(u):
             u = _accepted(u, mirrored, log, streams)
@@ -152,14 +161,14 @@ class Inference:
         def bounded(u: Tensor, least: Tensor) -> Tensor:
             return evidence.log(self.parameters.values(u), least)
 
-        begin = self._sweeps == FIRST and not self._sigma_alone
+        begin = self._sweeps == FIRST and not self._sigmas_alone
         u = self._searched(bounded, rough, streams, evidence) if begin else self.u
         for place in range(u.shape[1]):
-            if place != self._sigma:
+            if place not in self._sigmas:
                 u = slice_step(log, u, place, streams, bounded)
                 continue
-            drawn = self._sigma_drawn(evidence, u, streams)
-            if not (evidence.average and self._sigma_alone):
+            drawn = self._sigma_drawn(evidence, u, place, streams)
+            if not (evidence.average and self._sigmas_alone):
                 drawn = _accepted(u, drawn, lambda u: log(u) - rough(u), streams)
             u = drawn
         return u
@@ -174,8 +183,7 @@ class Inference:
             u = self.u
             for tried in streams.uniform((DRAWS, u.shape[1]), torch.float64).cpu().unbind(1):
                 tried = tried.clamp(SMALLEST, 1 - SMALLEST)
-                if self._sigma is not None:
-                    tried[:, self._sigma] = self.u[:, self._sigma]
+                tried[:, self._sigmas] = self.u[:, self._sigmas]
                 u = torch.where((rough(tried) > rough(u))[:, None], tried, u)
             u = self._swept(rough, u, streams, evidence)
             for tried in (u, *self._mirrored(u)):
@@ -186,16 +194,16 @@ class Inference:
 
     def _boxed(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
         """Return u [B, P] that is drawn from about the evidence, sigma left out where it is unknown, too."""
-        u, own = self.u.clone(), [place for place in range(self.u.shape[1]) if place != self._sigma]
+        u, own = self.u.clone(), [place for place in range(self.u.shape[1]) if place not in self._sigmas]
         for b, draws in enumerate(streams.uniform((len(own) + 1,), torch.float64).tolist()):
             row = u[b].clone()
 
             def log(point: Sequence[float], b: int = b, row: Tensor = row) -> float:
                 row[own] = torch.tensor(point, dtype=torch.float64)
                 values = self.parameters.values(row[None])[0].tolist()
-                if self._sigma is None:
+                if evidence.apart or not self._sigmas:
                     return evidence.one(b, values)
-                return grid_mass(self._of_sigma(evidence, b, values))
+                return grid_mass(self._of_sigma(evidence, b, values, self._sigmas[0]))
 
             u[b, own] = torch.tensor(box_draw(log, draws), dtype=torch.float64)
         self._sweeps = LATER
@@ -216,7 +224,7 @@ class Inference:
 
     def _due(self, target: Target) -> bool:
         """Return whether to draw at a level: the noise alone once an octave, where it is drawn from all it can be."""
-        if not self._sigma_alone or target.level + 1 == target.levels or 2 * target.sigma <= self._drawn_at:
+        if not self._sigmas_alone or target.level + 1 == target.levels or 2 * target.sigma <= self._drawn_at:
             self._drawn_at = target.sigma
             return True
         return False
@@ -240,34 +248,32 @@ class Inference:
     def _swept(self, log: Log, u: Tensor, streams: RandomStreams, evidence: Evidence | None = None) -> Tensor:
         count = u.shape[1]
         order = [*range(count), *reversed(range(count))] if count > 1 else [0]
-        once = evidence is not None and (self._sigma_alone or evidence.rough)
+        once = evidence is not None and (self._sigmas_alone or evidence.rough)
         for _ in range(1 if once else self._sweeps):
             for place in order:
-                if evidence is not None and place == self._sigma:
-                    u = self._sigma_drawn(evidence, u, streams)
+                if evidence is not None and place in self._sigmas:
+                    u = self._sigma_drawn(evidence, u, place, streams)
                 else:
                     u = slice_step(log, u, place, streams)
         self._sweeps = LATER
         return u
 
-    def _sigma_drawn(self, evidence: Evidence, u: Tensor, streams: RandomStreams) -> Tensor:
-        """Return u [B, P] with the noise's sigma drawn from its conditional density, of the rough evidence."""
-        assert self._sigma is not None
+    def _sigma_drawn(self, evidence: Evidence, u: Tensor, place: int, streams: RandomStreams) -> Tensor:
+        """Return u [B, P] with a sigma of the noise drawn from its conditional density, of the rough evidence."""
         rows, drawn = self.parameters.values(u).tolist(), u.clone()
         for b, (row, at) in enumerate(zip(rows, streams.uniform((), torch.float64).tolist(), strict=True)):
             # Below the noise, the misfit is that of an image which has followed y already; C, a mean, no longer tells.
-            if not evidence.average or evidence.target.sigma >= row[self._sigma]:
-                drawn[b, self._sigma] = grid_draw(self._of_sigma(evidence, b, row), at)
+            if not evidence.average or evidence.target.sigma >= row[place]:
+                drawn[b, place] = grid_draw(self._of_sigma(evidence, b, row, place), at)
         return drawn
 
-    def _of_sigma(self, evidence: Evidence, sample: int, values: Sequence[float]) -> Log:
-        """Return the rough evidence of a sample as a function of u [G] of sigma, the other values [P] as they are."""
-        assert self._sigma is not None
-        prior = self.parameters.priors[self._sigma]
+    def _of_sigma(self, evidence: Evidence, sample: int, values: Sequence[float], place: int) -> Log:
+        """Return the rough evidence of a sample as a function of u [G] of a sigma, the other values [P] as they are."""
+        prior = self.parameters.priors[place]
 
         def log(grid: Tensor) -> Tensor:
             sigma = torch.tensor([prior.quantile(p) for p in grid.tolist()], dtype=torch.float64)
-            return evidence.along_sigma(sample, values, sigma)
+            return evidence.along_sigma(sample, values, place, sigma)
 
         return log
 

@@ -10,6 +10,7 @@ import torch
 import daps_operators
 from daps_kit.api import build
 from daps_kit.contracts import LinearOperator, RandomStreams
+from daps_kit.errors import UserError
 from daps_kit.given import as_operator
 from daps_kit.noise import GaussianNoise
 from daps_kit.parameters import build_operator, joined, near_each_other, with_noise
@@ -93,6 +94,27 @@ def test_other_noise_is_stacked(noise: dict[str, object]) -> None:
     h = 1e-3
     change = (at.loss((x + h * v).double(), y.double()) - at.loss((x - h * v).double(), y.double())) / (2 * h)
     assert torch.allclose(change.float(), (slope * v).flatten(1).sum(1), rtol=0.05, atol=1.0)
+
+
+def test_the_sigma_of_channels_are_those_of_the_values() -> None:
+    noise = {"use": "gaussian", "sigma": [0.1, "unknown", {"unknown": [0.1, 1.0]}]}
+    operator = build("operator", {"use": "identity", "noise": noise}, shape=(3, 4, 4))
+    assert operator.parameters is not None
+    assert operator.parameters.names == ("noise.sigma.1", "noise.sigma.2")
+    at = operator.parameters.at(torch.tensor([[0.2, 0.3], [0.5, 0.4]]))
+    found = at.noise.std(torch.zeros(2, 3, 4, 4))
+    assert torch.allclose(found[:, :, 0, 0], torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.5, 0.4]]))
+    assert torch.equal(found, found[:, :, :1, :1].expand_as(found))
+
+
+def test_a_list_of_sigma_for_other_channels_is_named_when_it_is_built() -> None:
+    for sigma in ([0.1, 0.2], ["unknown"] * 4):
+        with pytest.raises(
+            UserError, match=f"list of {len(sigma)}, and the number of channels of the measurement is 3"
+        ):
+            build(
+                "operator", {"use": "identity", "noise": {"use": "gaussian", "sigma": sigma}}, shape=(3, 4, 4)
+            )
 
 
 def test_simulated_measurements_have_stated_values_or_draws_of_the_prior() -> None:

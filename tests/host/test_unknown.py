@@ -6,12 +6,14 @@ import copy
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from daps_kit.recipe import load_recipe, resolved_yaml
+from daps_kit.settings import GaussianNoiseSettings
 from daps_kit.unknown import Jeffreys, LogNormal, LogUniform, Normal, Uniform, Unknown
 from tests.recipe_text import MINIMAL, load, problems, write
 
@@ -70,9 +72,34 @@ def test_a_recipe_with_unknowns_resolves_to_itself() -> None:
     assert other.operator.intensity == Unknown(LogNormal(median=2.75, factor=1.5))  # type: ignore[attr-defined]
 
 
+def test_a_list_may_be_open_in_part() -> None:
+    recipe = load(OPEN, "operator.noise.sigma=[0.03, unknown, {unknown: [0.01, 0.1], truth: 0.02}]")
+    noise = recipe.operator.noise
+    assert noise.left_open == {
+        "sigma.1": Unknown(Jeffreys()),
+        "sigma.2": Unknown(Uniform(low=0.01, high=0.1), 0.02),
+    }
+    assert noise.at({"sigma.1": 0.2, "sigma.2": 0.4}).sigma == (0.03, 0.2, 0.4)  # type: ignore[attr-defined]
+    assert load_recipe(write("again.yaml", resolved_yaml(recipe))) == (recipe,)
+    (sigma,) = [kind for kind in recipe_schema_of_sigma() if kind.get("type") == "array"]
+    assert {"const": "unknown"} in sigma["items"]["anyOf"]
+
+
+def recipe_schema_of_sigma() -> list[dict[str, Any]]:
+    kinds: list[dict[str, Any]] = GaussianNoiseSettings.model_json_schema()["properties"]["sigma"]["anyOf"]
+    return kinds
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("noise.sigma=[0.1, a, 0.2]", "noise.sigma.1: expected a number, got 'a'"),
+        ("noise.sigma=[0.1, -1]", "noise.sigma.1: expected at least 0, got -1"),
+        ("noise.sigma=[unknown, {unknown: [-1, 1]}]",
+         "noise.sigma.1: expected at least 0, got -1.0, which its prior allows"),
+        ("noise.sigma=[0.1, {unknown: 3}]", "noise.sigma.1.unknown: expected [low, high] or a prior such as {use: "
+         "lognormal, median: 2, factor: 1.5}, got 3"),
+        ("noise.clipped=[unknown, 1]", "noise.clipped.0: cannot be unknown; of this section sigma can"),
         ("intensity=unknown", "intensity: needs a prior, such as {unknown: [low, high]}; intensity has none of its own"),
         ("kernel_size=unknown", "kernel_size: cannot be unknown; of this section intensity can"),
         ("noise.quantised={unknown: [1, 3]}", "noise.quantised: cannot be unknown; of this section sigma can"),

@@ -46,7 +46,7 @@ def problem(section: dict[str, object], count: int = 1) -> tuple[GaussianTarget,
 
 
 def expected(target: GaussianTarget, operator: Operator, values: torch.Tensor) -> torch.Tensor:
-    """Return log N(y; A m, A C A^T + v I) over what is measured, without its constant."""
+    """Return log N(y; A m, A C A^T + V) over what is measured, V the noise's variances, without its constant."""
     assert operator.parameters is not None
     eye = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *SHAPE)
     c = covariance().multiply(eye).flatten(1)
@@ -55,7 +55,7 @@ def expected(target: GaussianTarget, operator: Operator, values: torch.Tensor) -
         seen = each.project(torch.ones(1, *SHAPE)).flatten() > 0
         nothing = each.forward(torch.zeros(1, *SHAPE, dtype=torch.float64))
         a = (each.forward(eye) - nothing).flatten(1).T[seen]
-        s = a @ c @ a.T + each.noise.dispersion * torch.eye(len(a), dtype=torch.float64)
+        s = a @ c @ a.T + torch.diag(each.noise.std(torch.zeros(1, *SHAPE)).double().square().flatten()[seen])
         r = (target.y[b] - each.forward(target.centre[b : b + 1])[0]).double().flatten()[seen]
         found.append(-0.5 * (r @ torch.linalg.solve(s, r) + torch.linalg.slogdet(s)[1]))
     return torch.stack(found)
@@ -91,6 +91,60 @@ def test_beside_a_preconditioner_differences_are_right(monkeypatch: pytest.Monke
     assert torch.allclose(exact, change, atol=0.3)
     assert torch.allclose(rough, change, atol=0.1 * float(change.abs().max()))
     assert float((exact - change).abs().max()) < float((rough - change).abs().max())
+
+
+def agrees_along_sigma(
+    evidence: Evidence, target: GaussianTarget, operator: Operator, row: torch.Tensor
+) -> bool:
+    """Return whether each sigma alone changes the evidence of sample 0 as it does by matrices, within 0.01."""
+    grid = torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64)
+    for place in range(len(row)):
+        rows = row.expand(3, -1).clone()
+        rows[:, place] = grid
+        exact = torch.cat([expected(target, operator, each[None]) for each in rows])
+        ours = evidence.along_sigma(0, row.tolist(), place, grid)
+        if not torch.allclose(ours - ours[0], exact - exact[0], rtol=1e-4, atol=0.01):
+            return False
+    return True
+
+
+CHANNELS = {"noise": {"use": "gaussian", "sigma": ["unknown", 0.1, "unknown"]}}
+
+
+def test_channels_of_their_own_sigma_are_exact_by_matrices() -> None:
+    grey = {"use": "chain", "operators": [MASK, {"use": "gaussian_blur", "kernel_size": 5, "intensity": 0.8}]}
+    for section in (MASK, grey):
+        target, operator = problem(section | CHANNELS)
+        evidence = Evidence(operator.parameters, target)
+        assert evidence.dense
+        row = torch.tensor([0.05, 0.2], dtype=torch.float64)
+        assert torch.allclose(evidence.log(row[None]), expected(target, operator, row[None]), rtol=1e-5)
+        assert agrees_along_sigma(evidence, target, operator, row)
+
+
+def test_channels_of_their_own_sigma_are_exact_by_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem({"use": "identity"} | CHANNELS)
+    evidence = Evidence(operator.parameters, target)
+    assert evidence.rough
+    assert evidence.known
+    row = torch.tensor([0.05, 0.2], dtype=torch.float64)
+    for log in (evidence.log, evidence.rough_log):
+        assert torch.allclose(log(row[None]), expected(target, operator, row[None]), rtol=1e-4, atol=0.01)
+    assert agrees_along_sigma(evidence, target, operator, row)
+    target, operator = problem(MASK | CHANNELS)
+    assert not Evidence(operator.parameters, target).known
+
+
+def test_channels_of_their_own_sigma_beside_a_preconditioner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(BLUR | CHANNELS)
+    evidence = Evidence(operator.parameters, target)
+    values = torch.tensor([[0.9, 0.1, 0.2], [0.7, 0.12, 0.05], [1.6, 0.2, 0.1]], dtype=torch.float64)
+    exact = torch.cat([expected(target, operator, row[None]) for row in values])
+    ours = torch.cat([evidence.log(row[None]) for row in values])
+    assert float((exact - exact[0]).abs().max()) > 20
+    assert torch.allclose(ours - ours[0], exact - exact[0], atol=0.3)
 
 
 def test_directions_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +287,7 @@ def test_an_average_lets_the_noise_be_as_it_is(monkeypatch: pytest.MonkeyPatch) 
         target, operator = problem(section | NOISE)
         assert operator.parameters is not None
         target.covariance = CosineCovariance(covariance().power / 9, covariance().colours, average=True)
-        log = Evidence(operator.parameters, target).along_sigma(0, [0.1], grid)
+        log = Evidence(operator.parameters, target).along_sigma(0, [0.1], 0, grid)
         assert float(grid[int(log.argmax())]) == pytest.approx(0.1, rel=0.15)
 
 

@@ -191,6 +191,37 @@ def test_far_modes_of_an_angle_are_drawn_alike() -> None:
     assert 0.2 < float((angles < 180).double().mean()) < 0.8
 
 
+def test_the_sigma_of_channels_are_drawn_from_their_joint_posterior() -> None:
+    count, shape = 60, (2, 4, 4)
+    section = {"use": "identity", "noise": {"use": "gaussian", "sigma": [SCALE, SCALE]}}
+    operator = build("operator", section, shape=shape)
+    colours, _ = torch.linalg.qr(torch.tensor([[1.0, 1.0], [1.0, -0.6]]))
+    covariance = CosineCovariance(torch.tensor([0.5, 0.02])[:, None, None] / (1 + torch.arange(4.0)), colours)
+    generator = torch.Generator().manual_seed(3)
+    y = covariance.sqrt(torch.randn(1, *shape, generator=generator)).double()
+    y = y + torch.tensor([0.1, 0.5])[:, None, None] * torch.randn(1, *shape, generator=generator)
+    y = y.expand(count, *shape)
+    target = GaussianTarget(torch.zeros_like(y), covariance, operator, y, sigma=10.0, likelihood_variance=1.0)
+    inference, streams = Inference(operator, y), RandomStreams(range(count))
+    for _ in range(3):
+        target.sigma /= 2
+        inference.before(target, streams)
+    assert inference.collapsed
+    grid = 0.05 * 20 ** ((torch.arange(50, dtype=torch.float64) + 0.5) / 50)
+    c = covariance.multiply(torch.eye(32, dtype=torch.float64).reshape(32, *shape)).flatten(1)
+    pairs = torch.cartesian_prod(grid, grid)
+    s = c + torch.diag_embed(pairs.square().repeat_interleave(16, 1))
+    r = y[0].flatten()
+    logs = -0.5 * (torch.linalg.solve(s, r.expand(len(s), -1)) @ r + torch.logdet(s))
+    weights = logs.softmax(0)
+    for place in range(2):
+        values, found = pairs[:, place].log(), inference.values[:, place].log()
+        mean = float((weights * values).sum())
+        std = float((weights * (values - mean).square()).sum().sqrt())
+        assert abs(float(found.mean()) - mean) < 4 * std / count**0.5
+        assert float(found.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+
+
 @pytest.mark.slow
 def test_levels_leave_the_posterior_of_a_width_as_it_is() -> None:
     section = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5]}}

@@ -54,6 +54,26 @@ def test_the_variance_of_an_element_is_dispersion_over_curvature():
     torch.testing.assert_close(noise.std(clean), MAP.double().expand(5, 2, 3))
 
 
+@pytest.mark.parametrize("form", [(2,), (2, 3), (2, 4, 5)])
+def test_one_a_channel_is_a_map_that_has_it_everywhere_in_the_channel(form):
+    sigma = [0.3, 0.05]
+    noise, same = GaussianNoise(sigma), GaussianNoise(torch.tensor(sigma).reshape(2, *[1] * (len(form) - 1)))
+    clean = torch.linspace(-1, 1, 3 * int(np.prod(form))).reshape(3, *form)
+    y = noise.sample(clean, RandomStreams(range(3)))
+    expected = scipy.stats.norm.logpdf(y, clean, np.reshape(sigma, [2, *[1] * (len(form) - 1)]))
+    np.testing.assert_allclose(noise.log_density(clean, y), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(noise.channels, [0.09, 0.0025])
+    assert noise.dispersion == pytest.approx(same.dispersion)
+    torch.testing.assert_close(noise.curvature(clean, y), same.curvature(clean, y))
+
+
+@pytest.mark.parametrize("sigma", [[0.1], [0.1, 0.2, 0.3], [0.1] * 6])
+def test_a_list_for_other_channels_is_named(sigma):
+    said = f"sigma is a list of {len(sigma)}, and the number of channels of the measurement is 2; allowed: one number"
+    with pytest.raises(ComponentError, match=said):
+        GaussianNoise(sigma).std(torch.zeros(1, 2, 3))
+
+
 @pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3), (7,)])
 def test_a_map_that_does_not_fit_is_named(shape):
     with pytest.raises(
