@@ -7,7 +7,7 @@ basis; of `stationary_blur` it is one over 24 x 24 pixels, too many for matrices
 frequency. A problem draws one number
 to three from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
 0.05), an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior of each
-number, on a grid of 400 values, 48 x 48, or 60 x 60 x 60. These ranks are uniform where the sampler is right.
+number, on a grid of 400 values, 48 x 48, or 48 x 48 x 48. These ranks are uniform where the sampler is right.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from daps_kit.runs.draw import draw
 from daps_priors.exact.gaussian import GaussianPrior
 
 SHAPE, COLOURS, WIDE = (1, 8, 8), (3, 8, 8), (1, 24, 24)
-GRID = {1: 400, 2: 48, 3: 60}
+GRID = {1: 400, 2: 48, 3: 48}
 """Values of each of so many numbers."""
 SIGMA = {"unknown": {"use": "log_uniform", "low": 0.02, "high": 1.0}}
 NOISE = {"noise": {"use": "gaussian", "sigma": SIGMA}}
