@@ -674,6 +674,12 @@ class Target(ABC):
         found.operator, found.likelihood_variance = operator, likelihood_variance
         return found
 
+    def with_covariance(self, covariance: Covariance) -> Self:
+        """Return the same with another covariance of x0 given x_t."""
+        found = copy.copy(self)
+        found.covariance = covariance
+        return found
+
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
         """Return log p(x | x_t, y) up to a constant, [B]."""

@@ -208,7 +208,9 @@ class DAPS(Sampler):
             operator = run.at_values()
             target = self.conditional.target(run.prior, operator, run.y, x_t, x0hat, sigma, i, levels)
             if inference is not None:
-                target = inference.before(target, run.streams)
+                guessed = self.conditional.spread == "calibrated" and run.prior.local_errors is not None
+                mean = run.prior.mean_covariance(x_t, sigma) if guessed else None
+                target = inference.before(target, run.streams, mean)
             x0y, diverged = x0hat, torch.zeros_like(failed)
             for _ in range(1 if inference is None else inference.rounds):
                 x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0y, run.streams)

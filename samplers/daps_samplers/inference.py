@@ -42,7 +42,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Operator, RandomStreams, Target
+from daps_kit.contracts import Covariance, Operator, RandomStreams, Target
 from daps_kit.noise_level import noise_level
 from daps_kit.parameters import NOISE, Parameters
 from daps_kit.unknown import Uniform
@@ -124,15 +124,17 @@ class Inference:
                 if found := noise_level(image):
                     self.u[b, place] = min(max(prior.cdf(found), 0.01), 0.99)
 
-    def before(self, target: Target, streams: RandomStreams) -> Target:
+    def before(self, target: Target, streams: RandomStreams, mean: Covariance | None = None) -> Target:
         """Draw the parameters, the image left out, where that is possible; return the target at them.
 
         Args:
             target: of the level; its operator is not used.
             streams: of the samples.
+            mean: C as it is on average over images. What is guessed of each place is right on average, too, and yet
+                misfits that it does not expect would be taken for noise; None where C is no guess.
         """
         if self.collapsed and self._due(target):
-            evidence = Evidence(self.parameters, target)
+            evidence = Evidence(self.parameters, target if mean is None else target.with_covariance(mean))
             self.collapsed = evidence.known
             if self.collapsed:
                 self._take(self._drawn(evidence, streams))

@@ -200,19 +200,21 @@ class KernelInference:
         found.noise = self._noise
         return found
 
-    def before(self, target: Target, streams: RandomStreams) -> Target:
+    def before(self, target: Target, streams: RandomStreams, mean: Covariance | None = None) -> Target:
         """Find the kernels, the image left out; return the target at them, its noise at least TEMPER of that of x_t.
 
         Args:
             target: of the level; its operator is not used.
             streams: of the samples.
+            mean: C as it is on average over images, which serves to find the kernels; None where C is no guess.
         """
         target = target.at(self.operator, max(target.likelihood_variance, (TEMPER * target.sigma) ** 2))
+        expected = target if mean is None else target.with_covariance(mean)
         if target.sigma <= FOUND and not self._support:
             self._settle()
         draws = streams.uniform((self.size**2,), torch.float64).cpu().numpy() if self._support else None
         for b in range(len(self._kernels)):
-            self._kernels[b] = self._found(b, target, None if draws is None else draws[b])
+            self._kernels[b] = self._found(b, expected, None if draws is None else draws[b])
         self._last = [*self._last[1 - AVERAGED :], self._kernels.copy()]
         self.operator = self._at()
         return target.at(self.operator, target.likelihood_variance)
