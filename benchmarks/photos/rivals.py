@@ -211,7 +211,8 @@ def unclipped_biharmonic(case: Case, weight: float) -> Array:
     flat = unclipped(case)
     clipped = np.abs(case.seen * 2 - 1) >= 1 - 3 * case.sigma
     filled = np.stack(
-        [inpaint_biharmonic(np.ascontiguousarray(flat[..., c]), clipped[..., c]) for c in range(3)], -1
+        [inpaint_biharmonic(*map(np.ascontiguousarray, (flat[..., c], clipped[..., c]))) for c in range(3)],
+        -1,
     )
     beyond = np.where(flat > 0.5, np.maximum(filled, flat), np.minimum(filled, flat)).clip(0, 1)
     return np.where(clipped, weight * beyond + (1 - weight) * flat, flat)

@@ -104,7 +104,7 @@ def load_trained(
     return prior
 
 
-def load_embedded(name: str, *, head: bool = False, **arguments: Any) -> TrainedPrior:
+def load_embedded(name: str, *, head: bool = True, **arguments: Any) -> TrainedPrior:
     """Return the prior of this name that ships with the package.
 
     Args:

@@ -282,7 +282,7 @@ def test_settings():
     small = section().build(shape=(3, 60, 100), device=CPU)
     assert isinstance(small, PaddedPrior)
     assert (small.shape, small.state_shape(small.shape)) == ((3, 60, 100), (3, 64, 100))
-    assert small.conditional_covariance(torch.zeros(1, 3, 64, 100), 0.3).power.shape[-2:] == (64, 100)
+    assert small.conditional_covariance(torch.zeros(1, 3, 64, 100), 0.3).scale.shape[-2:] == (64, 100)
     prior = section().build(shape=(3, 100, 64), device=CPU)
     assert (prior.window, prior.overlap, prior.channels, prior.shape) == ((64, 64), 16, 3, None)
     assert prior.conditional_covariance(torch.zeros(1, 3, 70, 64), 0.3) is not None
