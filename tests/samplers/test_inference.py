@@ -24,6 +24,7 @@ from tests.samplers.closed_form import (
     whitened_draws,
 )
 
+FACE = (3, 64, 64)
 SCALE = {"unknown": {"use": "log_uniform", "low": 0.05, "high": 1.0}}
 WIDTH = {"use": "gaussian_blur", "kernel_size": 9, "intensity": {"unknown": [0.3, 1.5], "truth": 0.8}}
 
@@ -257,3 +258,15 @@ def test_what_cannot_be_inferred_is_refused() -> None:
         RefusalError, match="does not draw what is unknown of the operator .noise.sigma.; daps"
     ):
         draw(build("sampler", {"use": "smc"}), smooth_prior(), operator, y, [0])
+
+
+def test_noise_is_judged_by_the_mean_covariance_where_that_of_each_place_is_a_guess() -> None:
+    """By what the head of the embedded prior guesses, a sigma of 0.03 was taken for 0.053."""
+    prior = build("prior", {"use": "embedded"})
+    assert prior.local_errors is not None
+    operator = build(
+        "operator", {"use": "identity", "noise": {"use": "gaussian", "sigma": "unknown"}}, shape=FACE
+    )
+    y = prior.sample(FACE, RandomStreams([1])) + 0.03 * RandomStreams([2]).normal(FACE)
+    found = draw(build("sampler", {"use": "daps", "budget": 2}), prior, operator, y, [0])
+    assert found.parameters[0]["noise.sigma"][-1] == pytest.approx(0.03, rel=0.1)
