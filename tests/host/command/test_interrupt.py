@@ -47,3 +47,20 @@ def test_ctrl_c_while_torch_is_imported_leaves_at_once(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_ctrl_c_where_exceptions_are_ignored_comes_again() -> None:
+    """It once fell into a callback of compiled code, and the run went on to its end."""
+    program = (
+        "import signal, time\n"
+        "from daps_kit.command.interrupt import interruptible\n"
+        "class Deaf:\n    def __del__(self):\n        signal.raise_signal(signal.SIGINT)\n        time.sleep(1)\n"
+        "with interruptible() as pressed:\n"
+        "    deaf = Deaf()\n"
+        "    try:\n        del deaf\n        time.sleep(30)\n"
+        "    except KeyboardInterrupt:\n        print('stopped', len(pressed))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped 1\n", "")
