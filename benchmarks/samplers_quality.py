@@ -252,7 +252,7 @@ def document(rows: dict[Case, dict[str, Any]], picture: str) -> str:
         f"time of a sample, one thread (torch {torch.__version__.partition('+')[0]}); *ratio* is that time against "
         "DAPS-1K; *MiB* is the memory that a sample of a batch takes at the peak, beside the network. The budgets have "
         "no setting for any task; DAPS-1K and DAPS-100 have the published step sizes. Where fewer were measured, "
-        "the row tells: (images x samples)."
+        "the row tells: (images x samples). What is empty was not measured."
     )
     lines = ["# Budgets against the published settings", ""]
     lines += ["Written by `python -m benchmarks samplers_quality`; do not edit.", "", *fill(intro), ""]
