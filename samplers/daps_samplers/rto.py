@@ -98,7 +98,12 @@ class RandomiseThenOptimise(Kernel):
     def _match(self, space: Whitened, likelihood: Likelihood, w: Tensor) -> tuple[Tensor, Site]:
         """Return the mean with Gaussian sites and the sites of a likelihood, from w near the mode."""
         operator = space.target.operator
-        site = likelihood.tangent(operator.forward(space.image(w)))
+        clean = operator.forward(space.image(w))
+        # A few elements may have stepped to where y is all but impossible, as to fewer photons than none.
+        astray = likelihood.noise.misfit(clean, likelihood.y) > 2 * likelihood.variance * FAR
+        site = likelihood.tangent(torch.where(astray, likelihood.y, clean))
+        if bool(astray.any()):
+            w, _ = self._minimise(space, torch.zeros_like(w), site, w)
         for _ in range(SWEEPS):
             here = Linearised(space, space.image(w), site.weight)
             # A probe is not exact: what it says is kept where the formulas make sense.
@@ -140,6 +145,10 @@ class RandomiseThenOptimise(Kernel):
             dw, _ = here.solve(b, accuracy=self.accuracy / 2, max_steps=self.cg_steps)
             w, value = _descend(objective, w, dw, value, going)
         return torch.where(per_sample(healthy, w) != 0, w, torch.nan), error
+
+
+FAR = 20.0
+"""How much less likely than at best a measurement has to be, in its logarithm, for an element to have gone astray."""
 
 
 def _descend(
