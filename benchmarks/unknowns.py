@@ -4,10 +4,10 @@
 
 The prior is a Gaussian over 8 x 8 pixels (of three colours, of `channels`) with variances from 0.02 to 0.2 in a random
 basis; of `stationary_blur` it is one over 24 x 24 pixels, too many for matrices, with variances that fall with the
-frequency. A problem draws one number
-to three from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or numbers of an operator with noise of
-0.05), an image and a measurement; the last value of one sample of `daps` is looked up in the exact posterior of each
-number, on a grid of 400 values, 48 x 48, or 48 x 48 x 48. These ranks are uniform where the sampler is right.
+frequency. A problem draws one number to three from their priors (see `PROBLEMS`; the noise's sigma from 0.02 to 1, or
+numbers of an operator with noise of 0.05), an image and a measurement; the last value of one sample of `daps` is looked
+up in the exact posterior of each number, on a grid of 400 values, 48 x 48, or 48 x 48 x 48. These
+ranks are uniform where the sampler is right.
 """
 
 from __future__ import annotations

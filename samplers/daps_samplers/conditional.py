@@ -90,6 +90,11 @@ class Conditional:
         known = prior.denoising_covariance(sigma) if self.spread == "isotropic" else None
         return None if known is None else Isotropic(mean_variance(known, x_t))
 
+    def averaged(self, prior: Prior, x_t: Tensor, sigma: float) -> Covariance | None:
+        """Return the mean over images of the covariance, where that at x_t is guessed; None where it is not."""
+        guessed = self.spread == "calibrated" and prior.local_errors is not None
+        return prior.mean_covariance(x_t, sigma) if guessed else None
+
     def centre(self, prior: Prior, x_t: Tensor, x0hat: Tensor, sigma: float) -> Tensor:
         """Return the mean of p(x0 | x_t), [B, ...]."""
         if self.prior_score == "score-t" and not self.ode.direct(prior, sigma):

@@ -63,7 +63,7 @@ from .inference import Inference
 from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .ode import ProbabilityFlow
-from .plan import BUDGETS, LAST, SIGMA_MIN, Budget, complete
+from .plan import LAST, SIGMA_MIN, Budget, complete, network_calls
 from .restarts import Draw, best
 from .schedules import EDM, VE
 from .target import of_states
@@ -208,9 +208,9 @@ class DAPS(Sampler):
             operator = run.at_values()
             target = self.conditional.target(run.prior, operator, run.y, x_t, x0hat, sigma, i, levels)
             if inference is not None:
-                guessed = self.conditional.spread == "calibrated" and run.prior.local_errors is not None
-                mean = run.prior.mean_covariance(x_t, sigma) if guessed else None
-                target = inference.before(target, run.streams, mean)
+                target = inference.before(
+                    target, run.streams, self.conditional.averaged(run.prior, x_t, sigma)
+                )
             x0y, diverged = x0hat, torch.zeros_like(failed)
             for _ in range(1 if inference is None else inference.rounds):
                 x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0y, run.streams)
@@ -323,7 +323,7 @@ class DAPS(Sampler):
         if levels is not None:
             rest.annealing = replace(self.annealing, levels=levels - 1)
         else:
-            levels = BUDGETS[self.budget][0] if isinstance(self.budget, str) else self.budget
+            levels = network_calls(self.budget, linear=True)
             rest.budget = levels - 1
         return rest if levels > 1 else None
 

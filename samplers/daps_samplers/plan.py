@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .annealing import Annealing
 
-__all__ = ["BUDGETS", "Budget", "complete", "passing"]
+__all__ = ["BUDGETS", "Budget", "complete", "network_calls", "passing"]
 
 Budget = Literal["fast", "balanced", "accurate"] | int
 
@@ -69,7 +69,7 @@ def complete(
         within: noise levels that the prior knows.
     """
     linear = operator.linear_part is not None
-    total = BUDGETS[budget][not linear] if isinstance(budget, str) else budget
+    total = network_calls(budget, linear=linear)
     for_levels = total - int(denoised) - more_calls
     high, low = annealing.sigma_max, annealing.sigma_min
     if high is None:
@@ -94,6 +94,11 @@ def complete(
         if levels == 1 or calls * sum(counts) <= for_levels:
             return sigmas, counts
         levels -= 1
+
+
+def network_calls(budget: Budget, *, linear: bool) -> int:
+    """Return how many network calls of a sample a budget is, for a linear operator or another."""
+    return BUDGETS[budget][not linear] if isinstance(budget, str) else budget
 
 
 def _least_noise(operator: Operator, y: Tensor) -> float:

@@ -51,6 +51,9 @@ SWEEPS = 2
 PROBES = 2
 """How often sites are matched, and random vectors for the variances that this takes."""
 
+FAR = 20.0
+"""How much less likely than at best a measurement has to be, in its logarithm, for an element to have gone astray."""
+
 
 class RandomiseThenOptimise(Kernel):
     """Randomise-then-optimise; one step of the kernel is one sample.
@@ -145,10 +148,6 @@ class RandomiseThenOptimise(Kernel):
             dw, _ = here.solve(b, accuracy=self.accuracy / 2, max_steps=self.cg_steps)
             w, value = _descend(objective, w, dw, value, going)
         return torch.where(per_sample(healthy, w) != 0, w, torch.nan), error
-
-
-FAR = 20.0
-"""How much less likely than at best a measurement has to be, in its logarithm, for an element to have gone astray."""
 
 
 def _descend(
