@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from math import inf
+from math import ceil, inf
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ from daps_kit.unknown import Uniform
 
 from .boxes import box_draw
 from .evidence import Evidence, known
+from .imputed import Imputed, masks
 
 __all__ = ["Inference", "slice_step"]
 
@@ -63,6 +64,9 @@ SMALLEST = 1e-9
 
 FIRST, LATER = 4, 1
 """Sweeps at the first level, where nothing is known, and at each that follows."""
+
+AGAIN = 4
+"""By how much fewer rounds a level after the first one has for what is hidden of an image."""
 
 ROUNDS = 4
 """Draws of x0, and of theta given that, at a level, where draws of x0 are cheap: of each entry by itself."""
@@ -145,6 +149,8 @@ class Inference:
         log = self._of_u(evidence.log)
         if evidence.rough:
             u = self._beside(evidence, streams)
+        elif self._sigmas_alone and not (evidence.dense or evidence.apart) and masks(evidence.target):
+            u = self._imputed(evidence, streams)
         else:
             begin = self._sweeps == FIRST and not self._sigmas_alone
             u = self._swept(log, self._boxed(evidence, streams) if begin else self.u, streams, evidence)
@@ -173,6 +179,28 @@ class Inference:
             if not (evidence.average and self._sigmas_alone):
                 drawn = _accepted(u, drawn, lambda u: log(u) - rough(u), streams)
             u = drawn
+        return u
+
+    def _imputed(self, evidence: Evidence, streams: RandomStreams) -> Tensor:
+        """Return u [B, 1] of sigma after rounds in which what is hidden of the image is drawn, too."""
+        prior, begin, self._sweeps = self.parameters.priors[0], self._sweeps == FIRST, LATER
+        u = self._sigma_drawn(evidence, self.u, 0, streams) if begin else self.u.clone()
+        for b in range(len(u)):
+            if not self._told(evidence, prior.quantile(float(self.u[b, 0]))):
+                continue
+            imputed, own = Imputed(evidence.target, b), streams.of(b)
+
+            def draw(log: Log, own: RandomStreams = own) -> float:
+                def of_u(grid: Tensor) -> Tensor:
+                    sigma = [prior.quantile(p) for p in grid.tolist()]
+                    return log(torch.tensor(sigma, dtype=torch.float64).square()).cpu()
+
+                return prior.quantile(grid_draw(of_u, float(own.uniform((), torch.float64)))) ** 2
+
+            variance = prior.quantile(float(u[b, 0])) ** 2
+            for _ in range(imputed.rounds if begin else ceil(imputed.rounds / AGAIN)):
+                variance = imputed.round(variance, draw, own)
+            u[b, 0] = prior.cdf(math.sqrt(variance))
         return u
 
     def _searched(self, bounded: Bounded, rough: Log, streams: RandomStreams, evidence: Evidence) -> Tensor:
@@ -264,10 +292,16 @@ class Inference:
         """Return u [B, P] with a sigma of the noise drawn from its conditional density, of the rough evidence."""
         rows, drawn = self.parameters.values(u).tolist(), u.clone()
         for b, (row, at) in enumerate(zip(rows, streams.uniform((), torch.float64).tolist(), strict=True)):
-            # Below the noise, the misfit is that of an image which has followed y already; C, a mean, no longer tells.
-            if not evidence.average or evidence.target.sigma >= row[place]:
+            if self._told(evidence, row[place]):
                 drawn[b, place] = grid_draw(self._of_sigma(evidence, b, row, place), at)
         return drawn
+
+    def _told(self, evidence: Evidence, sigma: float) -> bool:
+        """Return whether a level tells of a sigma.
+
+        Below the noise, the misfit is that of an image which has followed y already; C, a mean, no longer tells.
+        """
+        return not evidence.average or evidence.target.sigma >= sigma
 
     def _of_sigma(self, evidence: Evidence, sample: int, values: Sequence[float], place: int) -> Log:
         """Return the rough evidence of a sample as a function of u [G] of a sigma, the other values [P] as they are."""

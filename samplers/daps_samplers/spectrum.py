@@ -102,19 +102,38 @@ class Spectrum:
         """Return log N(r; 0, M + v I), up to a constant, for variances v [G]; [G]."""
         if not self.average:
             return self.exact(v)
-        logs, volume = self._mode(v)
-        return self._density(self.values * logs.exp() + v.to(self.values)[:, None]) + volume
+        c, precision, prior = self._mode(v)
+        total = self.values * (c @ self._hats.T).exp() + v.to(self.values)[:, None]
+        return self._density(total) + prior - 0.5 * torch.logdet(precision)
 
     def factors(self, v: float) -> tuple[Tensor, float]:
         """Return kappa of each eigenvalue where it is most likely, [k], and what log N(r; 0, S) with it lacks to `log`.
 
         Not for groups.
         """
-        logs, volume = self._mode(torch.tensor([v], dtype=torch.float64))
-        return logs[0].exp()[self._class], float(volume)
+        c, precision, prior = self._mode(torch.tensor([v], dtype=torch.float64))
+        return self._kappa(c[0]), float(prior - 0.5 * torch.logdet(precision))
 
-    def _mode(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log kappa at c* for variances v [G], [G, k], and its prior's logarithm and that of the volume, [G]."""
+    @property
+    def free(self) -> int:
+        """How many numbers tell kappa."""
+        return self._hats.shape[1]
+
+    def drawn(self, v: float, normal: Tensor) -> Tensor:
+        """Return kappa of each eigenvalue, [k], drawn given a variance from N(c*, H^{-1}) by normal numbers, [J].
+
+        Not for groups.
+        """
+        c, precision, _ = self._mode(torch.tensor([v], dtype=torch.float64))
+        root = torch.linalg.cholesky(precision[0]).T
+        apart = torch.linalg.solve_triangular(root, normal.to(c)[:, None], upper=True)
+        return self._kappa(c[0] + apart[:, 0])
+
+    def _kappa(self, c: Tensor) -> Tensor:
+        return (self._hats @ c).exp()[self._class]
+
+    def _mode(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return c* for variances v [G], [G, J], H there, [G, J, J], and the logarithm of the prior there, [G]."""
         v = v.to(self.values)[:, None]
         hats, precision = self._hats, self._precision
         pairs = (hats[:, :, None] * hats[:, None, :]).flatten(1)
@@ -129,8 +148,7 @@ class Spectrum:
             c = c + step.clamp(-1, 1)
             if float(step.abs().max()) < SETTLED:
                 break
-        prior = -0.5 * ((c @ precision) * c).sum(1)
-        return c @ hats.T, prior - 0.5 * torch.logdet(fisher + precision)
+        return c, fisher + precision, -0.5 * ((c @ precision) * c).sum(1)
 
     def exact(self, v: Tensor) -> Tensor:
         """Return the same with M as it is."""
