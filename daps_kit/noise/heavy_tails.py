@@ -6,8 +6,18 @@ r"""Noise with heavier tails than a Gaussian's, for measurements with outliers. 
 The curvature is misfit' / (2 d), that of a parabola that touches the misfit and lies above it everywhere else (of
 Laplace's, for |d| below b that of |d| = b): outliers weigh less.
 
-Source: Lange, Little and Taylor, "Robust statistical modeling using the t distribution", JASA 84 (1989); draws by
-Bailey, "Polar generation of random variates with the t-distribution", Mathematics of Computation 62 (1994).
+Both are Gaussian given a variance t of each element, which has the density exp(-t / (2 b^2)) / (2 b^2), or that of
+nu s^2 / X, X of chi^2 with nu degrees of freedom. Given d, with D = |d| / b, n ~ N(0, 1) and
+T = D + n^2 / 2 + (D n^2 + n^4 / 4)^{1/2},
+
+    Laplace    t = b^2 T with probability T / (T + D), else b^2 D^2 / T
+    Student    t = (nu s^2 + d^2) / X,    X of chi^2 with nu + 1 degrees of freedom.
+
+Sources: Lange, Little and Taylor, "Robust statistical modeling using the t distribution", JASA 84 (1989); draws by
+Bailey, "Polar generation of random variates with the t-distribution", Mathematics of Computation 62 (1994); of
+variances by Park and Casella, "The Bayesian lasso", JASA 103 (2008), with Michael, Schucany and Haas, "Generating
+random variates using transformations with multiple roots", The American Statistician 30 (1976), and by Marsaglia and
+Tsang, "A simple method for generating gamma variables", ACM Trans. Math. Software 26 (2000).
 """
 
 from __future__ import annotations
@@ -24,8 +34,14 @@ from .model import Noise, log_mean, wide
 __all__ = ["LaplaceNoise", "StudentNoise"]
 
 
+TINY, TRIES = 1e-12, 6
+"""The least variance, in squared scales; and tries for a number of a gamma law, of which one in twenty fails."""
+
+
 class _Additive(Noise):
     """Noise that is added, of one scale; standard deviation and mean misfit are multiples of it."""
+
+    mixed = True
 
     def __init__(self, scale: float, *, width: float, expected: float, dispersion: float) -> None:
         if not 0 < scale < math.inf:
@@ -80,6 +96,14 @@ class LaplaceNoise(_Additive):
     def curvature(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return 2 b / |clean - y|, at most 2."""
         return 2 * self.scale / (clean - y).abs().clamp_min(self.scale)
+
+    def variances(self, clean: Tensor, y: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw t."""
+        shape, dtype = clean.shape[1:], clean.dtype
+        d, square = (clean - y).abs() / self.scale, streams.normal(shape, dtype).square()
+        root = (d + square / 2 + (d * square + square.square() / 4).sqrt()).clamp_min(TINY)
+        first = streams.uniform(shape, dtype) * (root + d) <= root
+        return self.scale**2 * torch.where(first, root, d.square() / root).clamp_min(TINY)
 
     def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < y <= upper | clean)."""
@@ -145,6 +169,19 @@ class StudentNoise(_Additive):
     def curvature(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return (nu + 1) / (nu + (clean - y)^2 / s^2)."""
         return (self.dof + 1) / self.dof / (1 + self._squares(clean, y))
+
+    def variances(self, clean: Tensor, y: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw t."""
+        half, shape, dtype = (self.dof + 1) / 2, clean.shape[1:], clean.dtype
+        least, drawn = half - 1 / 3, torch.ones_like(clean)
+        waiting = torch.ones_like(clean, dtype=torch.bool)
+        for _ in range(TRIES):
+            normal, uniform = streams.normal(shape, dtype), 1 - streams.uniform(shape, dtype)
+            cube = (1 + normal / (9 * least) ** 0.5).clamp_min(0) ** 3
+            bound = normal.square() / 2 + least * (1 - cube + cube.log())
+            taken = waiting & (uniform.log() < bound)
+            drawn, waiting = torch.where(taken, cube, drawn), waiting & ~taken
+        return (self.dof * self.scale**2 + (clean - y).square()) / (2 * least * drawn)
 
     def log_probability(self, clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Return log P(lower < y <= upper | clean), the integral of cos^{nu - 1} over the angle of t = sqrt(nu) tan."""

@@ -171,11 +171,14 @@ class Noise(ABC):
             settings with open fields.
         gaussian: whether the noise is Gaussian: misfit = w (a - y)^2 with w = curvature, a number or a map, so that y
             given a is N(a, dispersion / w), and draws for a linear operator are exact.
+        mixed: whether the noise is Gaussian with a variance of its own for each element, drawn from a law that scales
+            with that of the noise; these are drawn by `variances`.
     """
 
     dispersion: float = 1.0
     exact: bool = False
     gaussian: bool = False
+    mixed: bool = False
     unknown: tuple[Mapping[str, Unknown], Callable[[Mapping[str, float]], Noise]] | None = None
 
     @classmethod
@@ -224,6 +227,14 @@ class Noise(ABC):
         streams = RandomStreams([0] * len(clean), clean.device)
         drawn = [self.misfit(clean, self.sample(clean, streams)) for _ in range(simulations(clean))]
         return torch.stack(drawn).mean(0)
+
+    def variances(self, clean: Tensor, y: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw the variance of each element given y and the clean measurement, [B, ...], where noise is `mixed`.
+
+        Raises:
+            TypeError: it is not.
+        """
+        raise TypeError(f"{type(self).__name__} is no mixture of Gaussians")
 
     def level(self, y: Tensor) -> float:
         """Return the standard deviation of the noise of a measurement, root mean square, as far as y tells."""
@@ -276,6 +287,7 @@ class StackedNoise(Noise):
     def __init__(self, noises: Sequence[Noise]) -> None:
         self.noises = list(noises)
         self.gaussian = all(noise.gaussian for noise in noises)
+        self.mixed = all(noise.mixed for noise in noises)
         self.exact = all(noise.exact for noise in noises)
 
     def _rows(self, function: Callable[..., float | Tensor], *arguments: Tensor) -> Tensor:
@@ -297,6 +309,11 @@ class StackedNoise(Noise):
     def log_density(self, clean: Tensor, y: Tensor) -> Tensor:
         """Return log p(y | clean)."""
         return self._rows(lambda noise, a, y: noise.log_density(a, y), clean, y)
+
+    def variances(self, clean: Tensor, y: Tensor, streams: RandomStreams) -> Tensor:
+        """Draw the variances."""
+        rows = zip(self.noises, torch.split(clean, 1), torch.split(y, 1), strict=True)
+        return torch.cat([noise.variances(a, z, streams.of(b)) for b, (noise, a, z) in enumerate(rows)])
 
     def std(self, clean: Tensor) -> Tensor:
         """Return the standard deviations."""

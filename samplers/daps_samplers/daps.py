@@ -62,6 +62,7 @@ from .explained import Explained, residual
 from .inference import Inference
 from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
+from .mixture import MixtureInference, mixed
 from .ode import ProbabilityFlow
 from .plan import LAST, SIGMA_MIN, Budget, complete, network_calls
 from .restarts import Draw, best
@@ -295,8 +296,10 @@ class DAPS(Sampler):
         correlations = self._correlations(
             sigmas, calibrated=calibrated, multimodal=operator.multimodal or whole, from_y=from_y
         )
-        infer = KernelInference if whole else Inference
-        inference = None if operator.parameters is None else infer(operator, y)
+        inference = None
+        if operator.parameters is not None:
+            infer = KernelInference if whole else MixtureInference if mixed(operator) else Inference
+            inference = infer(operator, y)
         # Kernels that are unknown move the image with them.
         averages = averages and not whole
         return _Run(

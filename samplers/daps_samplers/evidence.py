@@ -167,6 +167,16 @@ class Evidence:
         given = [other for other in range(len(variances)) if other != channel]
         return self._of_channel(sample, values, operator, channel, given).log(sigma.square()).cpu()
 
+    def matrix(self, sample: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return A C A^T of what is measured of a sample, [n, n], the misfit, [n], and which numbers are, [N].
+
+        For small images, where no field of the operator itself is unknown.
+        """
+        operator = self.target.operator
+        r = self._misfit(sample, operator)
+        (matrix,), (misfit,), _ = self._matrix(sample, _linear(operator), r)
+        return matrix, misfit, operator.project(torch.ones_like(r)).flatten() > 0
+
     def _logs(
         self,
         values: Tensor,

@@ -9,12 +9,12 @@ from daps_kit.api import build
 from daps_kit.contracts import Operator, RandomStreams
 from daps_kit.covariance import CosineCovariance
 from daps_samplers import evidence as module
-from daps_samplers.imputed import Imputed, masks
+from daps_samplers.imputed import masks
 from daps_samplers.inference import Inference
 from daps_samplers.target import GaussianTarget
 
-SHAPE = (2, 8, 8)
-SIZE = 128
+SHAPE = (2, 6, 6)
+SIZE = 72
 SCALE = {"unknown": {"use": "log_uniform", "low": 0.03, "high": 1.0}}
 NOISE = {"noise": {"use": "gaussian", "sigma": SCALE}}
 BOX = {"use": "inpainting"}
@@ -23,7 +23,7 @@ GRID = 0.03 * (1 / 0.03) ** ((torch.arange(300, dtype=torch.float64) + 0.5) / 30
 
 
 def covariance(*, average: bool = False) -> CosineCovariance:
-    square = torch.arange(8.0)[:, None] ** 2 + torch.arange(8.0) ** 2
+    square = torch.arange(6.0)[:, None] ** 2 + torch.arange(6.0) ** 2
     power = torch.tensor([2.0, 0.3])[:, None, None] / (1 + square) ** 1.5
     colours, _ = torch.linalg.qr(torch.tensor([[1.0, 1.0], [1.0, -0.6]]))
     return CosineCovariance(power, colours, average=average)
@@ -35,7 +35,9 @@ def problem(section: dict[str, object], count: int, sigma: float = 0.15) -> tupl
     draw = torch.Generator().manual_seed(4)
     x, n = torch.randn(2, 1, *SHAPE, generator=draw)
     y = operator.project(covariance().sqrt(x) + sigma * n).expand(count, *SHAPE)
-    return GaussianTarget(torch.zeros_like(y), covariance(), operator, y, sigma=10.0, likelihood_variance=1.0), operator
+    return GaussianTarget(
+        torch.zeros_like(y), covariance(), operator, y, sigma=10.0, likelihood_variance=1.0
+    ), operator
 
 
 def posterior(target: GaussianTarget) -> tuple[float, float]:
@@ -54,11 +56,46 @@ def test_sigma_behind_a_mask_is_drawn_from_its_posterior(
     section: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DENSE", 10)
-    count = 150
+    count = 80
     target, operator = problem(section, count)
+    assert masks(target)
     inference, streams = Inference(operator, target.y), RandomStreams(range(count))
     inference.before(target, streams)
     mean, std = posterior(target)
     found = inference.values[:, 0].log()
     assert abs(float(found.mean()) - mean) < 4 * std / count**0.5
     assert float(found.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+    alone = Inference(operator, target.y[3:4])
+    one = GaussianTarget(
+        target.centre[3:4], covariance(), operator, target.y[3:4], sigma=10.0, likelihood_variance=1.0
+    )
+    alone.before(one, RandomStreams([3]))
+    assert float(alone.values[0, 0]) == pytest.approx(float(inference.values[3, 0]), rel=1e-3)
+
+
+def test_a_factor_of_a_mean_covariance_is_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an image that is three times as rough as the mean, the noise is not taken for three times as much."""
+    monkeypatch.setattr(module, "DENSE", 10)
+    target, operator = problem(BOX, 40)
+    mean, _ = posterior(target)
+    less = CosineCovariance(covariance().power / 9, covariance().colours, average=True)
+    inference = Inference(operator, target.y)
+    inference.before(target.with_covariance(less), RandomStreams(range(40)))
+    assert float(inference.values[:, 0].log().mean()) == pytest.approx(mean, abs=0.3)
+
+
+def test_only_what_hides_pixels_is_a_mask() -> None:
+    for section, expected in (
+        (BOX, True),
+        ({"use": "identity"}, True),
+        ({"use": "affine", "scale": 2.0}, False),
+        ({"use": "affine", "offset": 0.5}, True),
+        ({"use": "gaussian_blur"}, False),
+        ({"use": "down_sampling", "scale_factor": 2}, False),
+    ):
+        operator = build("operator", section | NOISE, shape=SHAPE)
+        y = operator.forward(torch.zeros(1, *SHAPE))
+        target = GaussianTarget(
+            torch.zeros(1, *SHAPE), covariance(), operator, y, sigma=1.0, likelihood_variance=1.0
+        )
+        assert masks(target) is expected, section

@@ -85,3 +85,18 @@ def test_the_most_likely_factors_give_the_same_density() -> None:
         exact = Spectrum(values * factors, energy, torch.ones(400)).log(v[None])
         assert float(exact) + volume == pytest.approx(float(whole.log(v[None])), abs=0.5)
         assert 2 < float(factors[values > 1].log().mean().exp()) < 4.5
+
+
+def test_factors_are_drawn_around_the_most_likely_by_what_is_known_of_them() -> None:
+    values, energy = drawn(4000, 3.0)
+    spectrum = Spectrum(values, energy, torch.ones(4000), average=True)
+    normal = torch.randn(400, spectrum.free, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    logs = torch.stack([spectrum.drawn(0.05, each) for each in normal]).log()
+    best = spectrum.factors(0.05)[0].log()
+    assert logs.shape == (400, 4000)
+    for place in (0, -1):
+        std = float(logs[:, place].std())
+        assert abs(float(logs[:, place].mean() - best[place])) < 4 * std / 400**0.5
+    # Of large eigenvalues as many numbers tell as are near; of those below the noise the prior alone does.
+    assert float(logs[:, -1].std()) < 0.2
+    assert float(logs[:, 0].std()) > OWN

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from daps_kit.noise import LaplaceNoise, StudentNoise
+from daps_kit.noise import GaussianNoise, LaplaceNoise, StackedNoise, StudentNoise
 from daps_kit.random import RandomStreams
 
 PAIRS = {
@@ -60,3 +60,31 @@ def test_the_curvature_is_that_of_a_parabola_above(noise, law):
         m, w = noise.misfit(here, zero), torch.as_tensor(noise.curvature(here, zero))
         parabola = m + w * (d.square() - at**2)
         assert (parabola >= noise.misfit(d, zero) - 1e-12).all()
+
+
+@pytest.mark.parametrize("d", [0.0, 0.05, 0.5, 3.0])
+@each
+def test_given_variances_noise_is_gaussian(noise, law, d):
+    """Their density is that of the mixture times N(d; 0, t), normalised by that of the noise."""
+    if isinstance(noise, LaplaceNoise):
+        mixture = scipy.stats.expon(scale=2 * noise.scale**2)
+    else:
+        mixture = scipy.stats.invgamma(noise.dof / 2, scale=noise.dof * noise.scale**2 / 2)
+    logs = np.linspace(-27, 25, 100_001)
+    t = np.exp(logs)
+    density = mixture.pdf(t) * scipy.stats.norm.pdf(d, scale=np.sqrt(t)) * t
+    assert np.trapezoid(density, logs) == pytest.approx(law.pdf(d), rel=1e-3)
+    zero = torch.zeros(1, 20_000, dtype=torch.float64)
+    drawn = noise.variances(zero, zero + d, RandomStreams([3]))[0].log().numpy()
+    share = np.cumsum(density) / density.sum()
+    assert scipy.stats.kstest(drawn, lambda at: np.interp(at, logs, share)).pvalue > 1e-3
+
+
+def test_variances_of_a_sample_are_those_of_its_noise_and_its_stream():
+    noises = [LaplaceNoise(0.3), LaplaceNoise(0.6)]
+    y = RandomStreams([1, 2]).normal((50,))
+    both = StackedNoise(noises).variances(torch.zeros(2, 50), y, RandomStreams([5, 6]))
+    alone = noises[1].variances(torch.zeros(1, 50), y[1:], RandomStreams([6]))
+    assert torch.equal(both[1:], alone)
+    with pytest.raises(TypeError, match="no mixture of Gaussians"):
+        GaussianNoise(0.1).variances(y, y, RandomStreams([5, 6]))
