@@ -1,6 +1,7 @@
 """Are the posteriors of unknown numbers right? Ranks in posteriors that are known by quadrature.
 
     python -m benchmarks unknowns identity|box|down_sampling|blur|... [--problems 300] [--budget 9] [--seed 0]
+    python -m benchmarks unknowns laplace|student [--problems 100] [--samples 9] [...]
 
 The prior is a Gaussian over 8 x 8 pixels (of three colours, of `channels`) with variances from 0.02 to 0.2 in a random
 basis; of `stationary_blur` it is one over 24 x 24 pixels, too many for matrices, with variances that fall with the
@@ -8,6 +9,12 @@ frequency. A problem draws one number to three from their priors (see `PROBLEMS`
 numbers of an operator with noise of 0.05), an image and a measurement; the last value of one sample of `daps` is looked
 up in the exact posterior of each number, on a grid of 400 values, 48 x 48, or 48 x 48 x 48. These
 ranks are uniform where the sampler is right.
+
+Of noise with heavy tails the posterior is not known; there the ranks are those of the true number among samples of
+`daps`, a share of a rank, drawn at random, added.
+
+Source: Talts, Betancourt, Simpson, Vehtari and Gelman, "Validating Bayesian inference algorithms with simulation-based
+calibration", arXiv 1804.06788.
 """
 
 from __future__ import annotations
@@ -49,6 +56,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "defocus": {"use": "defocus_blur", "radius": {"unknown": [0.3, 3]}, **KNOWN},
     "shift": {"use": "shift", "x": {"unknown": [-2, 2]}, "y": {"unknown": [-2, 2]}, **KNOWN},
     "affine": {"use": "affine", "scale": {"unknown": [0.5, 2]}, "offset": {"unknown": [-0.5, 0.5]}, **KNOWN},
+    "laplace": {"use": "identity", "noise": {"use": "laplace", "scale": SIGMA}},
+    "student": {"use": "identity", "noise": {"use": "student_t", "scale": SIGMA}},
     "rotation": {"use": "rotation", "angle": {"unknown": [0, 360]}, **KNOWN},
     "phase": {
         "use": "down_sampling", "scale_factor": 2, "phase_x": {"unknown": [-1, 1]},
@@ -59,6 +68,9 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "operators": [BLUR, {"use": "affine", "scale": {"unknown": [0.5, 2]}}],
     },
 }  # fmt: skip
+
+BY_SAMPLES = ("laplace", "student")
+"""Problems whose posteriors are not known."""
 
 
 class Count:
@@ -148,6 +160,26 @@ def of_channels(prior: GaussianPrior, parameters: Parameters, y: Tensor) -> list
     return [torch.nn.functional.pad(each.softmax(1).cumsum(1), (1, 0)) for each in logs]
 
 
+def _among(names: tuple[str, ...], truth: Tensor, found: Tensor) -> None:
+    """Print how uniform the ranks of true numbers [B, P] among samples [B, K, P] are, and how they compare."""
+    draw = torch.Generator().manual_seed(0)
+    for place, name in enumerate(names):
+        below = (found[:, :, place] < truth[:, None, place]).sum(1)
+        share = torch.rand(len(truth), generator=draw, dtype=torch.float64)
+        _tell(name, (below + share) / (found.shape[1] + 1))
+        ratio = (found[:, :, place].log().mean(1) - truth[:, place].log()).mean().exp()
+        print(f"{name}: samples over the true one, geometric mean {float(ratio):.3f}")
+
+
+def _tell(what: str, rank: Tensor) -> None:
+    inside = float(((rank > 0.05) & (rank < 0.95)).double().mean())
+    p = scipy.stats.kstest(rank.numpy(), "uniform").pvalue
+    print(
+        f"{what}: mean rank {float(rank.mean()):.3f}, in the interval of 90 % {inside:.3f}, "
+        f"Kolmogorov-Smirnov p = {p:.3f}"
+    )
+
+
 def _root(prior: GaussianPrior) -> Tensor:
     """Return the columns of a root of the covariance, as images."""
     vectors, variances = prior.covariance.vectors, prior.covariance.variances
@@ -188,6 +220,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--budget", type=int, default=9, help="noise levels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=9, help="among which a true number is ranked")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     colours = options.problem == "channels"
@@ -202,7 +235,11 @@ def main(arguments: list[str]) -> int:
     truth = parameters.truths(streams[0])
     rows = zip(parameters.operators(truth), prior.sample(shape, streams[1]).split(1), seeds[2], strict=True)
     y = torch.cat([each.measure(x, RandomStreams([seed])) for each, x, seed in rows])
-    known = (of_channels if colours else posteriors)(prior, parameters, y)
+    by_samples = options.problem in BY_SAMPLES
+    if by_samples:
+        y = y.repeat_interleave(options.samples, 0)
+        seeds[3] = range(first + 3 * count, first + (3 + options.samples) * count)
+    known = [] if by_samples else (of_channels if colours else posteriors)(prior, parameters, y)
     built = Count(parameters.builds[0])
     operator.parameters = replace(parameters, builds=(built,))
     begun, seen = time.process_time(), list[Tensor]()
@@ -212,18 +249,16 @@ def main(arguments: list[str]) -> int:
         lambda step: seen.append(step.parameters) if step.parameters is not None else None,
     )  # fmt: skip
     seconds = time.process_time() - begun
+    if by_samples:
+        _among(parameters.names, truth, seen[-1].reshape(count, options.samples, -1))
+        print(f"{seconds:.0f} s of the processor")
+        return 0
     for (place, number), (what, values) in product(
         enumerate(parameters.names), (("truth", truth), ("sample", seen[-1]))
     ):
         cdf = parameters.priors[place].cdf
         u = torch.tensor([cdf(value) for value in values[:, place].tolist()], dtype=torch.float64)
-        rank = ranks(known[place], u)
-        inside = float(((rank > 0.05) & (rank < 0.95)).double().mean())
-        p = scipy.stats.kstest(rank.numpy(), "uniform").pvalue
-        print(
-            f"{number}, {what}: mean rank {float(rank.mean()):.3f}, in the interval of 90 % {inside:.3f}, "
-            f"Kolmogorov-Smirnov p = {p:.3f}"
-        )
+        _tell(f"{number}, {what}", ranks(known[place], u))
     levels = len(seen)
     print(f"{seconds:.0f} s of the processor, {built.calls / count / levels:.0f} operators a level")
     return 0

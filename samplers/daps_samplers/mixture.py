@@ -12,7 +12,9 @@ leave p(x0, s, t | x_t, y) as it is. Given w, y is a Gaussian of the covariance 
 density along s is that of M' + s^2 I with M' = diag(w)^{-1/2} M diag(w)^{-1/2}. Given x0, s hardly moves where the
 noise is small beside what x_t leaves open of the image: then all of the misfit is what the last s said. So the first
 level begins with Gaussian noise of the same standard deviation, of which the image is left out (`inference`), which is
-about right for many numbers: sums of them, as each frequency is one, are nearly normal.
+about right for many numbers: sums of them, as each frequency is one, are nearly normal. Where C is a mean over images
+and no matrices are written out, s is drawn at this level alone, which speaks of y alone: at those that follow, what C
+says of the image at hand would be booked on the noise.
 
 Sources: Andrews and Mallows, "Scale mixtures of normal distributions", J. R. Stat. Soc. B 36 (1974); van Dyk and Park,
 "Partially collapsed Gibbs samplers", JASA 103 (2008).
@@ -107,7 +109,8 @@ class MixtureInference(Inference):
         """Draw the scale and the variances given the level's x0 [B, ...]; see `Inference`."""
         y = target.y
         assert self._shares is not None
-        if self._evidence is None:
+        told = self._rounds == FIRST or not target.covariance.average
+        if self._evidence is None and told:
 
             def log(u: Tensor) -> Tensor:
                 operator = self.parameters.at(self.parameters.values(u))
