@@ -14,7 +14,7 @@ noise is small beside what x_t leaves open of the image: then all of the misfit 
 level begins with Gaussian noise of the same standard deviation, of which the image is left out (`inference`), which is
 about right for many numbers: sums of them, as each frequency is one, are nearly normal. Where C is a mean over images
 and no matrices are written out, s is drawn at this level alone, which speaks of y alone: at those that follow, what C
-says of the image at hand would be booked on the noise.
+says of the image at hand would be booked on the noise. There the image is drawn as if s had been known.
 
 Sources: Andrews and Mallows, "Scale mixtures of normal distributions", J. R. Stat. Soc. B 36 (1974); van Dyk and Park,
 "Partially collapsed Gibbs samplers", JASA 103 (2008).
@@ -89,7 +89,7 @@ class MixtureInference(Inference):
     @property
     def rounds(self) -> int:
         """How often a level draws its image, and the scale and the variances given that."""
-        return self._rounds
+        return max(self._rounds, 1)
 
     def before(self, target: Target, streams: RandomStreams, mean: Covariance | None = None) -> Target:
         """Return the target with the noise that is Gaussian given the variances; see `Inference`."""
@@ -99,6 +99,9 @@ class MixtureInference(Inference):
             self._take(gaussian.u)
             scale = self.operator.noise.std(target.y) / self._scale(target.y)
             self._shares = scale.double().square()
+        elif self._evidence is None and target.covariance.average:
+            self._rounds = 0
+            return target.at(self.operator, self.operator.noise.dispersion)
         else:
             self._rounds = LATER
         evidence = Evidence(gaussian.parameters, target.at(gaussian.operator, 1.0))
@@ -107,10 +110,11 @@ class MixtureInference(Inference):
 
     def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> tuple[Target, Tensor]:
         """Draw the scale and the variances given the level's x0 [B, ...]; see `Inference`."""
+        if not self._rounds:
+            return target, x0
         y = target.y
         assert self._shares is not None
-        told = self._rounds == FIRST or not target.covariance.average
-        if self._evidence is None and told:
+        if self._evidence is None:
 
             def log(u: Tensor) -> Tensor:
                 operator = self.parameters.at(self.parameters.values(u))

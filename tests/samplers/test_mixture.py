@@ -9,6 +9,7 @@ import torch
 from daps_kit.api import build
 from daps_kit.contracts import RandomStreams
 from daps_kit.covariance import CosineCovariance
+from daps_kit.runs.draw import draw
 from daps_samplers import evidence as module
 from daps_samplers.exact import Exact
 from daps_samplers.mixture import MixtureInference, mixed
@@ -43,7 +44,7 @@ def test_scales_are_drawn_from_their_posterior(
     noise: dict[str, object], dense: int, spread: float, truth: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DENSE", dense)
-    count, kernel = 100, Exact()
+    count, kernel = 60, Exact()
     operator = build("operator", {"use": "identity", "noise": noise}, shape=SHAPE)
     assert mixed(operator)
     assert operator.parameters is not None
@@ -72,3 +73,16 @@ def test_what_else_is_unknown_is_left_to_others() -> None:
         {"use": "identity", "noise": {"use": "laplace", "scale": 0.1}},
     ):
         assert not mixed(build("operator", section, shape=SHAPE))
+
+
+def test_where_a_network_says_what_is_open_the_scale_is_drawn_at_the_first_level() -> None:
+    shape = (3, 64, 64)
+    prior = build("prior", {"use": "embedded"})
+    operator = build("operator", {"use": "identity", "noise": LAPLACE}, shape=shape)
+    assert operator.parameters is not None
+    y = operator.parameters.at(torch.tensor([[0.1]])).measure(
+        prior.sample(shape, RandomStreams([1]), steps=10), RandomStreams([2])
+    )
+    found = draw(build("sampler", {"use": "daps", "budget": 3}), prior, operator, y, [0])
+    scales = found.parameters[0]["noise.scale"]
+    assert scales[0] == scales[-1] == pytest.approx(0.1, rel=0.1)
