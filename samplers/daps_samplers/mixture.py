@@ -12,9 +12,12 @@ leave p(x0, s, t | x_t, y) as it is. Given w, y is a Gaussian of the covariance 
 density along s is that of M' + s^2 I with M' = diag(w)^{-1/2} M diag(w)^{-1/2}. Given x0, s hardly moves where the
 noise is small beside what x_t leaves open of the image: then all of the misfit is what the last s said. So the first
 level begins with Gaussian noise of the same standard deviation, of which the image is left out (`inference`), which is
-about right for many numbers: sums of them, as each frequency is one, are nearly normal. Where C is a mean over images
-and no matrices are written out, s is drawn at this level alone, which speaks of y alone: at those that follow, what C
-says of the image at hand would be booked on the noise. There the image is drawn as if s had been known.
+about right for many numbers: sums of them, as each frequency is one, are nearly normal.
+
+Where C is a mean over images and no matrices are written out, that start is all: in rounds, what C does not know of the
+image at hand would be booked on the noise. The mean of n squares of noise of the excess kurtosis k has the relative
+variance (2 + k) / n, and k / n of it is not in the density that Gaussian noise has; so log s is given k / (4 n) more.
+At all levels the image is then drawn as if s had been known.
 
 Sources: Andrews and Mallows, "Scale mixtures of normal distributions", J. R. Stat. Soc. B 36 (1974); van Dyk and Park,
 "Partially collapsed Gibbs samplers", JASA 103 (2008).
@@ -23,6 +26,7 @@ Sources: Andrews and Mallows, "Scale mixtures of normal distributions", J. R. St
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -30,18 +34,21 @@ import torch
 from torch import Tensor
 
 from daps_kit.contracts import Covariance, Operator, RandomStreams, Target
-from daps_kit.noise import GaussianNoise, StackedNoise
+from daps_kit.noise import GaussianNoise, Noise, StackedNoise
 from daps_kit.parameters import NOISE
 from daps_kit.unknown import Distribution, Unknown
 
 from .evidence import Evidence
-from .inference import Inference, grid_draw, slice_step
+from .inference import SMALLEST, Inference, grid_draw, slice_step
 from .spectrum import Spectrum
 
 __all__ = ["MixtureInference", "mixed"]
 
 FIRST, LATER = 12, 4
 """Rounds at the first level, and at each that follows."""
+
+SIMULATIONS = 9
+"""Of noise, for what is seen of its kurtosis."""
 
 
 def mixed(operator: Operator) -> bool:
@@ -84,7 +91,7 @@ class MixtureInference(Inference):
         self._gaussian = Inference(_as_gaussian(operator), y)
         self._shares: Tensor | None = None
         self._evidence: Evidence | None = None
-        self._rounds = FIRST
+        self._rounds, self._begins = 0, True
 
     @property
     def rounds(self) -> int:
@@ -93,19 +100,20 @@ class MixtureInference(Inference):
 
     def before(self, target: Target, streams: RandomStreams, mean: Covariance | None = None) -> Target:
         """Return the target with the noise that is Gaussian given the variances; see `Inference`."""
-        gaussian = self._gaussian
-        if self._shares is None:
+        gaussian, begin = self._gaussian, self._begins
+        self._begins = False
+        if begin:
             gaussian.before(target.at(gaussian.operator, 1.0), streams, mean)
             self._take(gaussian.u)
-            scale = self.operator.noise.std(target.y) / self._scale(target.y)
-            self._shares = scale.double().square()
-        elif self._evidence is None and target.covariance.average:
-            self._rounds = 0
-            return target.at(self.operator, self.operator.noise.dispersion)
-        else:
-            self._rounds = LATER
         evidence = Evidence(gaussian.parameters, target.at(gaussian.operator, 1.0))
-        self._evidence = evidence if evidence.dense else None
+        if target.covariance.average and not evidence.dense:
+            self._rounds = 0
+            if begin:
+                self._take(self._wider(target, streams))
+            return target.at(self.operator, self.operator.noise.dispersion)
+        self._rounds, self._evidence = FIRST if begin else LATER, evidence if evidence.dense else None
+        if begin:
+            self._shares = (self.operator.noise.std(target.y) / self._scale(target.y)).double().square()
         return self._at(target)
 
     def after(self, target: Target, x0: Tensor, streams: RandomStreams) -> tuple[Target, Tensor]:
@@ -141,6 +149,19 @@ class MixtureInference(Inference):
         operator.noise = StackedNoise([GaussianNoise(row) for row in spread])
         return target.at(operator, operator.noise.dispersion)
 
+    def _wider(self, target: Target, streams: RandomStreams) -> Tensor:
+        """Return u [B, 1] of s times e^d, d ~ N(0, k / (4 n)), of n numbers that are measured."""
+        prior, found = self.parameters.priors[0], self.u.clone()
+        counts = target.operator.project(torch.ones_like(target.y)).flatten(1).sum(1).tolist()
+        normals = streams.normal((), torch.float64).tolist()
+        for b, (count, normal, scale) in enumerate(
+            zip(counts, normals, self.values[:, 0].tolist(), strict=True)
+        ):
+            noise = self.parameters.operators(self.values[b : b + 1])[0].noise
+            value = scale * math.exp(normal * math.sqrt(_kurtosis(noise, int(count)) / (4 * count)))
+            found[b, 0] = min(max(prior.cdf(value), SMALLEST), 1 - SMALLEST)
+        return found
+
     def _collapsed(self, evidence: Evidence, shares: Tensor, streams: RandomStreams) -> Tensor:
         """Return u [B, 1] of s, drawn given w with x0 left out."""
         u, prior = self.u.clone(), self.parameters.priors[0]
@@ -156,6 +177,13 @@ class MixtureInference(Inference):
 
             u[b, 0] = grid_draw(log, share)
         return u
+
+
+def _kurtosis(noise: Noise, count: int) -> float:
+    """Return the excess kurtosis that so many numbers show, the median of some simulations: it may be infinite."""
+    seeds = range(SIMULATIONS)
+    drawn = noise.sample(torch.zeros(len(seeds), count, dtype=torch.float64), RandomStreams(seeds)).square()
+    return max(float((drawn.square().mean(1) / drawn.mean(1).square()).median()) - 3, 0.0)
 
 
 def _as_gaussian(operator: Operator) -> Operator:

@@ -85,4 +85,27 @@ def test_where_a_network_says_what_is_open_the_scale_is_drawn_at_the_first_level
     )
     found = draw(build("sampler", {"use": "daps", "budget": 3}), prior, operator, y, [0])
     scales = found.parameters[0]["noise.scale"]
-    assert scales[0] == scales[-1] == pytest.approx(0.1, rel=0.1)
+    assert scales[0] == scales[-1] == pytest.approx(0.1, rel=0.05)
+
+
+def test_an_interval_counts_how_far_squares_of_heavy_tails_scatter() -> None:
+    """Of noise alone, a Gaussian density has log s known to 1 / (2 n)^{1/2}, and the variance of noise is (2 + k) / n."""
+    count, size = 200, 24
+    shape = (1, size, size)
+    operator = build("operator", {"use": "identity", "noise": LAPLACE}, shape=shape)
+    assert operator.parameters is not None
+    y = operator.parameters.at(torch.tensor([[0.1]])).noise.sample(torch.zeros(1, *shape), RandomStreams([3]))
+    y = y.expand(count, *shape)
+    tiny = CosineCovariance(torch.full(shape, 1e-8), torch.eye(1), average=True)
+    target = GaussianTarget(torch.zeros_like(y), tiny, operator, y, sigma=10.0, likelihood_variance=1.0)
+    inference = MixtureInference(operator, y)
+    level = inference.before(target, RandomStreams(range(count)))
+    assert level.operator.noise.mixed
+    found = inference.values[:, 0].log()
+    std = (5 / (4 * size**2)) ** 0.5
+    assert float(found.std()) == pytest.approx(std, rel=4 / (2 * count) ** 0.5)
+    seen = float((y[0].double().square().mean() / 2).sqrt().log())
+    assert abs(float(found.mean()) - seen) < 4 * std / count**0.5
+    again = inference.before(target, RandomStreams(range(count)))
+    assert torch.equal(inference.values[:, 0].log(), found)
+    assert inference.after(again, y, RandomStreams(range(count)))[1] is y
