@@ -55,6 +55,7 @@ from daps_kit.parameters import NOISE, kernel_size
 
 from .annealing import Annealing
 from .auto import Auto
+from .bridge import Bridge, begins
 from .conditional import Conditional, PriorScore, Spread
 from .evidence import white
 from .exact import Exact
@@ -64,7 +65,7 @@ from .kernel_draw import KernelInference, path
 from .log import Log, lost, not_finite, remarks, replaced
 from .mixture import MixtureInference, mixed
 from .ode import ProbabilityFlow
-from .plan import LAST, SIGMA_MIN, Budget, complete, network_calls
+from .plan import LAST, SIGMA_MAX, SIGMA_MIN, Budget, complete, network_calls
 from .restarts import Draw, best
 from .schedules import EDM, VE
 from .target import of_states
@@ -83,6 +84,8 @@ AVERAGED = 1.0
 """Noise level from which on the mean of all x0y is taken. Each is a draw of p(x0 | y) where C is right, and above it is
 least so."""
 
+OPENING = 2 / 3
+"""Where states lead through y, the share of the first noise level down to which the mean given x_t and y counts."""
 
 FROM_Y = "the measurement is an image and noise: it is the first state, and the prior alone draws"
 
@@ -161,7 +164,7 @@ class DAPS(Sampler):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
         run = self._begin(prior, operator, y, streams)
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
-        states = [(y if run.from_y else run.noise(0), nobody) for _ in range(run.passing[0])]
+        states = [(run.first(), nobody) for _ in range(run.passing[0])]
         drawn = _Averaged()
         for i in range(len(run.sigmas)):
             draws: list[Draw] = []
@@ -214,7 +217,7 @@ class DAPS(Sampler):
                 )
             x0y, diverged = x0hat, torch.zeros_like(failed)
             for _ in range(1 if inference is None else inference.rounds):
-                x0y, info = run.open_draw(target) if run.from_y else self.kernel.run(target, x0y, run.streams)
+                x0y, info = run.draw(self.kernel, target, x_t, x0y)
                 diverged = diverged | lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
                 if inference is not None:
@@ -230,7 +233,7 @@ class DAPS(Sampler):
             )  # fmt: skip
             step.parameters = values
             if run.averages and not run.plain and run.counts(i):
-                drawn.add(x0hat if run.from_y else x0y)
+                drawn.add(run.said(target, x_t, x0hat, x0y))
             if run.averages and last:
                 step.average = run.denoised_measurement() if run.plain else drawn.mean
         return x0y, step
@@ -262,10 +265,16 @@ class DAPS(Sampler):
         may_begin = plain and self._may_begin_at(y, operator)
         rest = self._after_first() if may_begin and operator.parameters is not None else None
         from_y = may_begin and operator.parameters is None
+        through = averages and not plain and operator.parameters is None and self._may_begin_at(y, operator)
+        sigma = begins(operator, y, prior.sigma_range) if through else None
+        bridge = None if sigma is None else self._bridge(prior, operator, y, sigma, streams)
         if from_y:
             noise = operator.noise.level(y)
             low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * noise)
             annealing, plain = replace(annealing, sigma_max=noise, sigma_min=low), False
+        if bridge is not None:
+            low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * bridge.sigma)
+            annealing = replace(annealing, sigma_max=bridge.sigma, sigma_min=low)
         sigmas, passing = complete(
             annealing,
             self.budget,
@@ -274,7 +283,7 @@ class DAPS(Sampler):
             y,
             calls=self.conditional.calls,
             denoised=denoised,
-            more_calls=int(plain),
+            more_calls=int(plain or sigma is not None),
             within=prior.sigma_range,
         )
         if rest is not None:
@@ -318,7 +327,22 @@ class DAPS(Sampler):
             log,
             inference,
             rest,
+            bridge,
         )
+
+    def _bridge(
+        self, prior: Prior, operator: Operator, y: Tensor, sigma: float, streams: RandomStreams
+    ) -> Bridge | None:
+        """Return the states through y from the noise level sigma on; None where too little is measured for that.
+
+        One network call, of the mean of all images as x_t, tells what is known of x0 without y.
+        """
+        high, x_t = min(SIGMA_MAX, prior.sigma_range[1]), torch.zeros_like(y)
+        with torch.no_grad():
+            x0hat = self.ode.solve(prior, x_t, high)
+            target = self.conditional.target(prior, operator, y, x_t, x0hat, high, 0, 1)
+            bridge = Bridge.through(target, sigma, streams)
+        return bridge if bridge.serves else None
 
     def _after_first(self) -> DAPS | None:
         """Return what goes on where a level has been passed; None where there is no further one."""
@@ -413,6 +437,7 @@ class _Run:
         from_y: of which levels that begin at y have it at the first.
         log: makes the Steps.
         inference: draws what is unknown of the operator; None where nothing is.
+        bridge: the states through y, where y is an image and noise that is not the same everywhere.
         rest: what goes on for each sample, at the sigma that the first level drew, where that alone was unknown.
     """
 
@@ -431,6 +456,13 @@ class _Run:
     log: Log
     inference: Inference | KernelInference | None = None
     rest: DAPS | None = None
+    bridge: Bridge | None = None
+
+    def first(self) -> Tensor:
+        """Return the first x_t: y, a state through it, or noise."""
+        if self.from_y:
+            return self.y
+        return self.noise(0) if self.bridge is None else self.bridge.first(self.streams)
 
     def noise(self, level: int) -> Tensor:
         """Draw sigma n, n ~ N(0, I), [B, ...]."""
@@ -446,8 +478,24 @@ class _Run:
         """Return whether an average has part in what a level says."""
         if self.from_y:
             return level == 0
+        if self.bridge is not None:
+            return self.sigmas[level] >= OPENING * self.sigmas[0]
         alone = self.passing[level] == 1
         return (alone and self.sigmas[level] <= AVERAGED) or level + 1 == len(self.sigmas)
+
+    def draw(self, kernel: Kernel, target: Target, x_t: Tensor, x0hat: Tensor) -> tuple[Tensor, KernelInfo]:
+        """Draw x0y."""
+        if self.from_y:
+            return self.open_draw(target)
+        if self.bridge is not None:
+            return self.bridge.draw(target, x_t, self.streams)
+        return kernel.run(target, x0hat, self.streams)
+
+    def said(self, target: Target, x_t: Tensor, x0hat: Tensor, x0y: Tensor) -> Tensor:
+        """Return what a level says of the mean of x0 given y."""
+        if self.from_y:
+            return x0hat
+        return x0y if self.bridge is None else self.bridge.mean(target, x_t)
 
     def open_draw(self, target: Target) -> tuple[Tensor, KernelInfo]:
         """Draw x0y ~ N(centre, C), p(x0 | x_t), where x_t knows all that y does."""
@@ -465,6 +513,9 @@ class _Run:
 
     def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
         """Return the x_t that follows x0y and x_t of a level."""
+        if self.bridge is not None:
+            before, after = self.sigmas[level : level + 2]
+            return self.bridge.following(x_t, x0y, before, after, self.streams)
         fresh, c = self.noise(level + 1), self.correlations[level]
         if c == 0:
             return x0y + fresh

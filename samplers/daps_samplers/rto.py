@@ -89,14 +89,27 @@ class RandomiseThenOptimise(Kernel):
         space = Whitened(target)
         w = space.coordinates(state.x)
         xi = streams.normal(w.shape[1:], w.dtype)
-        likelihood = target.operator.noise.likelihood(target.y, target.likelihood_variance)
-        if target.operator.noise.gaussian:
-            site = likelihood.tangent(target.y)
-        else:
-            w, _ = self._minimise(space, torch.zeros_like(w), likelihood, w)
-            w, site = self._match(space, likelihood, w)
+        w, site = self._sites(space, w)
         w, error = self._minimise(space, xi, site.perturbed(streams), w)
         return KernelState(space.image(w)), KernelInfo(error=error)
+
+    def sites(self, target: Target, x: Tensor) -> tuple[Tensor, Site]:
+        """Return the mean with Gaussian sites in the place of the likelihood, and the sites; from x.
+
+        Where the noise is Gaussian the site is the likelihood, and x is left as it is.
+        """
+        space = Whitened(target)
+        w, site = self._sites(space, space.coordinates(x))
+        return space.image(w), site
+
+    def _sites(self, space: Whitened, w: Tensor) -> tuple[Tensor, Site]:
+        """Return the mean with Gaussian sites, and the sites, from w."""
+        target = space.target
+        likelihood = target.operator.noise.likelihood(target.y, target.likelihood_variance)
+        if target.operator.noise.gaussian:
+            return w, likelihood.tangent(target.y)
+        w, _ = self._minimise(space, torch.zeros_like(w), likelihood, w)
+        return self._match(space, likelihood, w)
 
     def _match(self, space: Whitened, likelihood: Likelihood, w: Tensor) -> tuple[Tensor, Site]:
         """Return the mean with Gaussian sites and the sites of a likelihood, from w near the mode."""
