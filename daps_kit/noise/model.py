@@ -99,9 +99,13 @@ class Likelihood:
     y: Tensor
     variance: float
 
+    def each(self, a: Tensor) -> Tensor:
+        """Return it of each element, [B, ...]."""
+        return self.noise.misfit(a, self.y) / (2 * self.variance)
+
     def value(self, a: Tensor) -> Tensor:
         """Return it, summed, [B]."""
-        return self.noise.misfit(a, self.y).flatten(1).sum(1) / (2 * self.variance)
+        return self.each(a).flatten(1).sum(1)
 
     def gradient(self, a: Tensor) -> Tensor:
         """Return its derivative by a, [B, ...]."""
@@ -115,17 +119,21 @@ class Likelihood:
         """Return the site with its gradient and its curvature at a."""
         return Site(a, self.gradient(a), self.curvature(a))
 
-    def matched(self, mean: Tensor, variance: Tensor, start: Tensor, spread: Tensor) -> Site:
+    def matched(self, mean: Tensor, variance: Tensor, start: Tensor, spread: Tensor, rounds: int = 1) -> Site:
         """Return the site with which N(mean, variance) gives the mean and the variance that the likelihood gives.
 
         Args:
             mean, variance: what all but this element's measurement says of a, [B, ...].
             start, spread: roughly where a is and its standard deviation, given all, [B, ...].
+            rounds: how often a grid is laid where the one before has found the law.
 
         By the trapezoidal rule: half a standard deviation apart, its points make no error that counts where a density
-        is smooth, and a third of one still less than 0.001 where the spread is three times too large.
+        is smooth, and a third of one still less than 0.001 where the spread is three times too large. Rounds follow
+        the law to where it is, and find how wide it is.
         """
-        at, width = self._moments(mean, variance, start, spread)
+        at, width = start, spread
+        for _ in range(rounds):
+            at, width = self._moments(mean, variance, at, width)
         weight = (1 / width.square() - 1 / variance).clamp_min(0)
         return Site(at, (mean - at) / variance, weight)
 
@@ -135,12 +143,14 @@ class Likelihood:
         zero, one, two = (torch.zeros_like(at) for _ in range(3))
         for t in torch.linspace(-REACH, REACH, NODES).tolist():
             a = at + t * width
-            log = self.noise.misfit(a, self.y) / (-2 * self.variance) - (a - mean).square() / (2 * variance)
+            log = -self.each(a) - (a - mean).square() / (2 * variance)
             new = torch.maximum(top, log)
             kept, p = (top - new).exp(), (log - new).exp()
             zero, one, two, top = kept * zero + p, kept * one + t * p, kept * two + t * t * p, new
         shift = one / zero
         spread = (two / zero - shift.square()).clamp_min(LEAST**2).sqrt()
+        # What is at an end of the grid goes on beyond it.
+        spread = torch.where(shift.abs() > REACH - 1, spread.clamp_min(1), spread)
         return at + shift * width, spread * width
 
 

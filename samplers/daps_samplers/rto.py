@@ -51,7 +51,13 @@ SWEEPS = 2
 PROBES = 2
 """How often sites are matched, and random vectors for the variances that this takes."""
 
-FAR = 20.0
+ROUNDS = 2
+"""Grids in turn of a site's moments."""
+
+CAUTION = 2.0
+"""How much larger than the prior's the variance of an element without its site may be, as both are estimates."""
+
+FAR = 3.0
 """How much less likely than at best a measurement has to be, in its logarithm, for an element to have gone astray."""
 
 
@@ -113,24 +119,25 @@ class RandomiseThenOptimise(Kernel):
 
     def _match(self, space: Whitened, likelihood: Likelihood, w: Tensor) -> tuple[Tensor, Site]:
         """Return the mean with Gaussian sites and the sites of a likelihood, from w near the mode."""
-        operator = space.target.operator
-        clean = operator.forward(space.image(w))
+        none, x = torch.zeros_like(w), space.image(w)
+        here = Linearised(space, x, none.new_zeros(()))
+        prior = here.variances(PROBES, self.cg_steps)
         # A few elements may have stepped to where y is all but impossible, as to fewer photons than none.
-        astray = likelihood.noise.misfit(clean, likelihood.y) > 2 * likelihood.variance * FAR
-        site = likelihood.tangent(torch.where(astray, likelihood.y, clean))
+        astray = likelihood.each(here.clean) > FAR
+        site = likelihood.tangent(torch.where(astray, likelihood.y, here.clean))
         if bool(astray.any()):
-            w, _ = self._minimise(space, torch.zeros_like(w), site, w)
+            w, _ = self._minimise(space, none, site, w)
         for _ in range(SWEEPS):
             here = Linearised(space, space.image(w), site.weight)
             # A probe is not exact: what it says is kept where the formulas make sense.
             least = 1e-3 / likelihood.curvature(here.clean)
-            variance = torch.maximum(
-                here.variances(PROBES, self.cg_steps), least + torch.zeros_like(here.clean)
-            )
+            variance = torch.maximum(here.variances(PROBES, self.cg_steps), least + none.new_zeros(()))
             apart = variance / (1 - site.weight * variance).clamp_min(1e-3)
+            # What others say of an element only adds to what the prior says of it.
+            apart = torch.maximum(torch.minimum(apart, CAUTION * prior), variance)
             mean = here.clean + apart * site.gradient(here.clean)
-            site = likelihood.matched(mean, apart, here.clean, variance.sqrt())
-            w, _ = self._minimise(space, torch.zeros_like(w), site, w)
+            site = _matched(likelihood, mean, apart, here.clean, variance)
+            w, _ = self._minimise(space, none, site, w)
         return w, site
 
     def _minimise(
@@ -161,6 +168,17 @@ class RandomiseThenOptimise(Kernel):
             dw, _ = here.solve(b, accuracy=self.accuracy / 2, max_steps=self.cg_steps)
             w, value = _descend(objective, w, dw, value, going)
         return torch.where(per_sample(healthy, w) != 0, w, torch.nan), error
+
+
+def _matched(likelihood: Likelihood, mean: Tensor, variance: Tensor, at: Tensor, spread: Tensor) -> Site:
+    """Return the sites that N(mean, variance) asks for; laws are looked for around it or around N(at, spread)."""
+
+    def energy(a: Tensor) -> Tensor:
+        return likelihood.each(a) + (a - mean).square() / (2 * variance)
+
+    found = energy(at) <= energy(mean)
+    start, width = torch.where(found, at, mean), torch.where(found, spread, variance).sqrt()
+    return likelihood.matched(mean, variance, start, width, ROUNDS)
 
 
 def _descend(

@@ -67,7 +67,7 @@ class Weighted:
         self._h, n = _mean_weight(self._power, own)
         self._gain = (self._power / (1 + self._h * self._power)).sqrt()
         balance = 1 / (1 + n * (own - self._h))
-        self._variance = n * balance
+        self._n = n
         even = bool((balance >= EVEN[0]).all() and (balance <= EVEN[1]).all())
         self._balance = None if even else balance.sqrt()
 
@@ -90,9 +90,20 @@ class Weighted:
         return self._gain * self._balanced(r / self._power.sqrt())
 
     def variances(self) -> Tensor:
-        """Return about the diagonal of (C^{-1} + G)^{-1}, [B or 1, C, H, W]."""
-        own = self._variance if self._scale is None else self._variance * self._scale.square()
-        return turned(own, self._even.colours.to(own).square())
+        """Return about the diagonal of (C^{-1} + G)^{-1}, [B or 1, C, H, W].
+
+        That of a pixel among others of the mean weights: of its colours the precision is Q E^{-1} (1 / n - h) Q^T + G,
+        without taking G for a multiple of the identity, as T does.
+        """
+        rest = (1 / self._n - self._h).clamp_min(0).expand(-1, *self._weight.shape[1:])
+        if self._scale is not None:
+            rest = rest / self._scale.square()
+        q = self._even.colours.to(rest)
+        if len(q) == 1:
+            return 1 / (rest + self._weight)
+        block = torch.einsum("ik,bkhw,jk->bhwij", q, rest, q) + torch.diag_embed(self._weight.movedim(1, -1))
+        inverse: Tensor = torch.linalg.inv(block)
+        return inverse.diagonal(dim1=-2, dim2=-1).movedim(-1, 1)
 
     def _balanced(self, v: Tensor) -> Tensor:
         """Return F T F^T v."""

@@ -75,6 +75,36 @@ def test_randomise_then_optimise_with_photon_noise(y):
     assert float(x.var()) == pytest.approx(variance, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("counts", "centre", "spread"),
+    [(0, -1.0, 1.0), (0, 0.5, 1.0), (0, 1.0, 0.2), (2, 1.0, 0.2), (5, -1.5, 0.05), (1, -1.5, 0.2)],
+)
+def test_few_photons_and_a_prior_that_knows_little_or_something_else(counts, centre, spread):
+    """At most 50 photons: a likelihood that is flat below black, or that the prior is far away from."""
+    operator = daps_operators.Identity(noise=Poisson(peak=50.0)).build(
+        shape=(1, 100, 100), seed=0, device=torch.device("cpu")
+    )
+    y = torch.full((1, 1, 100, 100), -1 + counts / 25)
+    target = GaussianTarget(
+        torch.full_like(y, centre),
+        Isotropic(torch.tensor(spread**2)),
+        operator,
+        y,
+        sigma=1.0,
+        likelihood_variance=operator.noise.dispersion,
+    )
+    kernel = RandomiseThenOptimise(newton_steps=4, cg_steps=50).build()
+    x, _ = kernel.run(target, target.centre, RandomStreams([0]))
+    grid = torch.linspace(-6, 6, 240001, dtype=torch.float64)
+    image = grid.reshape(1, 1, 1, -1)
+    log = operator.noise.log_density(image, torch.full_like(image, float(y[0, 0, 0, 0]))).flatten()
+    weight = (log - (grid - centre).square() / (2 * spread**2)).softmax(0)
+    mean = float(weight @ grid)
+    std = sqrt(float(weight @ (grid - mean).square()))
+    assert abs(float(x.double().mean()) - mean) < (0.05 + Z / 100) * std
+    assert float(x.double().std()) == pytest.approx(std, rel=0.1)
+
+
 @pytest.mark.parametrize("peak", [6.0, 100.0])
 def test_sites_serve_where_elements_depend_on_each_other(peak):
     """Blurred counts, against a long Hamiltonian chain: the variances probed for the sites are not exact there."""

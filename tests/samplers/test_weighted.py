@@ -88,3 +88,18 @@ def test_few_steps_whatever_is_hidden(monkeypatch, share, most):
     f = torch.arange(64).float()
     power = (100 / (1 + f[:, None].square() + f.square()))[None]
     assert steps(monkeypatch, power, scattered(share, 1, 1, 64, 64)) <= most
+
+
+def test_variances_of_colours_of_which_one_is_measured_far_better():
+    """Pixels that know nothing of each other are matrices of three colours, whose inverse is exact."""
+    q, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+    power = torch.tensor([0.5, 0.02, 0.005])
+    shape = (3, 8, 8)
+    weight = 2.0 * torch.ones(1, *shape)
+    weight[:, 2] = 500
+    found = Weighted(CosineCovariance(power.reshape(3, 1, 1).expand(shape), q), weight).variances()
+    dense = torch.linalg.inv(q @ torch.diag(1 / power) @ q.T + torch.diag(weight[0, :, 0, 0]))
+    torch.testing.assert_close(
+        found, dense.diagonal().reshape(1, 3, 1, 1).expand_as(found), rtol=1e-3, atol=0
+    )
+    assert bool((weight * found < 1).all())
