@@ -15,6 +15,9 @@ noisy versions of the same picture, of which y is a noisier one and says nothing
 then the ancestral one, c = sigma_{i+1} / sigma_i, and x0hat of the first level is E[x0 | y]. Where only this sigma is
 unknown, the first level draws it from p(sigma | y), and each sample goes on so from y by itself, at its own sigma.
 
+Where y = x0 + noise that is more in some elements than in others, or depends on the light, y is an x_t of a noise level
+for each element, and the states lead through it (`bridge`).
+
 As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau,
 and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
 level, with the covariance that the prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, as is

@@ -14,8 +14,10 @@ and the variance V of the element with the sites as they are, of weight W and gr
 
     c = V / (1 - W V),    m = a + c g.
 
-V is the diagonal of B (I + B^T W B)^{-1} B^T, or about that. The first sites are the likelihood's own at the mode; they
-are replaced SWEEPS times. Mean and variance are then right where elements are independent, whatever the noise.
+V is the diagonal of B (I + B^T W B)^{-1} B^T, or about that; as what all else says only adds to what the prior says,
+c is at most the diagonal of B B^T. The first sites are the likelihood's own at the mode, or at y where the mode is not
+reached; they are replaced SWEEPS times. Mean and variance are then right where elements are independent, whatever the
+noise.
 
 Where an operator is flat though y excludes it, its continuation stands in for it (`Operator.continued`), as long as the
 noise is Gaussian: others allow for outliers, and exclude nothing.
