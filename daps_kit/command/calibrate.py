@@ -64,7 +64,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from daps_kit.prior_check.fit_head import Fit  # which imports torch
+    from daps_kit.fit_head import Fit  # which imports torch
     from daps_kit.prior_check.measure import measure_prior
 
     def tell(text: str) -> None:
@@ -83,6 +83,6 @@ def command(
             output=output,
             tell=tell,
             head=fit,
-            watch=lambda done: bar.update(task, completed=done),
+            watch=lambda fit: bar.update(task, completed=fit.step),
         )
     say(f"{output}: measured on {said}")

@@ -13,14 +13,17 @@ from torch import Tensor
 from daps_kit.calibration import SIGMAS, calibrate, write_calibration
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.errors import UserError
+from daps_kit.fit_head import Fit, HeadFit, fit_head, measured
 from daps_kit.recipe.data import ImagesData
 
 from .choice import PriorChoice
-from .fit_head import Fit, fit_head
 from .known_images import load_for
 from .report import build_choice
 
 __all__ = ["measure_prior"]
+
+LEAST = 8
+"""Images that a head is fitted to at least."""
 
 
 def measure_prior(
@@ -33,7 +36,7 @@ def measure_prior(
     output: Path,
     tell: Callable[[str], None],
     head: Fit | None = None,
-    watch: Callable[[int], None] = lambda done: None,
+    watch: Callable[[HeadFit], None] = lambda work: None,
 ) -> str:
     """Measure a prior, write the file, and return in words what it was measured on.
 
@@ -46,7 +49,7 @@ def measure_prior(
         output: the file.
         tell: told what is found.
         head: how a head is fitted that tells how errors differ from place to place; None: it is not.
-        watch: told how many steps of that are done.
+        watch: shown that fit after each step.
 
     Raises:
         UserError: the prior cannot be built, an image cannot be used, or the file cannot be written.
@@ -73,9 +76,20 @@ def measure_prior(
     if head is None:
         write_calibration(output, found)
         return said
+    if len(x0) < LEAST:
+        raise UserError(f"a head is fitted to at least {LEAST} images, better to 500; there are {len(x0)}")
     prior.calibration = found
     state = output.with_name(f"{output.name}.fit")
-    local = fit_head(prior, x0, head, state, tell=tell, watch=watch)
+    others = torch.arange(len(x0)) % 4 == 3
+    local = measured(
+        prior,
+        fit_head(prior, x0[~others], head, state, tell=tell, watch=watch),
+        x0[others],
+        chunk=head.chunk,
+        tell=lambda sigma, gain: tell(
+            f"sigma {sigma:g}  {gain:.3f} nats a number better, on images held out"
+        ),
+    )
     write_calibration(output, replace(found, local=local))
     state.unlink(missing_ok=True)
     return f"{said}, a head fitted to three quarters of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def require_fit(shape: torch.Size | Shape, model: PhotoDenoiser) -> None:
 
 
 def load_photos(
-    path: Path, *, shape: Shape | None, device: torch.device, dtype: Dtype = "auto"
+    path: Path, *, shape: Shape | None, device: torch.device, dtype: Dtype = "auto", head: bool = True
 ) -> PhotoPrior:
     """Return the prior in a file of weights.
 
@@ -88,6 +89,7 @@ def load_photos(
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
         dtype: see `PhotoPrior`.
+        head: whether it is to know at which places its error is large, where the file says.
 
     Raises:
         UserError: the file is missing or damaged, or the images do not fit.
@@ -95,4 +97,6 @@ def load_photos(
     model, calibration, description = weights.load(path, device)
     if shape is not None:
         require_fit(shape, model)
+    if not head:
+        calibration = replace(calibration, local=None)
     return PhotoPrior(model, calibration, description, dtype=dtype)

@@ -29,6 +29,11 @@ class _OfPhotographs(PriorSettings):
         description="what convolutions compute in: bfloat16 is as exact, and faster where the processor has it, which "
         "`auto` finds out",
     )
+    head: bool = Field(
+        True,
+        description="whether its head, where the weights have one, tells at which places the denoiser is unsure "
+        "(sampler.spread 'calibrated')",
+    )
 
     def files(self) -> list[Path]:
         """Return the file of the weights."""
@@ -42,7 +47,7 @@ class _OfPhotographs(PriorSettings):
         """
         from .prior import load_photos
 
-        return load_photos(self.file, shape=shape, device=device, dtype=self.dtype)
+        return load_photos(self.file, shape=shape, device=device, dtype=self.dtype, head=self.head)
 
 
 class Photos(_OfPhotographs):

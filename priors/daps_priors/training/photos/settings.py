@@ -126,6 +126,12 @@ class TrainPhotos(TrainerSettings):
     compile: bool = Field(False, description="compile the network (torch.compile): needs a C++ compiler")
     seed: int = Field(0, ge=0, description="seed of held-out choice, initial weights, patches and noise")
     epoch: int = Field(20_000, ge=1, description="patches between two reports")
+    head: int = Field(
+        0,
+        ge=0,
+        description="steps by which a head is fitted in the end, which tells at which places the denoiser is unsure; "
+        "0: none",
+    )
     checkpoint_seconds: CheckpointSeconds = 120.0
     card: CardSettings = Field(CardSettings(), description="what is written into the file of weights")
 
@@ -176,5 +182,6 @@ class TrainPhotos(TrainerSettings):
             epoch=self.epoch,
             checkpoint_seconds=self.checkpoint_seconds,
             card=self.card.model_dump(mode="json"),
+            head=self.head,
             settings=written,
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from torch import Tensor, nn
 from daps_kit import tensor_file
 from daps_kit.calibration import errors
 from daps_kit.errors import UserError
+from daps_kit.fit_head import Fit, HeadFit, fit_head, measured
 from daps_kit.trainer import Trainer, TrainingProgress
 from daps_kit.training import Pace, TrainingFolder, train
+from daps_kit.variance_head import VarianceHead
 from daps_priors.photos import weights
 from daps_priors.photos.calibration import calibrate_by_frequency
 from daps_priors.photos.denoiser import PhotoDenoiser
 from daps_priors.photos.linear import LinearDenoiser
+from daps_priors.photos.prior import PhotoPrior
 
 from ..objective import Examples
 from ..state import Optimisation, State
@@ -32,6 +36,8 @@ OUTER = ("unet.stem.", "unet.out.", "unet.embed.")
 """Parameters of the first and last layers of `PhotoDenoiser`, and of those that are told sigma."""
 FIT_PATCHES, FIT_SIDE = 300, 256
 SIGMAS = (0.05, 0.1, 0.2, 0.4, 1.0, 3.0)
+HEAD_PATCHES, HEAD_SIDE, HEAD_BATCH = 2000, 128, 8
+"""What a head is fitted to: drawn from so many patches of this side, so many a step."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class PhotoTrainer(Trainer):
         compile: whether the network is compiled.
         epoch: patches between two reports.
         checkpoint_seconds: seconds between two checkpoints.
+        head: steps by which a head is fitted to the finished network; 0: none.
         card, settings: written into the file of weights.
     """
 
@@ -97,6 +104,7 @@ class PhotoTrainer(Trainer):
     compile: bool
     epoch: int
     checkpoint_seconds: float
+    head: int
     card: Mapping[str, str]
     settings: Mapping[str, Any]
 
@@ -128,8 +136,9 @@ class PhotoTrainer(Trainer):
         objective = PhotoError(examples, unet, self.device, self.bfloat16)
         pace = Pace(optimisation.images_seen, optimisation.batch_size, self.epoch, self.checkpoint_seconds)
         learner = PhotoLearner(state, objective, pictures)
-        train(learner, folder, pace, progress or (lambda _: None))
-        self._write(folder.weights, state, pictures)
+        progress = progress or (lambda _: None)
+        train(learner, folder, pace, progress)
+        self._write(folder.weights, state, pictures, examples, progress)
         return folder.weights
 
     def _model(self) -> PhotoDenoiser:
@@ -154,7 +163,14 @@ class PhotoTrainer(Trainer):
             raise UserError(f"training cannot start from {self.start}: {reason}") from None
         return model
 
-    def _write(self, path: Path, state: State[PhotoDenoiser], pictures: Pictures) -> None:
+    def _write(
+        self,
+        path: Path,
+        state: State[PhotoDenoiser],
+        pictures: Pictures,
+        examples: PatchExamples,
+        progress: Callable[[TrainingProgress], None],
+    ) -> None:
         """Write the averaged weights, with the errors that they have as they are stored."""
         stored = self._model().to(self.device)
         stored.load_state_dict({k: v.float() for k, v in weights.half(state.ema).items()})
@@ -170,8 +186,37 @@ class PhotoTrainer(Trainer):
                 "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             },
         }
-        measured = calibrate_by_frequency(stored, stored.linear, pictures.validation.to(self.device))
-        weights.save(path, stored, dict(self.network), measured, description)
+        validation = pictures.validation.to(self.device)
+        found = calibrate_by_frequency(stored, stored.linear, validation)
+        if self.head:
+            prior = PhotoPrior(stored, found, description)
+            unfinished = self.output / f"head-{state.step}.safetensors"
+            head = self._head(prior, examples, unfinished, progress)
+            found = replace(found, local=measured(prior, head, validation, chunk=2))
+        weights.save(path, stored, dict(self.network), found, description)
+
+    def _head(
+        self,
+        prior: PhotoPrior,
+        examples: PatchExamples,
+        state: Path,
+        progress: Callable[[TrainingProgress], None],
+    ) -> VarianceHead:
+        """Fit a head to the finished network; a fit that was broken off goes on from its state."""
+        begun = time.monotonic()
+        first: list[int] = []
+
+        def watch(fit: HeadFit) -> None:
+            first[:] = first or [fit.step - 1]
+            pace = (fit.step - first[0]) / (time.monotonic() - begun)
+            steps = (fit.step, self.head, -fit.gain, pace, fit.rate)
+            progress(TrainingProgress(*steps, unit="steps of its head"))
+
+        images = torch.stack(examples.crops(HEAD_PATCHES, HEAD_SIDE)).to(self.device)
+        fit = Fit(self.head, HEAD_BATCH, chunk=HEAD_BATCH, seed=self.patches.seed)
+        head = fit_head(prior, images, fit, state, watch=watch)
+        state.unlink()
+        return head
 
 
 class PhotoLearner(NetworkLearner[PhotoDenoiser]):

@@ -25,9 +25,6 @@ __all__ = ["Fit", "HeadFit", "fit_head", "measured"]
 SIGMAS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.25, 0.4, 0.7, 1.2, 2.0, 4.0, 8.0, 12.0)
 """Noise levels at which the spectrum is measured."""
 
-LEAST = 8
-"""Images that a fit takes at least."""
-
 DRAWS, ROUNDS = 4, 5
 """Draws of each image for the spectrum, and how often it is corrected."""
 
@@ -62,6 +59,10 @@ class HeadFit:
         images: clean images (latents), [N, C, H, W]; the fit takes random ones, mirrored or not.
         fit: see `Fit`.
         mirror: whether half of the images are mirrored left to right.
+
+    Attributes:
+        step: how many are taken.
+        gain: what the last one returned.
     """
 
     def __init__(self, prior: Prior, images: Tensor, fit: Fit, *, mirror: bool = True) -> None:
@@ -72,7 +73,13 @@ class HeadFit:
         self.optimiser = torch.optim.Adam(self.head.parameters(), fit.rate, betas=(0.9, 0.98))
         low, high = prior.sigma_range
         self.low, self.high = max(low, SIGMA_RANGE[0]), min(high, SIGMA_RANGE[1])
-        self.step = 0
+        self.step, self.gain = 0, 0.0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        done = self.step / self.fit.steps
+        return self.fit.rate * min(1.0, 20 * (done + 1 / self.fit.steps)) * (1 + math.cos(math.pi * done)) / 2
 
     def take_step(self) -> float:
         """Take one step and return by how much the error's likelihood exceeds the mean covariance's, nats a number."""
@@ -93,13 +100,11 @@ class HeadFit:
         self.optimiser.zero_grad()
         torch.autograd.backward(-gain)
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
-        done = self.step / fit.steps
-        rate = fit.rate * min(1.0, 20 * (done + 1 / fit.steps)) * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate
         self.optimiser.step()
-        self.step += 1
-        return float(gain.detach())
+        self.step, self.gain = self.step + 1, float(gain.detach())
+        return self.gain
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the next step depends on."""
@@ -128,33 +133,30 @@ class HeadFit:
 
 def fit_head(
     prior: Prior,
-    x0: Tensor,
+    images: Tensor,
     fit: Fit,
     state: Path,
     *,
-    tell: Callable[[str], None],
-    watch: Callable[[int], None] = lambda done: None,
-) -> LocalErrors:
-    """Fit a head to three quarters of the images and measure its spectrum on the others.
+    tell: Callable[[str], None] = lambda text: None,
+    watch: Callable[[HeadFit], None] = lambda work: None,
+) -> VarianceHead:
+    """Fit a head to images; `measured` then finds its spectrum, best on others.
 
     What it has come to is kept in a file while it goes on, from which the same call continues.
 
     Args:
         prior: its `denoising_covariance` must be one of the cosine basis.
-        x0: clean images (latents), [N, C, H, W], at least `LEAST`.
+        images: clean images (latents), [N, C, H, W].
         fit: see `Fit`.
         state: the file.
         tell: told what the head gains.
-        watch: told after each step how many are done.
+        watch: shown the fit after each step.
 
     Raises:
-        UserError: there are too few images, the file is damaged or of another fit, or it cannot be written.
+        UserError: the file is damaged or of another fit, or it cannot be written.
     """
-    if len(x0) < LEAST:
-        raise UserError(f"a head is fitted to at least {LEAST} images, better to 500; there are {len(x0)}")
-    others = torch.arange(len(x0)) % 4 == 3
-    work = HeadFit(prior, x0[~others], fit, mirror=not prior.latent)
-    said = {"kind": FitDescription.KIND, "format": 1, "fit": asdict(fit), "images": _checksum(x0)}
+    work = HeadFit(prior, images, fit, mirror=not prior.latent)
+    said = {"kind": FitDescription.KIND, "format": 1, "fit": asdict(fit), "images": _checksum(images)}
     if state.exists():
         tensors, found = tensor_file.read(state)
         before = FitDescription.of(found, state)
@@ -170,7 +172,7 @@ def fit_head(
     saved, gains = time.monotonic(), []
     while work.step < fit.steps:
         gains.append(work.take_step())
-        watch(work.step)
+        watch(work)
         if work.step % max(1, fit.steps // 10) == 0:
             gain = sum(gains) / len(gains)
             tell(
@@ -181,15 +183,7 @@ def fit_head(
             tensor_file.write(state, work.state(), said)
             saved = time.monotonic()
     tensor_file.write(state, work.state(), said)
-    return measured(
-        prior,
-        work.head,
-        x0[others],
-        chunk=fit.chunk,
-        tell=lambda sigma, gain: tell(
-            f"sigma {sigma:g}  {gain:.3f} nats a number better, on images held out"
-        ),
-    )
+    return work.head
 
 
 class FitDescription(tensor_file.Description):
@@ -255,11 +249,12 @@ def measured(
         f = head(x, denoised, level)
         tell(sigma, float(_gain([mean] * len(x), images - denoised, f)))
         noise = torch.randn(DRAWS, *images.shape, generator=draw).to(images)
-        ratio = torch.ones_like(ratios(f, lowest))
+        plain = ratios(noise.flatten(0, 1), lowest)
+        ratio = torch.ones_like(plain)
         for _ in range(ROUNDS):
             one = LocalErrors(head, torch.tensor([sigma / 2, sigma]), torch.stack((ratio, ratio)), lowest, 1)
             power = one.power(mean, sigma).to(f).sqrt()
             drawn = cosine_transform((f / 2).exp() * cosine_inverse(noise * power)).flatten(0, 1)
-            ratio = ratio / ratios(drawn / mean.power.to(f).sqrt(), lowest)
+            ratio = ratio * plain / ratios(drawn / mean.power.to(f).sqrt(), lowest)
         rows.append(ratio)
     return LocalErrors(head, torch.tensor(sigmas), torch.stack(rows), lowest, len(images))
