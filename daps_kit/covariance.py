@@ -246,13 +246,31 @@ class CosineCovariance(Covariance):
     """A covariance that is diagonal in the cosine basis after a rotation of the colours.
 
     Args:
-        power: the variances P, [C, H, W], positive.
+        power: the variances P, positive, [C, H, W], or those of each sample, [B, C, H, W].
         colours: the rotation Q, [C, C].
         average: whether it was measured as a mean over images.
     """
 
     def __init__(self, power: Tensor, colours: Tensor, *, average: bool = False) -> None:
         self.power, self.colours, self.average = power, colours, average
+
+    def of(self, sample: int) -> CosineCovariance:
+        """Return that of one sample, with P [C, H, W]."""
+        if self.power.ndim == 3:
+            return self
+        return CosineCovariance(self.power[sample], self.colours, average=self.average)
+
+    @property
+    def common(self) -> CosineCovariance:
+        """Itself, or where each sample has its own the one of their geometric mean, P [C, H, W]."""
+        if self.power.ndim == 3:
+            return self
+        return CosineCovariance(self.power.log().mean(0).exp(), self.colours, average=self.average)
+
+    @property
+    def least(self) -> Tensor:
+        """The least of the variances, of each sample where they have their own: 0-d or [B, 1, 1, 1]."""
+        return self.power.min() if self.power.ndim == 3 else self.power.amin((1, 2, 3), keepdim=True)
 
     @cached_property
     def _root(self) -> Tensor:
@@ -276,8 +294,7 @@ class CosineCovariance(Covariance):
 
     def independent(self) -> tuple[Tensor, Callable[[Normal], Tensor]]:
         """Return the least of the variances, and draws of what is left of it when x is known."""
-        least = self.power.min()
-        return least, lambda normal: self.filter(normal(), rest_root(least, self.power))
+        return self.least, lambda normal: self.filter(normal(), rest_root(self.least, self.power))
 
     def filter(self, v: Tensor, gain: Tensor) -> Tensor:
         """Return v multiplied by a gain [C, H, W] or [B, C, H, W] in the basis of C."""
@@ -315,7 +332,7 @@ class LocalCovariance(Covariance):
     r"""C = Q E^{1/2} F^T diag(P) F E^{1/2} Q^T: a covariance in the cosine basis F, scaled at each place.
 
     Args:
-        even: Q F^T diag(P) F Q^T, one for all samples.
+        even: Q F^T diag(P) F Q^T.
         scale: E^{1/2}, positive, [B, C, H, W], in rotated colours.
     """
 
@@ -324,7 +341,9 @@ class LocalCovariance(Covariance):
 
     def of(self, sample: int) -> LocalCovariance:
         """Return that of one sample."""
-        return LocalCovariance(self.even, self.scale[sample : sample + 1]) if len(self.scale) > 1 else self
+        if len(self.scale) == 1 and self.even.power.ndim == 3:
+            return self
+        return LocalCovariance(self.even.of(sample), self.scale[sample : sample + 1])
 
     def sqrt(self, v: Tensor) -> Tensor:
         """Return L v, L = Q E^{1/2} F^T diag(P)^{1/2}, [B, C, H, W]."""
@@ -359,7 +378,7 @@ class LocalCovariance(Covariance):
         C - d I is the sum of Q E^{1/2} F^T (P - p) F E^{1/2} Q^T and Q (p E - d) Q^T, neither of which is negative.
         For u ~ N(0, C - d I) and x ~ N(u, d I), u - E[u | x] = d C^{-1} x - (x - u) has the covariance of u given x.
         """
-        least, squares = self.even.power.min(), self.scale.square()
+        least, squares = self.even.least, self.scale.square()
         d = least * squares.amin(1, keepdim=True)
         bound, spare = (
             (self.even.power - least).clamp_min(0).sqrt(),

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from daps_kit import tensor_file
 from daps_kit.contracts import Prior
-from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform
+from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform, turned
 from daps_kit.errors import UserError
 from daps_kit.linalg import per_sample
-from daps_kit.variance_head import SIGMA_RANGE, LocalErrors, VarianceHead, ratios
+from daps_kit.variance_head import FOLD, SIGMA_RANGE, LocalErrors, VarianceHead, hats, ratios, spectra
 
 __all__ = ["Fit", "HeadFit", "fit_head", "measured"]
 
@@ -42,6 +43,7 @@ class Fit:
         rate: the largest learning rate; it rises over a twentieth of the steps and falls to zero as a cosine.
         chunk: images in a network call.
         seed: of images, noise and first weights.
+        dilations, bands: see `VarianceHead`.
     """
 
     steps: int = 600
@@ -49,6 +51,8 @@ class Fit:
     rate: float = 2e-3
     chunk: int = 16
     seed: int = 0
+    dilations: tuple[int, ...] = (1, 2, 4, 1)
+    bands: tuple[float, ...] = ()
 
 
 class HeadFit:
@@ -69,7 +73,8 @@ class HeadFit:
         self.prior, self.images, self.fit, self.mirror = prior, images, fit, mirror
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed)
-            self.head = VarianceHead(images.shape[1]).to(images.device)
+            self.head = VarianceHead(images.shape[1], dilations=fit.dilations, bands=fit.bands)
+        self.head.to(images.device)
         self.optimiser = torch.optim.Adam(self.head.parameters(), fit.rate, betas=(0.9, 0.98))
         low, high = prior.sigma_range
         self.low, self.high = max(low, SIGMA_RANGE[0]), min(high, SIGMA_RANGE[1])
@@ -96,7 +101,7 @@ class HeadFit:
             parts = zip(torch.split(x, fit.chunk), torch.split(sigma.to(x), fit.chunk), strict=True)
             denoised = torch.cat([self.prior.denoise(a, b) for a, b in parts])
         means = [_mean(self.prior, x, level) for level in sigma.tolist()]
-        gain = _gain(means, x0 - denoised, self.head(x, denoised, sigma.to(x)))
+        gain = _gain(means, x0 - denoised, self.head(x, denoised, sigma.to(x)), self.head.bands)
         self.optimiser.zero_grad()
         torch.autograd.backward(-gain)
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
@@ -156,7 +161,8 @@ def fit_head(
         UserError: the file is damaged or of another fit, or it cannot be written.
     """
     work = HeadFit(prior, images, fit, mirror=not prior.latent)
-    said = {"kind": FitDescription.KIND, "format": 1, "fit": asdict(fit), "images": _checksum(images)}
+    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(fit).items()}
+    said = {"kind": FitDescription.KIND, "format": 1, "fit": settings, "images": _checksum(images)}
     if state.exists():
         tensors, found = tensor_file.read(state)
         before = FitDescription.of(found, state)
@@ -206,17 +212,23 @@ def _mean(prior: Prior, like: Tensor, sigma: float) -> CosineCovariance:
     return mean
 
 
-def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor) -> Tensor:
+def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor, bands: Sequence[float]) -> Tensor:
     """Return by how much f explains numbers better, each by itself, than their mean variance, nats a number.
 
     Args:
         means: the mean covariance of each sample.
         error: x0 - D, [B, C, H, W].
-        f: likewise.
+        f: what a head with these bands says of them.
     """
-    variance = torch.stack([mean.power.mean((1, 2), keepdim=True) for mean in means]).to(error)
-    rotated = (means[0].colours.to(error).T @ error.flatten(2)).reshape(error.shape)
-    square = rotated.square() / variance
+    power = torch.stack([mean.power for mean in means]).to(error)
+    rotated = turned(error, means[0].colours.to(error).T)
+    if bands:
+        hat = hats(bands, *error.shape[-2:]).to(error)[:, None]
+        parts = cosine_inverse((cosine_transform(rotated) / power.sqrt())[:, None] * hat)
+        square = parts.square() / hat.square().mean((-2, -1), keepdim=True)
+        square = functional.avg_pool2d(square.flatten(0, 2)[:, None], FOLD, ceil_mode=True).reshape(f.shape)
+    else:
+        square = rotated.square() / power.mean((2, 3), keepdim=True)
     gain: Tensor = (square - square * (-f).exp() - f).mean() / 2
     return gain
 
@@ -247,7 +259,10 @@ def measured(
         x = images + sigma * torch.randn(images.shape, generator=draw).to(images)
         denoised = torch.cat([prior.denoise(part, level) for part in torch.split(x, chunk)])
         f = head(x, denoised, level)
-        tell(sigma, float(_gain([mean] * len(x), images - denoised, f)))
+        tell(sigma, float(_gain([mean] * len(x), images - denoised, f, head.bands)))
+        if head.bands:
+            rows.append(1 / ratios(spectra(f, head.bands, *x.shape[-2:]).sqrt(), lowest))
+            continue
         noise = torch.randn(DRAWS, *images.shape, generator=draw).to(images)
         plain = ratios(noise.flatten(0, 1), lowest)
         ratio = torch.ones_like(plain)

@@ -17,6 +17,7 @@ nothing. It knows nothing of places but what it sees around them, and serves pic
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ __all__ = [
     "HeadDescription",
     "LocalErrors",
     "VarianceHead",
+    "hats",
     "packed",
     "ratios",
+    "spectra",
     "unpacked",
 ]
 
@@ -57,6 +60,9 @@ SIGMA_RANGE = (0.01, 12.0)
 
 RINGS_AN_OCTAVE = 2
 
+MOVES = 4
+"""Rounds in which the tops of bands are moved."""
+
 
 class VarianceHead(nn.Module):
     """f(x_t, D, sigma): log of the local factor of the variance, of each pixel and rotated colour.
@@ -67,23 +73,32 @@ class VarianceHead(nn.Module):
         channels: C of the images (latents).
         width: channels of its convolutions.
         dilations: of its residual 3 x 3 convolutions, in folded pixels.
+        bands: frequencies at which hats W_k have their tops, rising, cycles a pixel; none: one number a pixel for all
+            frequencies.
     """
 
-    def __init__(self, channels: int, width: int = 32, dilations: Sequence[int] = (1, 2, 4, 1)) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int = 32,
+        dilations: Sequence[int] = (1, 2, 4, 1),
+        bands: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         self.channels, self.width, self.dilations = channels, width, tuple(dilations)
+        self.bands = tuple(bands)
         self.embed = nn.Linear(2 * len(FREQUENCIES) + 1, width)
         self.modulate = nn.ModuleList(nn.Linear(width, 2 * width) for _ in dilations)
         self.stem = nn.Conv2d(3 * channels * FOLD**2, width, 3, padding=1, padding_mode="replicate")
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in dilations
         )
-        self.out = nn.Conv2d(width, channels * FOLD**2, 1)
+        self.out = nn.Conv2d(width, channels * (len(self.bands) or FOLD**2), 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
-        """Return f, [B, C, H, W], within `LARGEST`.
+        """Return f within `LARGEST`, [B, C, H, W]; of bands at each 2 x 2 pixels, [B, K, C, H/2, W/2] rounded up.
 
         Args:
             x, denoised: x_t and D(x_t, sigma), [B, C, H, W].
@@ -99,7 +114,11 @@ class VarianceHead(nn.Module):
         for modulate, convolution in zip(self.modulate, self.convolutions, strict=True):
             scale, shift = modulate(e)[:, :, None, None].chunk(2, dim=1)
             h = h + convolution(functional.silu(torch.addcmul(shift, h, 1 + scale)))
-        f = functional.pixel_shuffle(self.out(functional.silu(h)), FOLD)[..., :height, :width]
+        f = self.out(functional.silu(h))
+        if self.bands:
+            f = f.unflatten(1, (len(self.bands), self.channels))
+        else:
+            f = functional.pixel_shuffle(f, FOLD)[..., :height, :width]
         return LARGEST * torch.tanh(f / LARGEST)
 
 
@@ -132,7 +151,9 @@ class LocalErrors:
 
     def problem(self) -> str | None:
         """Return what makes these numbers no head, if anything."""
-        levels, channels = len(self.sigma), self.head.channels
+        levels, channels, bands = len(self.sigma), self.head.channels, self.head.bands
+        if len(bands) == 1 or any(b <= a for a, b in itertools.pairwise(bands)):
+            return "the bands of its head must be two or more, and rise"
         if self.ratio.ndim != 3 or self.ratio.shape[:2] != (levels, channels) or self.ratio.shape[2] < 3:
             return f"the spectrum of its head has the shape {list(self.ratio.shape)}"
         if levels < 2 or not bool((self.sigma.diff() > 0).all()) or not bool(self.sigma[0] > 0):
@@ -155,7 +176,9 @@ class LocalErrors:
         )
 
     @torch.no_grad()
-    def covariance(self, mean: Covariance, x: Tensor, denoised: Tensor, sigma: float) -> LocalCovariance:
+    def covariance(
+        self, mean: Covariance, x: Tensor, denoised: Tensor, sigma: float
+    ) -> LocalCovariance | CosineCovariance:
         """Return C(x_t) of each sample.
 
         Args:
@@ -169,10 +192,12 @@ class LocalErrors:
         if not isinstance(mean, CosineCovariance):
             raise TypeError(f"a head goes with a CosineCovariance, not with {type(mean).__name__}")
         f = self.head(x.float(), denoised.float(), torch.tensor(sigma, device=x.device))
-        return LocalCovariance(
-            CosineCovariance(self.power(mean, sigma), mean.colours, average=mean.average),
-            (f / 2).exp().to(x.dtype),
-        )
+        power = self.power(mean, sigma)
+        if self.head.bands:
+            power = power * spectra(f, self.head.bands, *x.shape[-2:]).to(power)
+            return CosineCovariance(power, mean.colours, average=mean.average)
+        even = CosineCovariance(power, mean.colours, average=mean.average)
+        return LocalCovariance(even, (f / 2).exp().to(x.dtype))
 
 
 def _place(like: Tensor, lowest: float) -> Tensor:
@@ -182,6 +207,39 @@ def _place(like: Tensor, lowest: float) -> Tensor:
     place = 1 + RINGS_AN_OCTAVE * (f / lowest).clamp_min(1).log2()
     place[0, 0] = 0
     return place
+
+
+def hats(bands: Sequence[float], height: int, width: int) -> Tensor:
+    """Return W_k at the frequencies of the cosine basis, [K, H, W]; they add up to 1."""
+    down, across = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
+    f = torch.hypot(down[:, None], across).clamp(bands[0], bands[-1]).log()
+    tops = torch.tensor(bands, dtype=torch.float64).log()
+    after = torch.searchsorted(tops, f.contiguous()).clamp(1, len(bands) - 1)
+    share = ((f - tops[after - 1]) / (tops[after] - tops[after - 1])).float()
+    found = torch.zeros(len(bands), height, width)
+    found.scatter_(0, after[None] - 1, 1 - share[None])
+    return found.scatter_add_(0, after[None], share[None])
+
+
+def spectra(f: Tensor, bands: Sequence[float], height: int, width: int) -> Tensor:
+    """Return G of each sample at the frequencies of the cosine basis, [B, C, H, W].
+
+    A band's variance is a mean over its frequencies, between which G may fall steeply: so the tops G_k are moved until
+    G has the means that the head told.
+
+    Args:
+        f: of a head with bands, [B, K, C, h, w].
+        bands: their tops.
+    """
+    told = f.exp().mean((-2, -1))
+    hat = hats(bands, height, width).to(told)
+    weight = hat.square() / hat.square().sum((1, 2), keepdim=True).clamp_min(torch.finfo(hat.dtype).tiny)
+    logs = told.log()
+    for _ in range(MOVES):
+        found = torch.einsum("bchw,khw->bkc", torch.einsum("bkc,khw->bchw", logs, hat).exp(), weight)
+        # A band that a small picture has no frequencies of stays as it was told.
+        logs = torch.where(found > 0, logs + (told / found).log(), logs).clamp(-2 * LARGEST, 2 * LARGEST)
+    return torch.einsum("bkc,khw->bchw", logs, hat).exp()
 
 
 def ratios(z: Tensor, lowest: float) -> Tensor:
@@ -207,6 +265,7 @@ class HeadDescription(BaseModel, extra="forbid"):
 
     width: int = Field(ge=1, le=4096)
     dilations: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(min_length=1, max_length=64)
+    bands: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((), max_length=64)
     sigma: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=2)
     lowest: float = Field(gt=0, lt=1)
     images: int = Field(ge=1)
@@ -220,6 +279,7 @@ def packed(local: LocalErrors | None) -> tuple[dict[str, Tensor], dict[str, Any]
     said = {
         "width": local.head.width,
         "dilations": list(local.head.dilations),
+        "bands": list(local.head.bands),
         "sigma": [float(f"{sigma:.6g}") for sigma in local.sigma.tolist()],
         "lowest": local.lowest,
         "images": local.images,
@@ -239,7 +299,7 @@ def unpacked(
         return None
     own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX) or name == RATIO}
     with torch.random.fork_rng(devices=[]):
-        head = VarianceHead(channels, said.width, said.dilations)
+        head = VarianceHead(channels, said.width, said.dilations, said.bands)
     try:
         ratio = own.pop(RATIO).float()
         head.load_state_dict({name.removeprefix(PREFIX): tensor for name, tensor in own.items()})

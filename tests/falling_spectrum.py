@@ -21,3 +21,9 @@ def local(batch: int = 1) -> LocalCovariance:
     """The same, at some places up to eight times as large in variance as in others, each sample by itself."""
     generator = torch.Generator().manual_seed(5)
     return LocalCovariance(falling(), (torch.rand(batch, *SHAPE, generator=generator) - 0.5).exp())
+
+
+def steeper() -> CosineCovariance:
+    """Two samples, each with a spectrum of its own: that of `falling`, and one that falls faster."""
+    even = falling()
+    return CosineCovariance(torch.stack((even.power, 0.5 * even.power**1.5)), even.colours)

@@ -41,7 +41,7 @@ from daps_kit.contracts import (
     RandomStreams,
     Target,
 )
-from daps_kit.covariance import LocalCovariance
+from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.errors import ComponentError
 from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
@@ -169,9 +169,12 @@ def preconditioner(
 
     has the diagonal of the inverse: T = W^{-1/2} where the noise is small, and I where it rules.
     """
+    if isinstance(covariance, CosineCovariance):
+        return operator.preconditioner(covariance.common, variance)
     if not isinstance(covariance, LocalCovariance):
         return operator.preconditioner(covariance, variance)
-    even, inverse = covariance.even, operator.preconditioner(covariance.even, variance)
+    even = covariance.even.common
+    inverse = operator.preconditioner(even, variance)
     if inverse is None:
         return None
     local, one = covariance.scale.square(), torch.ones_like(covariance.scale)

@@ -11,8 +11,16 @@ import torch
 from scipy.fft import dctn, idctn
 
 from daps_kit.contracts import Covariance, RandomStreams
-from daps_kit.covariance import Diagonal, Isotropic, LowRank, cosine_inverse, cosine_matrix, cosine_transform
-from tests.falling_spectrum import SHAPE, falling, local
+from daps_kit.covariance import (
+    Diagonal,
+    Isotropic,
+    LocalCovariance,
+    LowRank,
+    cosine_inverse,
+    cosine_matrix,
+    cosine_transform,
+)
+from tests.falling_spectrum import SHAPE, falling, local, steeper
 
 
 def test_the_basis_is_that_of_the_cosine_transform():
@@ -70,6 +78,8 @@ INDEPENDENT = {
     "low rank": (low_rank(), (3, 2, 2)),
     "cosine": (falling(), SHAPE),
     "local": (local(2), SHAPE),
+    "of each sample": (steeper(), SHAPE),
+    "local, of each sample": (LocalCovariance(steeper(), local(2).scale), SHAPE),
 }
 
 
@@ -118,3 +128,23 @@ def test_a_covariance_that_differs_from_place_to_place():
     torch.testing.assert_close(root @ root.mT, expected, **close)
     torch.testing.assert_close(matrix(covariance.sqrt_transposed), root.mT, **close)
     torch.testing.assert_close(covariance.precision(covariance.multiply(v)), v, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["of each sample", "local, of each sample"])
+def test_a_sample_has_its_own_spectrum(name):
+    covariance, v = INDEPENDENT[name][0], RandomStreams([0, 1]).normal(SHAPE)
+    for apply in ("sqrt", "sqrt_transposed", "multiply", "precision"):
+        whole = getattr(covariance, apply)(v)
+        for sample in (0, 1):
+            one = covariance.of(sample)
+            assert one.of(0).multiply(v).shape == v.shape
+            torch.testing.assert_close(
+                getattr(one, apply)(v[sample : sample + 1]), whole[sample : sample + 1]
+            )
+    assert float((covariance.multiply(v[:1].expand_as(v)).diff(dim=0)).abs().max()) > 0.1
+
+
+def test_the_common_spectrum_of_samples():
+    each = steeper()
+    torch.testing.assert_close(each.common.power.square(), each.power.prod(0))
+    assert falling().common.power.shape == SHAPE

@@ -16,7 +16,7 @@ from daps_kit.settings import GaussianNoiseSettings
 from daps_samplers import Exact
 from daps_samplers.exact import preconditioner
 from daps_samplers.target import GaussianTarget
-from tests.falling_spectrum import SHAPE, falling, local
+from tests.falling_spectrum import SHAPE, falling, local, steeper
 
 CPU = torch.device("cpu")
 SIZE = 3 * 8 * 12
@@ -173,3 +173,28 @@ def test_the_preconditioner_of_a_covariance_that_differs_from_place_to_place(nam
         values = torch.linalg.eigvals(p @ s).real
         ratios.append(float(values.max() / values.min()))
     assert ratios[0] < 0.75 * ratios[1]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_each_sample_is_drawn_with_its_own_spectrum(name):
+    """As it is by itself."""
+    operator, c = make(name), steeper()
+    y = operator.measure(0.3 * RandomStreams([3]).normal(SHAPE), RandomStreams([4]))
+
+    def drawn(covariance, seeds):
+        count = len(seeds)
+        centre = torch.full((count, *SHAPE), 0.2)
+        target = GaussianTarget(
+            centre,
+            covariance,
+            operator,
+            y.expand(count, *y.shape[1:]),
+            sigma=1.0,
+            likelihood_variance=NOISE**2,
+        )
+        x, _ = Exact(accuracy=1e-5).build().run(target, centre, RandomStreams(seeds))
+        return x
+
+    both = drawn(c, [5, 6])
+    for sample, seed in enumerate([5, 6]):
+        torch.testing.assert_close(drawn(c.of(sample), [seed]), both[sample : sample + 1], rtol=0, atol=2e-3)
