@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from daps_kit import tensor_file
 from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform, turned
 from daps_kit.errors import UserError
 from daps_kit.linalg import per_sample
-from daps_kit.variance_head import FOLD, SIGMA_RANGE, LocalErrors, VarianceHead, hats, ratios, spectra
+from daps_kit.spectrum_head import SpectrumHead
+from daps_kit.variance_head import SIGMA_RANGE, LocalErrors, VarianceHead, ratios
 
 __all__ = ["Fit", "HeadFit", "fit_head", "measured"]
 
@@ -43,7 +43,6 @@ class Fit:
         rate: the largest learning rate; it rises over a twentieth of the steps and falls to zero as a cosine.
         chunk: images in a network call.
         seed: of images, noise and first weights.
-        dilations, bands: see `VarianceHead`.
     """
 
     steps: int = 600
@@ -51,8 +50,6 @@ class Fit:
     rate: float = 2e-3
     chunk: int = 16
     seed: int = 0
-    dilations: tuple[int, ...] = (1, 2, 4, 1)
-    bands: tuple[float, ...] = ()
 
 
 class HeadFit:
@@ -73,8 +70,7 @@ class HeadFit:
         self.prior, self.images, self.fit, self.mirror = prior, images, fit, mirror
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fit.seed)
-            self.head = VarianceHead(images.shape[1], dilations=fit.dilations, bands=fit.bands)
-        self.head.to(images.device)
+            self.head = VarianceHead(images.shape[1]).to(images.device)
         self.optimiser = torch.optim.Adam(self.head.parameters(), fit.rate, betas=(0.9, 0.98))
         low, high = prior.sigma_range
         self.low, self.high = max(low, SIGMA_RANGE[0]), min(high, SIGMA_RANGE[1])
@@ -101,7 +97,7 @@ class HeadFit:
             parts = zip(torch.split(x, fit.chunk), torch.split(sigma.to(x), fit.chunk), strict=True)
             denoised = torch.cat([self.prior.denoise(a, b) for a, b in parts])
         means = [_mean(self.prior, x, level) for level in sigma.tolist()]
-        gain = _gain(means, x0 - denoised, self.head(x, denoised, sigma.to(x)), self.head.bands)
+        gain = _gain(means, x0 - denoised, self.head(x, denoised, sigma.to(x)))
         self.optimiser.zero_grad()
         torch.autograd.backward(-gain)
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
@@ -161,8 +157,7 @@ def fit_head(
         UserError: the file is damaged or of another fit, or it cannot be written.
     """
     work = HeadFit(prior, images, fit, mirror=not prior.latent)
-    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(fit).items()}
-    said = {"kind": FitDescription.KIND, "format": 1, "fit": settings, "images": _checksum(images)}
+    said = {"kind": FitDescription.KIND, "format": 1, "fit": asdict(fit), "images": _checksum(images)}
     if state.exists():
         tensors, found = tensor_file.read(state)
         before = FitDescription.of(found, state)
@@ -212,31 +207,31 @@ def _mean(prior: Prior, like: Tensor, sigma: float) -> CosineCovariance:
     return mean
 
 
-def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor, bands: Sequence[float]) -> Tensor:
+def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor) -> Tensor:
     """Return by how much f explains numbers better, each by itself, than their mean variance, nats a number.
 
     Args:
         means: the mean covariance of each sample.
         error: x0 - D, [B, C, H, W].
-        f: what a head with these bands says of them.
+        f: likewise.
     """
-    power = torch.stack([mean.power for mean in means]).to(error)
-    rotated = turned(error, means[0].colours.to(error).T)
-    if bands:
-        hat = hats(bands, *error.shape[-2:]).to(error)[:, None]
-        parts = cosine_inverse((cosine_transform(rotated) / power.sqrt())[:, None] * hat)
-        square = parts.square() / hat.square().mean((-2, -1), keepdim=True)
-        square = functional.avg_pool2d(square.flatten(0, 2)[:, None], FOLD, ceil_mode=True).reshape(f.shape)
-    else:
-        square = rotated.square() / power.mean((2, 3), keepdim=True)
+    variance = torch.stack([mean.power.mean((1, 2), keepdim=True) for mean in means]).to(error)
+    rotated = (means[0].colours.to(error).T @ error.flatten(2)).reshape(error.shape)
+    square = rotated.square() / variance
     gain: Tensor = (square - square * (-f).exp() - f).mean() / 2
     return gain
+
+
+def _spectral_gain(mean: CosineCovariance, error: Tensor, g: Tensor) -> float:
+    """Return by how much G explains the error better than 1 does, nats a number."""
+    square = cosine_transform(turned(error, mean.colours.to(error).T)).square() / mean.power.to(error)
+    return float((square - square / g - g.log()).mean() / 2)
 
 
 @torch.no_grad()
 def measured(
     prior: Prior,
-    head: VarianceHead,
+    head: VarianceHead | SpectrumHead,
     images: Tensor,
     *,
     chunk: int = 16,
@@ -246,10 +241,10 @@ def measured(
 
     Args:
         prior: the prior that the head belongs to.
-        head: f.
+        head: the head.
         images: [N, C, H, W], better others than those that it was fitted to.
         chunk: images in a network call.
-        tell: told each noise level and by how much f explains a number better than its mean variance, nats.
+        tell: told each noise level and by how much the head explains a number better than its mean variance, nats.
     """
     low, high = max(prior.sigma_range[0], SIGMA_RANGE[0]), min(prior.sigma_range[1], SIGMA_RANGE[1])
     sigmas, lowest, rows = [s for s in SIGMAS if low <= s <= high], 1 / (2 * max(images.shape[-2:])), []
@@ -258,11 +253,13 @@ def measured(
         level = torch.tensor(sigma, device=images.device)
         x = images + sigma * torch.randn(images.shape, generator=draw).to(images)
         denoised = torch.cat([prior.denoise(part, level) for part in torch.split(x, chunk)])
-        f = head(x, denoised, level)
-        tell(sigma, float(_gain([mean] * len(x), images - denoised, f, head.bands)))
-        if head.bands:
-            rows.append(1 / ratios(spectra(f, head.bands, *x.shape[-2:]).sqrt(), lowest))
+        if isinstance(head, SpectrumHead):
+            g = head.gain(denoised, mean.colours, level)
+            tell(sigma, _spectral_gain(mean, images - denoised, g))
+            rows.append(1 / ratios(g.sqrt(), lowest))
             continue
+        f = head(x, denoised, level)
+        tell(sigma, float(_gain([mean] * len(x), images - denoised, f)))
         noise = torch.randn(DRAWS, *images.shape, generator=draw).to(images)
         plain = ratios(noise.flatten(0, 1), lowest)
         ratio = torch.ones_like(plain)

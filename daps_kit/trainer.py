@@ -46,7 +46,6 @@ class TrainingProgress:
         images_per_second: speed since the run began or was resumed.
         learning_rate: of the last step.
         measured: at the end of an epoch, rows of numbers by name, such as `mse` by sigma; else None.
-        unit: what is counted, where it is not images.
     """
 
     images: int
@@ -55,7 +54,6 @@ class TrainingProgress:
     images_per_second: float
     learning_rate: float
     measured: dict[str, dict[str, float]] | None = None
-    unit: str = "images"
 
 
 class Trainer(ABC):

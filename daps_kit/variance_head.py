@@ -32,16 +32,15 @@ from torch.nn import functional
 from daps_kit.contracts import Covariance
 from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.linalg import per_sample
+from daps_kit.spectrum_head import SpectrumHead
 from daps_kit.tensor_file import DamagedFile
 
 __all__ = [
     "HeadDescription",
     "LocalErrors",
     "VarianceHead",
-    "hats",
     "packed",
     "ratios",
-    "spectra",
     "unpacked",
 ]
 
@@ -60,9 +59,6 @@ SIGMA_RANGE = (0.01, 12.0)
 
 RINGS_AN_OCTAVE = 2
 
-MOVES = 4
-"""Rounds in which the tops of bands are moved."""
-
 
 class VarianceHead(nn.Module):
     """f(x_t, D, sigma): log of the local factor of the variance, of each pixel and rotated colour.
@@ -73,32 +69,23 @@ class VarianceHead(nn.Module):
         channels: C of the images (latents).
         width: channels of its convolutions.
         dilations: of its residual 3 x 3 convolutions, in folded pixels.
-        bands: frequencies at which hats W_k have their tops, rising, cycles a pixel; none: one number a pixel for all
-            frequencies.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        width: int = 32,
-        dilations: Sequence[int] = (1, 2, 4, 1),
-        bands: Sequence[float] = (),
-    ) -> None:
+    def __init__(self, channels: int, width: int = 32, dilations: Sequence[int] = (1, 2, 4, 1)) -> None:
         super().__init__()
         self.channels, self.width, self.dilations = channels, width, tuple(dilations)
-        self.bands = tuple(bands)
         self.embed = nn.Linear(2 * len(FREQUENCIES) + 1, width)
         self.modulate = nn.ModuleList(nn.Linear(width, 2 * width) for _ in dilations)
         self.stem = nn.Conv2d(3 * channels * FOLD**2, width, 3, padding=1, padding_mode="replicate")
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in dilations
         )
-        self.out = nn.Conv2d(width, channels * (len(self.bands) or FOLD**2), 1)
+        self.out = nn.Conv2d(width, channels * FOLD**2, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
-        """Return f within `LARGEST`, [B, C, H, W]; of bands at each 2 x 2 pixels, [B, K, C, H/2, W/2] rounded up.
+        """Return f, [B, C, H, W], within `LARGEST`.
 
         Args:
             x, denoised: x_t and D(x_t, sigma), [B, C, H, W].
@@ -114,11 +101,7 @@ class VarianceHead(nn.Module):
         for modulate, convolution in zip(self.modulate, self.convolutions, strict=True):
             scale, shift = modulate(e)[:, :, None, None].chunk(2, dim=1)
             h = h + convolution(functional.silu(torch.addcmul(shift, h, 1 + scale)))
-        f = self.out(functional.silu(h))
-        if self.bands:
-            f = f.unflatten(1, (len(self.bands), self.channels))
-        else:
-            f = functional.pixel_shuffle(f, FOLD)[..., :height, :width]
+        f = functional.pixel_shuffle(self.out(functional.silu(h)), FOLD)[..., :height, :width]
         return LARGEST * torch.tanh(f / LARGEST)
 
 
@@ -135,7 +118,7 @@ class LocalErrors:
     """A fitted head, and the spectrum that goes with it.
 
     Attributes:
-        head: f.
+        head: f, or log G (`daps_kit.spectrum_head`).
         sigma: noise levels, rising, [S].
         ratio: R by noise level, rotated colour and ring of frequencies, [S, C, R]: the constant first, then
             `RINGS_AN_OCTAVE` rings an octave.
@@ -143,7 +126,7 @@ class LocalErrors:
         images: how many images R is of.
     """
 
-    head: VarianceHead
+    head: VarianceHead | SpectrumHead
     sigma: Tensor
     ratio: Tensor
     lowest: float
@@ -151,9 +134,13 @@ class LocalErrors:
 
     def problem(self) -> str | None:
         """Return what makes these numbers no head, if anything."""
-        levels, channels, bands = len(self.sigma), self.head.channels, self.head.bands
-        if len(bands) == 1 or any(b <= a for a, b in itertools.pairwise(bands)):
-            return "the bands of its head must be two or more, and rise"
+        if isinstance(self.head, SpectrumHead):
+            bands = self.head.bands
+            if len(bands) < 2 or any(b <= a for a, b in itertools.pairwise(bands)):
+                return "the bands of its head must be two or more, and rise"
+            if not bool((self.head.scale > 0).all()):
+                return "the scale of its head must be positive"
+        levels, channels = len(self.sigma), self.head.channels
         if self.ratio.ndim != 3 or self.ratio.shape[:2] != (levels, channels) or self.ratio.shape[2] < 3:
             return f"the spectrum of its head has the shape {list(self.ratio.shape)}"
         if levels < 2 or not bool((self.sigma.diff() > 0).all()) or not bool(self.sigma[0] > 0):
@@ -191,11 +178,11 @@ class LocalErrors:
         """
         if not isinstance(mean, CosineCovariance):
             raise TypeError(f"a head goes with a CosineCovariance, not with {type(mean).__name__}")
-        f = self.head(x.float(), denoised.float(), torch.tensor(sigma, device=x.device))
-        power = self.power(mean, sigma)
-        if self.head.bands:
-            power = power * spectra(f, self.head.bands, *x.shape[-2:]).to(power)
+        level, power = torch.tensor(sigma, device=x.device), self.power(mean, sigma)
+        if isinstance(self.head, SpectrumHead):
+            power = power * self.head.gain(denoised.float(), mean.colours, level).to(power)
             return CosineCovariance(power, mean.colours, average=mean.average)
+        f = self.head(x.float(), denoised.float(), level)
         even = CosineCovariance(power, mean.colours, average=mean.average)
         return LocalCovariance(even, (f / 2).exp().to(x.dtype))
 
@@ -207,39 +194,6 @@ def _place(like: Tensor, lowest: float) -> Tensor:
     place = 1 + RINGS_AN_OCTAVE * (f / lowest).clamp_min(1).log2()
     place[0, 0] = 0
     return place
-
-
-def hats(bands: Sequence[float], height: int, width: int) -> Tensor:
-    """Return W_k at the frequencies of the cosine basis, [K, H, W]; they add up to 1."""
-    down, across = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
-    f = torch.hypot(down[:, None], across).clamp(bands[0], bands[-1]).log()
-    tops = torch.tensor(bands, dtype=torch.float64).log()
-    after = torch.searchsorted(tops, f.contiguous()).clamp(1, len(bands) - 1)
-    share = ((f - tops[after - 1]) / (tops[after] - tops[after - 1])).float()
-    found = torch.zeros(len(bands), height, width)
-    found.scatter_(0, after[None] - 1, 1 - share[None])
-    return found.scatter_add_(0, after[None], share[None])
-
-
-def spectra(f: Tensor, bands: Sequence[float], height: int, width: int) -> Tensor:
-    """Return G of each sample at the frequencies of the cosine basis, [B, C, H, W].
-
-    A band's variance is a mean over its frequencies, between which G may fall steeply: so the tops G_k are moved until
-    G has the means that the head told.
-
-    Args:
-        f: of a head with bands, [B, K, C, h, w].
-        bands: their tops.
-    """
-    told = f.exp().mean((-2, -1))
-    hat = hats(bands, height, width).to(told)
-    weight = hat.square() / hat.square().sum((1, 2), keepdim=True).clamp_min(torch.finfo(hat.dtype).tiny)
-    logs = told.log()
-    for _ in range(MOVES):
-        found = torch.einsum("bchw,khw->bkc", torch.einsum("bkc,khw->bchw", logs, hat).exp(), weight)
-        # A band that a small picture has no frequencies of stays as it was told.
-        logs = torch.where(found > 0, logs + (told / found).log(), logs).clamp(-2 * LARGEST, 2 * LARGEST)
-    return torch.einsum("bkc,khw->bchw", logs, hat).exp()
 
 
 def ratios(z: Tensor, lowest: float) -> Tensor:
@@ -261,10 +215,10 @@ def ratios(z: Tensor, lowest: float) -> Tensor:
 
 
 class HeadDescription(BaseModel, extra="forbid"):
-    """What a file of weights or a calibration says of its head, beside the tensors."""
+    """What a file of weights or a calibration says of its head, beside the tensors: `bands` where it tells spectra."""
 
     width: int = Field(ge=1, le=4096)
-    dilations: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(min_length=1, max_length=64)
+    dilations: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((), max_length=64)
     bands: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((), max_length=64)
     sigma: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=2)
     lowest: float = Field(gt=0, lt=1)
@@ -278,8 +232,11 @@ def packed(local: LocalErrors | None) -> tuple[dict[str, Tensor], dict[str, Any]
     tensors = {f"{PREFIX}{name}": tensor.half() for name, tensor in local.head.state_dict().items()}
     said = {
         "width": local.head.width,
-        "dilations": list(local.head.dilations),
-        "bands": list(local.head.bands),
+        **(
+            {"bands": list(local.head.bands)}
+            if isinstance(local.head, SpectrumHead)
+            else {"dilations": list(local.head.dilations)}
+        ),
         "sigma": [float(f"{sigma:.6g}") for sigma in local.sigma.tolist()],
         "lowest": local.lowest,
         "images": local.images,
@@ -299,7 +256,11 @@ def unpacked(
         return None
     own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX) or name == RATIO}
     with torch.random.fork_rng(devices=[]):
-        head = VarianceHead(channels, said.width, said.dilations, said.bands)
+        head: VarianceHead | SpectrumHead = (
+            SpectrumHead(channels, said.width, said.bands)
+            if said.bands
+            else VarianceHead(channels, said.width, said.dilations)
+        )
     try:
         ratio = own.pop(RATIO).float()
         head.load_state_dict({name.removeprefix(PREFIX): tensor for name, tensor in own.items()})

@@ -73,11 +73,10 @@ class TrainingDisplay:
 def _line(progress: TrainingProgress) -> str:
     seconds = (progress.of - progress.images) / max(progress.images_per_second, 1e-9)
     hours, minutes = divmod(round(seconds / 60), 60)
-    pace = f"{progress.images_per_second:.{0 if progress.images_per_second >= 10 else 1}f}"
     left = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
     return (
-        f"{progress.images:,} of {progress.of:,} {progress.unit}  loss {progress.loss:.4f}  "
-        f"rate {progress.learning_rate:.2g}  {pace} {progress.unit.split()[0]}/s  {left} left"
+        f"{progress.images:,} of {progress.of:,} images  loss {progress.loss:.4f}  "
+        f"rate {progress.learning_rate:.2g}  {progress.images_per_second:.0f} images/s  {left} left"
     )
 
 

@@ -10,10 +10,8 @@ import torch
 
 from daps_kit.calibration import CalibrationTable
 from daps_kit.contracts import Prior
-from daps_kit.covariance import cosine_inverse, cosine_transform
 from daps_kit.errors import UserError
 from daps_kit.fit_head import Fit, HeadFit, fit_head, measured
-from daps_kit.variance_head import hats
 
 SIDE = 16
 SMALL, LARGE = 0.01, 0.25
@@ -91,48 +89,3 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
     fit_head(prior, prior.images(8), Fit(steps=1, batch=2), state)
     with pytest.raises(UserError, match="another fit"):
         fit_head(prior, prior.images(8), Fit(steps=2, batch=2), state)
-
-
-class SharpOrNot(Prior):
-    """Bright pictures are sharp: what they leave open is white; of dark ones fine detail is known."""
-
-    shape = (1, SIDE, SIDE)
-    sigma_range = (0.01, 1.0)
-
-    def __init__(self):
-        self.calibration = CalibrationTable(
-            torch.tensor([0.01, 10.0]), torch.full((2,), 0.01), torch.full((2, 1, 12), 0.01), torch.eye(1), 4
-        )
-
-    def denoise(self, x, sigma):
-        return x.mean((1, 2, 3), keepdim=True).sign().mul(0.8).expand_as(x)
-
-    def images(self, count):
-        noise = torch.randn(count, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        sharp = (torch.arange(count) % 2).float()[:, None, None, None]
-        hat = hats((1 / 16, 1 / 4), SIDE, SIDE)
-        smooth = cosine_inverse(cosine_transform(noise) * (FINE ** hat[1]).sqrt())
-        return 1.6 * sharp - 0.8 + 0.1 * torch.where(sharp > 0, noise, smooth)
-
-
-FINE = 0.05
-"""Of the variance of fine detail is left in pictures that are not sharp."""
-
-
-@pytest.mark.slow
-def test_it_finds_which_pictures_have_fine_detail(tmp_path):
-    prior = SharpOrNot()
-    images = prior.images(64)
-    fit = replace(FIT, dilations=(1,), bands=(1 / 16, 1 / 4))
-    head = fit_head(prior, images[:48], fit, tmp_path / "state")
-    gains = []
-    found = measured(prior, head, images[48:], tell=lambda sigma, gain: gains.append(gain))
-    assert min(gains) > 0.1
-    mean = prior.mean_covariance(images, 0.3)
-    denoised = prior.denoise(images, 0.3)
-    power = found.covariance(mean, images, denoised, 0.3).power / mean.power
-    # R makes the mean over pictures the measured covariance.
-    torch.testing.assert_close(power.mean(0), torch.ones(1, SIDE, SIDE), rtol=0.1, atol=0)
-    ratio = power[0::2].mean(0) / power[1::2].mean(0)
-    assert float(ratio[0, 0, 1]) == pytest.approx(1, abs=0.25)
-    assert float(ratio[0, 0, SIDE // 2]) == pytest.approx(FINE, rel=0.5)

@@ -11,7 +11,7 @@ from daps_kit.calibration import CalibrationTable, read_calibration, write_calib
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.covariance import cosine_transform
 from daps_kit.errors import UserError
-from daps_kit.variance_head import LocalErrors, VarianceHead, hats, ratios, spectra
+from daps_kit.variance_head import LocalErrors, VarianceHead, ratios
 from tests.falling_spectrum import SHAPE, falling
 
 SIGMAS = torch.tensor([0.1, 1.0])
@@ -35,13 +35,12 @@ def local(head):
     return LocalErrors(head, SIGMAS, ratio, lowest, 5)
 
 
-@pytest.mark.parametrize("bands", [(), (1 / 16, 1 / 4)])
-def test_a_head_that_knows_nothing_leaves_the_covariance_as_it_is(bands):
+def test_a_head_that_knows_nothing_leaves_the_covariance_as_it_is():
     """That is what a fit starts with."""
     x, v = (RandomStreams(seeds).normal(SHAPE) for seeds in ([1, 2], [3, 4]))
     lowest = 1 / 24
     ratio = torch.ones_like(ratios(torch.ones(1, *SHAPE), lowest)).expand(2, -1, -1)
-    plain = LocalErrors(VarianceHead(3, bands=bands), SIGMAS, ratio, lowest, 5)
+    plain = LocalErrors(VarianceHead(3), SIGMAS, ratio, lowest, 5)
     found = plain.covariance(falling(), x, 0.5 * x, 0.3)
     torch.testing.assert_close(found.multiply(v), falling().multiply(v), rtol=1e-4, atol=1e-5)
 
@@ -76,65 +75,6 @@ def test_the_power_of_rings():
     found = ratios(z, 1 / 24)
     torch.testing.assert_close(found[:, 0], torch.full((3,), 96.0), rtol=1e-5, atol=0)
     assert float(found[:, 1:].max()) < 1e-6
-
-
-def test_bands_of_frequency():
-    """Hats of width an octave: alone at their tops, half each between two of them."""
-    found = hats((1 / 16, 1 / 8, 1 / 4), 4, 32)
-    torch.testing.assert_close(found.sum(0), torch.ones(4, 32))
-    for k, cycles in enumerate((4, 8, 16)):
-        assert found[:, 0, cycles].tolist() == [float(k == i) for i in range(3)]
-    halfway = hats((1 / 16, 1 / 4), 1, 32)[:, 0, 8]
-    torch.testing.assert_close(halfway, torch.tensor([0.5, 0.5]))
-    assert found[:, 0, 0].tolist() == [1, 0, 0]
-    assert found[:, 3, 31].tolist() == [0, 0, 1]
-
-
-def test_the_spectrum_has_the_means_of_the_bands_that_a_head_tells():
-    bands, size = (1 / 16, 1 / 8, 1 / 4), (24, 32)
-    hat = hats(bands, *size)
-    logs = torch.tensor([[0.3, -1.0, -3.0], [0.0, 0.0, 0.0]])
-    g = torch.einsum("bk,khw->bhw", logs, hat).exp()
-    means = torch.einsum("bhw,khw->bk", g, hat.square()) / hat.square().sum((1, 2))
-    place = torch.tensor([0.5, 1.5])  # what a head tells of two places, whose mean counts
-    f = (means[:, :, None, None, None] * place).log()
-    found = spectra(f, bands, *size)
-    torch.testing.assert_close(found[:, 0], g, rtol=0.01, atol=0)
-
-
-def test_bands_that_a_small_picture_does_not_have():
-    f = torch.full((1, 3, 1, 4, 4), 0.5)
-    found = spectra(f, (1 / 512, 1 / 256, 1 / 4), 8, 8)
-    torch.testing.assert_close(found[..., 4:, 4:], torch.full((1, 1, 4, 4), 0.5).exp())
-    assert bool(found.isfinite().all())
-
-
-def test_a_head_with_bands_is_kept_and_tells_the_spectrum_of_each_sample(tmp_path):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        head = VarianceHead(3, 8, (1,), (1 / 8, 1 / 4)).eval().requires_grad_(False)
-        for p in head.parameters():
-            p.data.add_(0.3 * torch.randn(p.shape)).copy_(p.half())
-    ratio = torch.ones_like(ratios(torch.ones(1, *SHAPE), 1 / 24)).expand(2, -1, -1)
-    local = LocalErrors(head, SIGMAS, ratio, 1 / 24, 5)
-    table = CalibrationTable(SIGMAS, torch.tensor([0.01, 0.1]), torch.ones(2, 3, 9), torch.eye(3), 4, local)
-    path = tmp_path / "head.safetensors"
-    write_calibration(path, table)
-    read = read_calibration(path)
-    assert read.local is not None
-    x = RandomStreams([1, 2]).normal((3, 9, 12))
-    mean = table.covariance(0.3, 9, 12)
-    expected = local.covariance(mean, x, 0.5 * x, 0.3)
-    assert expected.power.shape == x.shape
-    found = read.local.covariance(mean, x, 0.5 * x, 0.3)
-    torch.testing.assert_close(found.power, expected.power)
-    alone = local.covariance(mean, x[1:], 0.5 * x[1:], 0.3)
-    torch.testing.assert_close(alone.power[0], expected.power[1], rtol=1e-4, atol=0)
-    assert float((expected.power[0] / expected.power[1]).log().abs().max()) > 0.1
-    head.bands = (1 / 4, 1 / 8)
-    write_calibration(path, table)
-    with pytest.raises(UserError, match="bands of its head must be two or more, and rise"):
-        read_calibration(path)
 
 
 def test_it_is_kept_in_the_file_of_a_calibration(local, tmp_path):

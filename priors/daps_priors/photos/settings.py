@@ -31,8 +31,8 @@ class _OfPhotographs(PriorSettings):
     )
     head: bool = Field(
         True,
-        description="whether its head, where the weights have one, tells at which places the denoiser is unsure "
-        "(sampler.spread 'calibrated')",
+        description="whether its head tells how much fine detail the denoiser leaves open in the picture at hand "
+        "(sampler.spread 'calibrated'): without it that is the mean over pictures",
     )
 
     def files(self) -> list[Path]:

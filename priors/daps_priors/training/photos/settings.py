@@ -129,8 +129,8 @@ class TrainPhotos(TrainerSettings):
     head: int = Field(
         0,
         ge=0,
-        description="steps by which a head is fitted in the end, which tells at which places the denoiser is unsure; "
-        "0: none",
+        description="patches of so many steps are denoised in the end to fit a head, which tells what the denoiser "
+        "leaves open in the picture at hand; 0: none",
     )
     checkpoint_seconds: CheckpointSeconds = 120.0
     card: CardSettings = Field(CardSettings(), description="what is written into the file of weights")

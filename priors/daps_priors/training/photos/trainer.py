@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from daps_kit import tensor_file
 from daps_kit.calibration import errors
 from daps_kit.errors import UserError
-from daps_kit.fit_head import Fit, HeadFit, fit_head, measured
+from daps_kit.fit_head import measured
+from daps_kit.spectrum_head import SpectrumFit, fit_spectrum
 from daps_kit.trainer import Trainer, TrainingProgress
 from daps_kit.training import Pace, TrainingFolder, train
-from daps_kit.variance_head import VarianceHead
 from daps_priors.photos import weights
 from daps_priors.photos.calibration import calibrate_by_frequency
 from daps_priors.photos.denoiser import PhotoDenoiser
@@ -36,8 +35,6 @@ OUTER = ("unet.stem.", "unet.out.", "unet.embed.")
 """Parameters of the first and last layers of `PhotoDenoiser`, and of those that are told sigma."""
 FIT_PATCHES, FIT_SIDE = 300, 256
 SIGMAS = (0.05, 0.1, 0.2, 0.4, 1.0, 3.0)
-HEAD_PATCHES, HEAD_SIDE, HEAD_BATCH = 2000, 128, 8
-"""What a head is fitted to: drawn from so many patches of this side, so many a step."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class PhotoTrainer(Trainer):
         compile: whether the network is compiled.
         epoch: patches between two reports.
         checkpoint_seconds: seconds between two checkpoints.
-        head: steps by which a head is fitted to the finished network; 0: none.
+        head: steps whose patches a head is fitted to in the end; 0: none.
         card, settings: written into the file of weights.
     """
 
@@ -136,9 +133,8 @@ class PhotoTrainer(Trainer):
         objective = PhotoError(examples, unet, self.device, self.bfloat16)
         pace = Pace(optimisation.images_seen, optimisation.batch_size, self.epoch, self.checkpoint_seconds)
         learner = PhotoLearner(state, objective, pictures)
-        progress = progress or (lambda _: None)
-        train(learner, folder, pace, progress)
-        self._write(folder.weights, state, pictures, examples, progress)
+        train(learner, folder, pace, progress or (lambda _: None))
+        self._write(folder.weights, state, pictures, examples)
         return folder.weights
 
     def _model(self) -> PhotoDenoiser:
@@ -169,7 +165,6 @@ class PhotoTrainer(Trainer):
         state: State[PhotoDenoiser],
         pictures: Pictures,
         examples: PatchExamples,
-        progress: Callable[[TrainingProgress], None],
     ) -> None:
         """Write the averaged weights, with the errors that they have as they are stored."""
         stored = self._model().to(self.device)
@@ -190,33 +185,11 @@ class PhotoTrainer(Trainer):
         found = calibrate_by_frequency(stored, stored.linear, validation)
         if self.head:
             prior = PhotoPrior(stored, found, description)
-            unfinished = self.output / f"head-{state.step}.safetensors"
-            head = self._head(prior, examples, unfinished, progress)
+            steps = range(state.step, state.step + self.head)
+            patches = (examples.draw(step, 0)[0].to(self.device) for step in steps)
+            head = fit_spectrum(prior, patches, SpectrumFit(seed=self.patches.seed))
             found = replace(found, local=measured(prior, head, validation, chunk=2))
         weights.save(path, stored, dict(self.network), found, description)
-
-    def _head(
-        self,
-        prior: PhotoPrior,
-        examples: PatchExamples,
-        state: Path,
-        progress: Callable[[TrainingProgress], None],
-    ) -> VarianceHead:
-        """Fit a head to the finished network; a fit that was broken off goes on from its state."""
-        begun = time.monotonic()
-        first: list[int] = []
-
-        def watch(fit: HeadFit) -> None:
-            first[:] = first or [fit.step - 1]
-            pace = (fit.step - first[0]) / (time.monotonic() - begun)
-            steps = (fit.step, self.head, -fit.gain, pace, fit.rate)
-            progress(TrainingProgress(*steps, unit="steps of its head"))
-
-        images = torch.stack(examples.crops(HEAD_PATCHES, HEAD_SIDE)).to(self.device)
-        fit = Fit(self.head, HEAD_BATCH, chunk=HEAD_BATCH, seed=self.patches.seed)
-        head = fit_head(prior, images, fit, state, watch=watch)
-        state.unlink()
-        return head
 
 
 class PhotoLearner(NetworkLearner[PhotoDenoiser]):

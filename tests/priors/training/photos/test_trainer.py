@@ -120,49 +120,20 @@ def test_what_cannot_be(folder, tmp_path):
 
 def test_a_head_is_fitted_in_the_end(folder, tmp_path):
     first = trainer(folder, tmp_path / "a", images_seen=4).run()
-    told = []
-    arguments = {"start": first, "images_seen": 0, "head": 12}
-    path = trainer(folder, tmp_path / "b", **arguments).run(told.append)
-    assert [(report.images, report.of, report.unit) for report in told] == [
-        (step, 12, "steps of its head") for step in range(1, 13)
-    ]
-    assert not list((tmp_path / "b").glob("head*"))
-    prior = load_photos(path, shape=None, device=CPU)
+    arguments = {"start": first, "images_seen": 0, "head": 60, "batch_size": 4}
+    path = trainer(folder, tmp_path / "b", **arguments).run()
+    prior = load_photos(path, shape=None, device=CPU, dtype="float32")
     local = prior.calibration.local
     assert local is not None
     assert local.images == prior.calibration.images == 2
     # It makes the mean over pictures of the covariance at each x_t what the measured one is.
     held_out = trainer(folder, tmp_path / "c", **arguments).pictures.load(16).validation
     draw = torch.Generator().manual_seed(3)
-    for sigma in (0.1, 1.0):
-        power = []
-        for _ in range(100):
-            x = held_out + sigma * torch.randn(held_out.shape, generator=draw)
-            c = prior.conditional_covariance(x, sigma)
-            power.append(c.sqrt(torch.randn(x.shape, generator=draw)).square().mean())
-        due = prior.mean_covariance(held_out, sigma).power.mean()
-        assert float(torch.stack(power).mean()) == pytest.approx(float(due), rel=0.02)
+    for sigma in (0.1, 0.7):
+        x = held_out + sigma * torch.randn(20, *held_out.shape, generator=draw)
+        power = torch.stack([prior.conditional_covariance(each, sigma).power for each in x])
+        due = prior.mean_covariance(held_out, sigma).power
+        torch.testing.assert_close(power.mean((0, 1)), due, rtol=0.3, atol=0)
+        assert float((power.mean((0, 1)) / due).mean()) == pytest.approx(1, abs=0.05)
+        assert float((power[:, 0] / power[:, 1]).mean(0).log().abs().max()) > 0.02
     assert load_photos(path, shape=None, device=CPU, head=False).calibration.local is None
-
-
-def test_a_fit_of_a_head_goes_on(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("daps_kit.fit_head.EVERY", 0.0)
-    first = trainer(folder, tmp_path / "a", images_seen=4).run()
-    arguments = {"start": first, "images_seen": 0, "head": 6}
-
-    class Stop(Exception):
-        pass
-
-    def stop(report):
-        if report.images == 4:
-            raise Stop
-
-    with pytest.raises(Stop):
-        trainer(folder, tmp_path / "broken", **arguments).run(stop)
-    told = []
-    trainer(folder, tmp_path / "broken", **arguments).run(told.append)
-    assert [report.images for report in told] == [4, 5, 6]
-    trainer(folder, tmp_path / "whole", **arguments).run()
-    a, b = (read_plain(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "broken"))
-    for name, value in a.items():
-        torch.testing.assert_close(b[name], value, rtol=1e-3, atol=2e-4)

@@ -1,0 +1,228 @@
+r"""The covariance of x0 at the very x_t, of pictures of any kind: a small network tells the spectrum of what is open.
+
+Pictures differ more by their spectrum than by their places: where all is out of focus, there is no fine detail to be
+wrong about, and in a lawn there is little else. The measured covariance is a mean over pictures. With Q and P its
+colours and its variances in the cosine basis F, take
+
+    C(x_t) = Q F^T diag(R G P) F Q^T,
+
+where log G is linear in log f between the tops of some bands of frequency, hats W_k that add up to 1, and its values
+there are what a perceptron says of sigma and of the picture's own spectrum as the denoiser sees it,
+
+    log of the mean of |F Q^T D(x_t, sigma)|^2 over band k, of each colour.
+
+It is fitted to the errors of a frozen denoiser by their Gaussian likelihood (Whittle's), band by band. R, by noise
+level, colour and frequency, makes the mean of C(x_t) over pictures the measured covariance (`daps_kit.variance_head`).
+At high noise levels, where a denoiser sees no detail, G fades to 1.
+
+Source: Whittle, "Estimation and information in stationary time series", Arkiv foer Matematik 2 (1953).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from daps_kit.contracts import Prior
+from daps_kit.covariance import CosineCovariance, cosine_transform, turned
+from daps_kit.linalg import per_sample
+
+__all__ = ["BANDS", "SpectrumFit", "SpectrumHead", "fit_spectrum", "hats"]
+
+BANDS = tuple(2.0 ** (-k / 2) for k in range(13, 1, -1))
+"""Tops of the bands, cycles a pixel: from 1 / 90 to 1 / 2, two an octave."""
+
+LARGEST = 5.0
+"""Bound on |log G|."""
+
+FREQUENCIES = (0.25, 0.5, 1.0, 2.0)
+"""Of the sines and cosines of log sigma that the head is told."""
+
+SIGMA_RANGE = (0.01, 12.0)
+"""Noise levels that a head is told apart."""
+
+FADE, STEEPNESS = 2.0, 3.0
+"""Noise level at which half of log G is left, and how soon it goes: as sigma to this power."""
+
+LEAST = 1e-10
+"""Least power of a band that is told apart."""
+
+
+STEADY = 0.3
+"""Standard deviation of a log power below which it is all but the same in all pictures."""
+
+
+class SpectrumHead(nn.Module):
+    """log G at the tops of the bands, of each rotated colour.
+
+    Args:
+        channels: C of the pictures.
+        width: of the two hidden layers.
+        bands: tops of the bands, rising, cycles a pixel.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, width: int = 64, bands: Sequence[float] = BANDS) -> None:
+        super().__init__()
+        self.channels, self.width, self.bands = channels, width, tuple(bands)
+        told, numbers = 1 + 2 * len(FREQUENCIES), channels * len(bands)
+        self.register_buffer("centre", torch.zeros(numbers))
+        self.register_buffer("scale", torch.ones(numbers))
+        self.layers = nn.ModuleList(
+            (nn.Linear(told + numbers, width), nn.Linear(width, width), nn.Linear(width, numbers))
+        )
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+
+    def spectrum(self, denoised: Tensor, colours: Tensor) -> Tensor:
+        """Return the log of the mean power of D in each band, [B, C, K].
+
+        Args:
+            denoised: D, [B, C, H, W].
+            colours: Q, [C, C].
+        """
+        z = cosine_transform(turned(denoised, colours.to(denoised).T)).square()
+        return by_band(z, self.bands)[0].clamp_min(LEAST).log()
+
+    def forward(self, spectrum: Tensor, sigma: Tensor) -> Tensor:
+        """Return log G, [B, C, K], within `LARGEST`.
+
+        Args:
+            spectrum: [B, C, K].
+            sigma: [B] or 0-d, positive.
+        """
+        level = sigma.to(spectrum).expand(len(spectrum)).clamp(*SIGMA_RANGE).log()[:, None]
+        angles = level * level.new_tensor(FREQUENCIES)
+        h = torch.cat(
+            (level / 3, angles.sin(), angles.cos(), (spectrum.flatten(1) - self.centre) / self.scale), dim=1
+        )
+        for layer in self.layers[:-1]:
+            h = functional.silu(layer(h))
+        shown = torch.sigmoid(STEEPNESS * (math.log(FADE) - level))
+        log_g = LARGEST * torch.tanh(self.layers[-1](h) / LARGEST) * shown
+        return log_g.reshape(-1, self.channels, len(self.bands))
+
+    def gain(self, denoised: Tensor, colours: Tensor, sigma: Tensor) -> Tensor:
+        """Return G of each picture at the frequencies of the cosine basis, [B, C, H, W]."""
+        log_g: Tensor = self(self.spectrum(denoised, colours), sigma)
+        hat = hats(self.bands, *denoised.shape[-2:]).to(log_g)
+        return (log_g @ hat.flatten(1)).exp().reshape(denoised.shape)
+
+
+@lru_cache(maxsize=8)
+def hats(bands: tuple[float, ...], height: int, width: int) -> Tensor:
+    """Return W_k at the frequencies of the cosine basis, [K, H, W]; they add up to 1."""
+    down, across = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
+    f = torch.hypot(down[:, None], across).clamp(bands[0], bands[-1]).log()
+    tops = torch.tensor(bands, dtype=torch.float64).log()
+    after = torch.searchsorted(tops, f).clamp(1, len(bands) - 1)
+    share = ((f - tops[after - 1]) / (tops[after] - tops[after - 1])).float()
+    found = torch.zeros(len(bands), height, width)
+    found.scatter_(0, after[None] - 1, 1 - share[None])
+    return found.scatter_add_(0, after[None], share[None])
+
+
+def by_band(z: Tensor, bands: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Return the means over each band of numbers at the frequencies of the cosine basis, and how many it has.
+
+    The constant is left out: how bright a picture is says nothing of its detail.
+
+    Args:
+        z: [B, C, H, W].
+        bands: their tops.
+
+    Returns:
+        [B, C, K] and [K]; of a band that a small picture has no frequencies of the mean is that of the one above.
+    """
+    hat = hats(bands, *z.shape[-2:]).to(z).flatten(1)[:, 1:]
+    count = hat.sum(1)
+    mean = (z.flatten(2)[..., 1:] @ hat.T) / count.clamp_min(torch.finfo(z.dtype).tiny)
+    place = torch.arange(len(bands), device=z.device)
+    nearest = torch.where(count > 0, place, len(bands)).flip(0).cummin(0).values.flip(0)
+    return mean[..., nearest.clamp_max(len(bands) - 1)], count
+
+
+@dataclass(frozen=True)
+class SpectrumFit:
+    """How a head is fitted.
+
+    Attributes:
+        steps: of Adam, after all errors are known.
+        batch: errors in each.
+        rate: the largest learning rate; it falls to zero as a cosine.
+        even: weight of all bands alike, beside that of the numbers in each.
+        seed: of noise, noise levels and first weights.
+    """
+
+    steps: int = 3000
+    batch: int = 128
+    rate: float = 3e-3
+    even: float = 1.0
+    seed: int = 0
+
+
+def fit_spectrum(
+    prior: Prior,
+    pictures: Iterable[Tensor],
+    fit: SpectrumFit = SpectrumFit(),
+    *,
+    watch: Callable[[int], None] = lambda done: None,
+) -> SpectrumHead:
+    """Fit a head to the errors of a frozen denoiser, one draw of noise and of its level for each picture.
+
+    Args:
+        prior: its `denoising_covariance` must be one of the cosine basis.
+        pictures: clean, [n, C, H, W] each; a call of the network takes n, and the next may be of another size.
+        fit: see `SpectrumFit`.
+        watch: told how many pictures were denoised.
+    """
+    draw = torch.Generator().manual_seed(fit.seed)
+    low, high = max(prior.sigma_range[0], SIGMA_RANGE[0]), min(prior.sigma_range[1], SIGMA_RANGE[1])
+    head, told = None, []
+    for x0 in pictures:
+        if head is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fit.seed)
+                head = SpectrumHead(x0.shape[1]).to(x0.device)
+        sigma = (low * (high / low) ** torch.rand(len(x0), generator=draw)).to(x0)
+        x = x0 + per_sample(sigma, x0) * torch.randn(x0.shape, generator=draw).to(x0)
+        with torch.no_grad():
+            denoised = prior.denoise(x, sigma)
+        means = [_mean(prior, x, level) for level in sigma.tolist()]
+        power, colours = torch.stack([mean.power for mean in means]).to(x), means[0].colours
+        z = cosine_transform(turned(x0 - denoised, colours.to(x).T)).square() / power
+        error, count = by_band(z, head.bands)
+        weight = count / count.sum() + fit.even * (count > 0) / (count > 0).sum()
+        told.append((sigma, head.spectrum(denoised, colours), error, weight.expand(len(x0), -1)))
+        watch(sum(len(each[0]) for each in told))
+    assert head is not None
+    sigma, spectrum, error, weight = (torch.cat(each) for each in zip(*told, strict=True))
+    head.centre.copy_(spectrum.flatten(1).mean(0))
+    head.scale.copy_(spectrum.flatten(1).std(0).clamp_min(STEADY))
+    optimiser = torch.optim.AdamW(head.parameters(), fit.rate, weight_decay=1e-2)
+    for step in range(fit.steps):
+        some = torch.randint(len(sigma), (fit.batch,), generator=draw)
+        log_g = head(spectrum[some], sigma[some])
+        loss = ((error[some] * (-log_g).exp() + log_g) * weight[some, None]).sum(-1).mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            rise = min(1.0, 30 * (step + 1) / fit.steps)
+            group["lr"] = fit.rate * rise * (1 + math.cos(math.pi * step / fit.steps)) / 2
+        optimiser.step()
+    return head.eval().requires_grad_(False)
+
+
+def _mean(prior: Prior, like: Tensor, sigma: float) -> CosineCovariance:
+    mean = prior.mean_covariance(like, sigma)
+    assert isinstance(mean, CosineCovariance)
+    return mean
