@@ -21,7 +21,7 @@ Source: Whittle, "Estimation and information in stationary time series", Arkiv f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -53,6 +53,9 @@ FADE, STEEPNESS = 2.0, 3.0
 LEAST = 1e-10
 """Least power of a band that is told apart."""
 
+
+BLOCK = 2**20
+"""Numbers of W_k that are looked at together."""
 
 STEADY = 0.3
 """Standard deviation of a log power below which it is all but the same in all pictures."""
@@ -113,21 +116,32 @@ class SpectrumHead(nn.Module):
     def gain(self, denoised: Tensor, colours: Tensor, sigma: Tensor) -> Tensor:
         """Return G of each picture at the frequencies of the cosine basis, [B, C, H, W]."""
         log_g: Tensor = self(self.spectrum(denoised, colours), sigma)
-        hat = hats(self.bands, *denoised.shape[-2:]).to(log_g)
-        return (log_g @ hat.flatten(1)).exp().reshape(denoised.shape)
+        parts = [log_g @ hat.to(log_g).flatten(1) for hat in _blocks(self.bands, *denoised.shape[-2:])]
+        return torch.cat(parts, dim=-1).exp().reshape(denoised.shape)
 
 
-@lru_cache(maxsize=8)
-def hats(bands: tuple[float, ...], height: int, width: int) -> Tensor:
-    """Return W_k at the frequencies of the cosine basis, [K, H, W]; they add up to 1."""
+def hats(
+    bands: tuple[float, ...], height: int, width: int, rows: tuple[int, int | None] = (0, None)
+) -> Tensor:
+    """Return W_k at the frequencies of the cosine basis, [K, H, W], or of some rows; they add up to 1."""
     down, across = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
-    f = torch.hypot(down[:, None], across).clamp(bands[0], bands[-1]).log()
+    f = torch.hypot(down[slice(*rows), None], across).clamp(bands[0], bands[-1]).log()
     tops = torch.tensor(bands, dtype=torch.float64).log()
     after = torch.searchsorted(tops, f).clamp(1, len(bands) - 1)
     share = ((f - tops[after - 1]) / (tops[after] - tops[after - 1])).float()
-    found = torch.zeros(len(bands), height, width)
+    found = torch.zeros(len(bands), *f.shape)
     found.scatter_(0, after[None] - 1, 1 - share[None])
     return found.scatter_add_(0, after[None], share[None])
+
+
+_kept = lru_cache(maxsize=16)(hats)
+
+
+def _blocks(bands: tuple[float, ...], height: int, width: int) -> Iterator[Tensor]:
+    """Yield W_k of one block of rows after the other, [K, h, W]: those of a large picture take much memory."""
+    rows = max(1, BLOCK // (len(bands) * width))
+    for first in range(0, height, rows):
+        yield _kept(bands, height, width, (first, min(first + rows, height)))
 
 
 def by_band(z: Tensor, bands: tuple[float, ...]) -> tuple[Tensor, Tensor]:
@@ -142,9 +156,14 @@ def by_band(z: Tensor, bands: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     Returns:
         [B, C, K] and [K]; of a band that a small picture has no frequencies of the mean is that of the one above.
     """
-    hat = hats(bands, *z.shape[-2:]).to(z).flatten(1)[:, 1:]
-    count = hat.sum(1)
-    mean = (z.flatten(2)[..., 1:] @ hat.T) / count.clamp_min(torch.finfo(z.dtype).tiny)
+    total, count, first = z.new_zeros(*z.shape[:2], len(bands)), z.new_zeros(len(bands)), 0
+    for hat in _blocks(bands, *z.shape[-2:]):
+        after, weights = first + hat.shape[1], hat.to(z).flatten(1)
+        constant = int(first == 0)
+        total += z[..., first:after, :].flatten(2)[..., constant:] @ weights[:, constant:].T
+        count += weights[:, constant:].sum(1)
+        first = after
+    mean = total / count.clamp_min(torch.finfo(z.dtype).tiny)
     place = torch.arange(len(bands), device=z.device)
     nearest = torch.where(count > 0, place, len(bands)).flip(0).cummin(0).values.flip(0)
     return mean[..., nearest.clamp_max(len(bands) - 1)], count

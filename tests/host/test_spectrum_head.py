@@ -54,6 +54,13 @@ def test_the_spectrum_of_a_picture():
     torch.testing.assert_close(small[..., 0], small[..., 1])
 
 
+def test_large_pictures_are_looked_at_block_by_block(monkeypatch):
+    head, x = made(), RandomStreams([1, 2]).normal(SHAPE)
+    whole = head.gain(x, torch.eye(3), torch.tensor(0.3))
+    monkeypatch.setattr("daps_kit.spectrum_head.BLOCK", 3 * 12 * 3)
+    torch.testing.assert_close(head.gain(x, torch.eye(3), torch.tensor(0.3)), whole)
+
+
 def test_a_head_that_knows_nothing_leaves_the_covariance_as_it_is():
     """That is what a fit starts with."""
     x, v = (RandomStreams(seeds).normal(SHAPE) for seeds in ([1, 2], [3, 4]))
