@@ -13,7 +13,8 @@ there are what a perceptron says of sigma and of the picture's own spectrum as t
 
 It is fitted to the errors of a frozen denoiser by their Gaussian likelihood (Whittle's), band by band. R, by noise
 level, colour and frequency, makes the mean of C(x_t) over pictures the measured covariance (`daps_kit.variance_head`).
-At high noise levels, where a denoiser sees no detail, G fades to 1.
+At high noise levels G fades to 1: what a sampler shows the
+denoiser there is its own draws, which a head that went by them would make smoother and smoother.
 
 Source: Whittle, "Estimation and information in stationary time series", Arkiv foer Matematik 2 (1953).
 """
@@ -47,7 +48,7 @@ FREQUENCIES = (0.25, 0.5, 1.0, 2.0)
 SIGMA_RANGE = (0.01, 12.0)
 """Noise levels that a head is told apart."""
 
-FADE, STEEPNESS = 2.0, 3.0
+FADE, STEEPNESS = 0.5, 3.0
 """Noise level at which half of log G is left, and how soon it goes: as sigma to this power."""
 
 LEAST = 1e-10

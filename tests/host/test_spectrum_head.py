@@ -122,7 +122,7 @@ class SharpOrNot(Prior):
     """
 
     shape = (1, SIDE, SIDE)
-    sigma_range = (0.01, 1.0)
+    sigma_range = (0.01, FADE / 3)
     fine = 0.05
     """Of the variance of fine detail is left open in pictures that are not sharp."""
 
@@ -154,13 +154,13 @@ def test_it_finds_which_pictures_have_fine_detail():
     )
     assert told == [16 * done for done in range(1, 21)]
     pictures = prior.pictures(64, 99)
-    mean = prior.mean_covariance(pictures, 0.3)
+    mean = prior.mean_covariance(pictures, 0.1)
     found = measured(prior, head, pictures, chunk=64, tell=lambda sigma, gain: gains.append(gain))
     # By how much the likelihood of what is open may rise at most, had it the spectrum that is true.
     true = torch.stack([torch.ones(SIDE, SIDE), prior.fine**prior.hat])
     due = float((true - 1 - true.log()).mean() / 2)
     assert 0.8 * due < sum(gains) / len(gains) < 1.02 * due
-    power = found.covariance(mean, pictures, prior.shown, 0.3).power / mean.power
+    power = found.covariance(mean, pictures, prior.shown, 0.1).power / mean.power
     torch.testing.assert_close(power.mean(0), torch.ones(1, SIDE, SIDE), rtol=0.15, atol=0)
     ratio = (power[1::2].mean(0) / power[0::2].mean(0)).log() / torch.tensor(prior.fine).log()
     torch.testing.assert_close(ratio[0], prior.hat, rtol=0, atol=0.2)
