@@ -14,7 +14,9 @@ there are what a perceptron says of sigma and of the picture's own spectrum as t
 It is fitted to the errors of a frozen denoiser by their Gaussian likelihood (Whittle's), band by band. R, by noise
 level, colour and frequency, makes the mean of C(x_t) over pictures the measured covariance (`daps_kit.variance_head`).
 At high noise levels G fades to 1: what a sampler shows the
-denoiser there is its own draws, which a head that went by them would make smoother and smoother.
+denoiser there is its own draws, which a head that went by them would make smoother and smoother. Elsewhere a share of
+log G is believed, and C is a little larger (`TRUST`, `WIDER`): by what the head says of true pictures, samples would be
+too alike, most of all of fur and its like, of which few photographs tell.
 
 Source: Whittle, "Estimation and information in stationary time series", Arkiv foer Matematik 2 (1953).
 """
@@ -34,7 +36,7 @@ from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance, cosine_transform, turned
 from daps_kit.linalg import per_sample
 
-__all__ = ["BANDS", "SpectrumFit", "SpectrumHead", "fit_spectrum", "hats"]
+__all__ = ["BANDS", "WIDER", "SpectrumFit", "SpectrumHead", "fit_spectrum", "hats", "shown"]
 
 BANDS = tuple(2.0 ** (-k / 2) for k in range(13, 1, -1))
 """Tops of the bands, cycles a pixel: from 1 / 90 to 1 / 2, two an octave."""
@@ -57,6 +59,9 @@ LEAST = 1e-10
 
 BLOCK = 2**20
 """Numbers of W_k that are looked at together."""
+
+TRUST, WIDER = 0.75, 1.2
+"""Share of log G that is believed, and a factor of the variance, where G has not faded."""
 
 STEADY = 0.3
 """Standard deviation of a log power below which it is all but the same in all pictures."""
@@ -110,15 +115,19 @@ class SpectrumHead(nn.Module):
         )
         for layer in self.layers[:-1]:
             h = functional.silu(layer(h))
-        shown = torch.sigmoid(STEEPNESS * (math.log(FADE) - level))
-        log_g = LARGEST * torch.tanh(self.layers[-1](h) / LARGEST) * shown
+        log_g: Tensor = LARGEST * torch.tanh(self.layers[-1](h) / LARGEST) * shown(level)
         return log_g.reshape(-1, self.channels, len(self.bands))
 
     def gain(self, denoised: Tensor, colours: Tensor, sigma: Tensor) -> Tensor:
-        """Return G of each picture at the frequencies of the cosine basis, [B, C, H, W]."""
-        log_g: Tensor = self(self.spectrum(denoised, colours), sigma)
+        """Return G of each picture as far as it is believed, at the frequencies of the cosine basis, [B, C, H, W]."""
+        log_g: Tensor = TRUST * self(self.spectrum(denoised, colours), sigma)
         parts = [log_g @ hat.to(log_g).flatten(1) for hat in _blocks(self.bands, *denoised.shape[-2:])]
         return torch.cat(parts, dim=-1).exp().reshape(denoised.shape)
+
+
+def shown(level: Tensor) -> Tensor:
+    """Return how much of log G is left at the log of a noise level."""
+    return torch.sigmoid(STEEPNESS * (math.log(FADE) - level))
 
 
 def hats(

@@ -32,7 +32,7 @@ from torch.nn import functional
 from daps_kit.contracts import Covariance
 from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.linalg import per_sample
-from daps_kit.spectrum_head import SpectrumHead
+from daps_kit.spectrum_head import WIDER, SpectrumHead, shown
 from daps_kit.tensor_file import DamagedFile
 
 __all__ = [
@@ -180,7 +180,8 @@ class LocalErrors:
             raise TypeError(f"a head goes with a CosineCovariance, not with {type(mean).__name__}")
         level, power = torch.tensor(sigma, device=x.device), self.power(mean, sigma)
         if isinstance(self.head, SpectrumHead):
-            power = power * self.head.gain(denoised.float(), mean.colours, level).to(power)
+            gain = self.head.gain(denoised.float(), mean.colours, level) * WIDER ** shown(level.log())
+            power = power * gain.to(power)
             return CosineCovariance(power, mean.colours, average=mean.average)
         f = self.head(x.float(), denoised.float(), level)
         even = CosineCovariance(power, mean.colours, average=mean.average)

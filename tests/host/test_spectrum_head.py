@@ -10,7 +10,7 @@ from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.covariance import cosine_inverse
 from daps_kit.errors import UserError
 from daps_kit.fit_head import measured
-from daps_kit.spectrum_head import FADE, SpectrumFit, SpectrumHead, fit_spectrum, hats
+from daps_kit.spectrum_head import FADE, TRUST, WIDER, SpectrumFit, SpectrumHead, fit_spectrum, hats, shown
 from daps_kit.variance_head import LocalErrors, ratios
 from tests.falling_spectrum import SHAPE, falling
 
@@ -66,7 +66,9 @@ def test_a_head_that_knows_nothing_leaves_the_covariance_as_it_is():
     x, v = (RandomStreams(seeds).normal(SHAPE) for seeds in ([1, 2], [3, 4]))
     plain = LocalErrors(SpectrumHead(3), SIGMAS, flat(), LOWEST, 5)
     found = plain.covariance(falling(), x, 0.5 * x, 0.3)
-    torch.testing.assert_close(found.multiply(v), falling().multiply(v))
+    wider = WIDER ** shown(torch.tensor(0.3).log())
+    torch.testing.assert_close(found.multiply(v), wider * falling().multiply(v))
+    assert 1 < float(wider) < WIDER
 
 
 def test_it_is_kept_and_tells_the_spectrum_of_each_sample(tmp_path):
@@ -81,7 +83,8 @@ def test_it_is_kept_and_tells_the_spectrum_of_each_sample(tmp_path):
     expected = local.covariance(mean, x, 0.5 * x, 0.3)
     assert expected.power.shape == x.shape
     log_g = head(head.spectrum(0.5 * x, mean.colours), torch.tensor(0.3))
-    gain = expected.power / mean.power
+    log_g = TRUST * log_g
+    gain = expected.power / mean.power / WIDER ** shown(torch.tensor(0.3).log())
     torch.testing.assert_close(gain[:, :, 0, 3], log_g[..., 0].exp())  # a top: 3 / 24 cycles a pixel
     torch.testing.assert_close(gain[:, :, 0, 6], log_g[..., 1].exp())
     torch.testing.assert_close(read.local.covariance(mean, x, 0.5 * x, 0.3).power, expected.power)
@@ -156,13 +159,14 @@ def test_it_finds_which_pictures_have_fine_detail():
     pictures = prior.pictures(64, 99)
     mean = prior.mean_covariance(pictures, 0.1)
     found = measured(prior, head, pictures, chunk=64, tell=lambda sigma, gain: gains.append(gain))
-    # By how much the likelihood of what is open may rise at most, had it the spectrum that is true.
+    # By how much the likelihood of what is open may rise, were the spectrum that is true believed that much.
     true = torch.stack([torch.ones(SIDE, SIDE), prior.fine**prior.hat])
-    due = float((true - 1 - true.log()).mean() / 2)
-    assert 0.8 * due < sum(gains) / len(gains) < 1.02 * due
+    due = float((true - true ** (1 - TRUST) - TRUST * true.log()).mean() / 2)
+    assert sum(gains) / len(gains) == pytest.approx(due, rel=0.2)
     power = found.covariance(mean, pictures, prior.shown, 0.1).power / mean.power
+    power = power / WIDER ** shown(torch.tensor(0.1).log())
     torch.testing.assert_close(power.mean(0), torch.ones(1, SIDE, SIDE), rtol=0.15, atol=0)
-    ratio = (power[1::2].mean(0) / power[0::2].mean(0)).log() / torch.tensor(prior.fine).log()
+    ratio = (power[1::2].mean(0) / power[0::2].mean(0)).log() / torch.tensor(prior.fine).log() / TRUST
     torch.testing.assert_close(ratio[0], prior.hat, rtol=0, atol=0.2)
 
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from daps_kit.errors import UserError
+from daps_kit.spectrum_head import WIDER, shown
 from daps_kit.tensor_file import read_plain
 from daps_priors.photos.prior import load_photos
 from daps_priors.training.photos.settings import TrainPhotos
@@ -132,7 +133,7 @@ def test_a_head_is_fitted_in_the_end(folder, tmp_path):
     for sigma in (0.1, 0.7):
         x = held_out + sigma * torch.randn(20, *held_out.shape, generator=draw)
         power = torch.stack([prior.conditional_covariance(each, sigma).power for each in x])
-        due = prior.mean_covariance(held_out, sigma).power
+        due = prior.mean_covariance(held_out, sigma).power * WIDER ** shown(torch.tensor(sigma).log())
         torch.testing.assert_close(power.mean((0, 1)), due, rtol=0.3, atol=0)
         assert float((power.mean((0, 1)) / due).mean()) == pytest.approx(1, abs=0.05)
         assert float((power[:, 0] / power[:, 1]).mean(0).log().abs().max()) > 0.02
