@@ -75,7 +75,7 @@ def test_a_training_that_was_broken_off_ends_as_the_unbroken_one(folder, tmp_pat
     assert a.keys() == b.keys()
     # Sums are not taken in the same order each time: twelve steps leave that much.
     for name, value in a.items():
-        torch.testing.assert_close(b[name], value, rtol=1e-3, atol=2e-4)
+        torch.testing.assert_close(b[name], value, rtol=1e-3, atol=5e-4)
     elsewhere = read_plain(trainer(folder, tmp_path / "other", images_seen=12, seed=4).run())[0]
     assert float((elsewhere["unet.stem.weight"] - a["unet.stem.weight"]).float().abs().max()) > 2e-3
 
