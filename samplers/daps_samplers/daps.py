@@ -54,6 +54,7 @@ from daps_kit.contracts import (
     Step,
     Target,
 )
+from daps_kit.noise import SampleNoise, StackedNoise
 from daps_kit.parameters import NOISE, kernel_size
 
 from .annealing import Annealing
@@ -165,6 +166,11 @@ class DAPS(Sampler):
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
+        if bool((y != y[:1]).any()) and self._through(prior, operator, y) is not None:
+            # Each measurement has noise levels of its own.
+            each = zip(torch.split(y, 1), range(len(y)), strict=True)
+            yield from together([self.sample(prior, operator, one, streams.of(b)) for one, b in each])
+            return
         run = self._begin(prior, operator, y, streams)
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         states = [(run.first(), nobody) for _ in range(run.passing[0])]
@@ -255,11 +261,7 @@ class DAPS(Sampler):
         """Decide what the settings leave open: noise levels, correlation of their noise, how many starts pass each."""
         shape = prior.state_shape(operator.shape)
         operator = of_states(operator, prior, shape, self.latent_gradient_clip)
-        accounted = self._known(prior, shape, y.device)
-        calibrated = accounted and self.tau is None
-        denoised = self.final_denoise
-        if denoised is None:
-            denoised = self.ode.steps == 0 and not calibrated
+        accounted, calibrated, denoised = self._account(prior, shape, y.device)
         averages = calibrated and not (denoised or prior.latent)
         plain = averages and _plain(operator, y, prior.sigma_range)
         annealing = self.annealing
@@ -268,8 +270,7 @@ class DAPS(Sampler):
         may_begin = plain and self._may_begin_at(y, operator)
         rest = self._after_first() if may_begin and operator.parameters is not None else None
         from_y = may_begin and operator.parameters is None
-        through = averages and not plain and operator.parameters is None and self._may_begin_at(y, operator)
-        sigma = begins(operator, y, prior.sigma_range) if through else None
+        sigma = self._through(prior, operator, y)
         bridge = None if sigma is None else self._bridge(prior, operator, y, sigma, streams)
         if from_y:
             noise = operator.noise.level(y)
@@ -332,6 +333,30 @@ class DAPS(Sampler):
             rest,
             bridge,
         )
+
+    def _account(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> tuple[bool, bool, bool]:
+        """Return whether C is the prior's own account of its error, whether it counts, and whether x0y is denoised."""
+        accounted = self._known(prior, shape, device)
+        calibrated = accounted and self.tau is None
+        denoised = self.final_denoise
+        if denoised is None:
+            denoised = self.ode.steps == 0 and not calibrated
+        return accounted, calibrated, denoised
+
+    def _through(self, prior: Prior, operator: Operator, y: Tensor) -> float | None:
+        """Return the noise level from which states may lead through y; None where they do not.
+
+        It is that of the measurement at hand: where there are several that differ, each is a run of its own.
+        """
+        if prior.latent or operator.parameters is not None or _plain(operator, y, prior.sigma_range):
+            return None
+        if isinstance(operator.noise, StackedNoise | SampleNoise):  # of samples that are not told apart
+            return None
+        sigma = begins(operator, y, prior.sigma_range)
+        if sigma is None or not self._may_begin_at(y, operator):
+            return None
+        _, calibrated, denoised = self._account(prior, operator.shape, y.device)
+        return sigma if calibrated and not denoised else None
 
     def _bridge(
         self, prior: Prior, operator: Operator, y: Tensor, sigma: float, streams: RandomStreams

@@ -14,7 +14,12 @@ from daps_kit.contracts import KernelInfo, Step
 __all__ = ["together"]
 
 
-def together(parts: Sequence[Iterator[Step]], first: int, levels: int, parameters: Tensor) -> Iterator[Step]:
+def together(
+    parts: Sequence[Iterator[Step]],
+    first: int = 0,
+    levels: int | None = None,
+    parameters: Tensor | None = None,
+) -> Iterator[Step]:
     """Yield the Steps of runs of one sample each as those of one batch.
 
     A run that ends early, its sample lost, stays as it was left. Warnings are left out.
@@ -22,7 +27,7 @@ def together(parts: Sequence[Iterator[Step]], first: int, levels: int, parameter
     Args:
         parts: the runs, in the order of the samples.
         first: index of the level that they begin with.
-        levels: how many there are in all.
+        levels: how many there are in all; as many as a run says where that is not given.
         parameters: values of the unknown parameters, which stay, [B, P].
     """
     steps: list[Step] = []
@@ -31,10 +36,11 @@ def together(parts: Sequence[Iterator[Step]], first: int, levels: int, parameter
         x_t, x0hat, x0y, failed = (
             torch.cat([getattr(step, name) for step in steps]) for name in ("x_t", "x0hat", "x0y", "failed")
         )
+        count = levels or max(step.levels for step in steps)
         averages = [step.average for step in steps if step.average is not None]
         yield Step(
             level,
-            levels,
+            count,
             max(step.sigma for step in steps),
             x_t,
             x0hat,
@@ -43,7 +49,7 @@ def together(parts: Sequence[Iterator[Step]], first: int, levels: int, parameter
             KernelInfo(),
             notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
             failures=tuple(
-                replace(failure, sample=place, level=level, levels=levels)
+                replace(failure, sample=place, level=level, levels=count)
                 for place, step in enumerate(steps)
                 for failure in step.failures
             ),

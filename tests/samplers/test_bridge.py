@@ -51,6 +51,36 @@ def test_draws_are_exact_where_the_prior_is_gaussian(map_file):
     assert float(off.square().mean()) < 0.5
 
 
+@pytest.mark.parametrize("noise", [Poisson(peak=20.0), Laplace(scale=0.2)], ids=["poisson", "laplace"])
+def test_a_measurement_does_not_depend_on_others(noise):
+    """Each of different ones has noise levels of its own; those that are the same are drawn as one batch."""
+    prior, operator = smooth_prior(), identity(noise)
+    y = torch.cat(
+        [
+            operator.measure(scale * prior.sample(SHAPE, RandomStreams([5])), RandomStreams([7]))
+            for scale in (0.3, 1.0)
+        ]
+    )
+
+    def last(measured, seeds):
+        return [*Daps(budget=7).build().sample(prior, operator, measured, RandomStreams(seeds))]
+
+    both = last(y[[0, 1, 1]], [1, 2, 3])
+    for sample, place in enumerate([0, 1, 1]):
+        alone = last(y[place : place + 1], [sample + 1])
+        assert len(alone) == len(both)
+        assert [(step.level, step.levels) for step in both] == [(step.level, step.levels) for step in alone]
+        for name in ("x0y", "average"):
+            torch.testing.assert_close(
+                getattr(both[-1], name)[sample : sample + 1], getattr(alone[-1], name), rtol=0, atol=1e-4
+            )
+    assert NOTE in both[0].notes
+    same = last(y[[1, 1]], [2, 3])
+    torch.testing.assert_close(same[-1].x0y, both[-1].x0y[1:], rtol=0, atol=1e-3)
+    differ = begins(operator, y[:1], (0, inf)) != begins(operator, y[1:], (0, inf))
+    assert differ == isinstance(noise, Poisson)
+
+
 @pytest.mark.parametrize(("sigma", "following"), [(0.7, 0.5), (0.7, 0.3), (0.3, 0.15)])
 def test_states_are_those_of_a_brownian_motion(sigma, following):
     """From x0 = 0 on: variances are times, covariances the earlier time, with y and with the state before."""
