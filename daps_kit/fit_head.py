@@ -1,11 +1,11 @@
-"""The fit of a head that tells the variance at each place (`daps_kit.variance_head`) to a frozen denoiser."""
+"""The fit of a head to a frozen denoiser: one of places (`variance_head`), or one of spectra (`spectrum_head`)."""
 
 from __future__ import annotations
 
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from daps_kit.contracts import Prior
 from daps_kit.covariance import CosineCovariance, cosine_inverse, cosine_transform, turned
 from daps_kit.errors import UserError
 from daps_kit.linalg import per_sample
-from daps_kit.spectrum_head import SpectrumHead
-from daps_kit.variance_head import SIGMA_RANGE, LocalErrors, VarianceHead, ratios
+from daps_kit.spectrum_head import SIGMA_RANGE, SpectrumHead, by_band
+from daps_kit.variance_head import LocalErrors, VarianceHead, ratios
 
-__all__ = ["Fit", "HeadFit", "fit_head", "measured"]
+__all__ = ["Fit", "HeadFit", "SpectrumFit", "fit_head", "fit_spectrum", "measured"]
 
 SIGMAS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.25, 0.4, 0.7, 1.2, 2.0, 4.0, 8.0, 12.0)
 """Noise levels at which the spectrum is measured."""
@@ -31,6 +31,9 @@ DRAWS, ROUNDS = 4, 5
 
 EVERY = 60.0
 """Seconds between two states of a fit on the disk."""
+
+STEADY = 0.3
+"""Standard deviation of a log power below which it is all but the same in all pictures."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,6 @@ class HeadFit:
 
     Attributes:
         step: how many are taken.
-        gain: what the last one returned.
     """
 
     def __init__(self, prior: Prior, images: Tensor, fit: Fit, *, mirror: bool = True) -> None:
@@ -74,7 +76,7 @@ class HeadFit:
         self.optimiser = torch.optim.Adam(self.head.parameters(), fit.rate, betas=(0.9, 0.98))
         low, high = prior.sigma_range
         self.low, self.high = max(low, SIGMA_RANGE[0]), min(high, SIGMA_RANGE[1])
-        self.step, self.gain = 0, 0.0
+        self.step = 0
 
     @property
     def rate(self) -> float:
@@ -104,8 +106,8 @@ class HeadFit:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         self.optimiser.step()
-        self.step, self.gain = self.step + 1, float(gain.detach())
-        return self.gain
+        self.step += 1
+        return float(gain.detach())
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the next step depends on."""
@@ -187,6 +189,77 @@ def fit_head(
     return work.head
 
 
+@dataclass(frozen=True)
+class SpectrumFit:
+    """How a head is fitted.
+
+    Attributes:
+        steps: of Adam, after all errors are known.
+        batch: errors in each.
+        rate: the largest learning rate; it falls to zero as a cosine.
+        even: weight of all bands alike, beside that of the numbers in each.
+        seed: of noise, noise levels and first weights.
+    """
+
+    steps: int = 3000
+    batch: int = 128
+    rate: float = 3e-3
+    even: float = 1.0
+    seed: int = 0
+
+
+def fit_spectrum(
+    prior: Prior,
+    pictures: Iterable[Tensor],
+    fit: SpectrumFit = SpectrumFit(),
+    *,
+    watch: Callable[[int], None] = lambda done: None,
+) -> SpectrumHead:
+    """Fit a head to the errors of a frozen denoiser, one draw of noise and of its level for each picture.
+
+    Args:
+        prior: its `denoising_covariance` must be one of the cosine basis.
+        pictures: clean, [n, C, H, W] each; a call of the network takes n, and the next may be of another size.
+        fit: see `SpectrumFit`.
+        watch: told how many pictures were denoised.
+    """
+    draw = torch.Generator().manual_seed(fit.seed)
+    low, high = max(prior.sigma_range[0], SIGMA_RANGE[0]), min(prior.sigma_range[1], SIGMA_RANGE[1])
+    head, told = None, []
+    for x0 in pictures:
+        if head is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fit.seed)
+                head = SpectrumHead(x0.shape[1]).to(x0.device)
+        sigma = (low * (high / low) ** torch.rand(len(x0), generator=draw)).to(x0)
+        x = x0 + per_sample(sigma, x0) * torch.randn(x0.shape, generator=draw).to(x0)
+        with torch.no_grad():
+            denoised = prior.denoise(x, sigma)
+        means = [_mean(prior, x, level) for level in sigma.tolist()]
+        power, colours = torch.stack([mean.power for mean in means]).to(x), means[0].colours
+        error, count = by_band(_whitened(x0 - denoised, power, colours), head.bands)
+        weight = count / count.sum() + fit.even * (count > 0) / (count > 0).sum()
+        told.append((sigma, head.spectrum(denoised, colours), error, weight.expand(len(x0), -1)))
+        watch(sum(len(each[0]) for each in told))
+    assert head is not None
+    sigma, spectrum, error, weight = (torch.cat(each) for each in zip(*told, strict=True))
+    head.centre.copy_(spectrum.flatten(1).mean(0))
+    head.scale.copy_(spectrum.flatten(1).std(0).clamp_min(STEADY))
+    optimiser = torch.optim.AdamW(head.parameters(), fit.rate, weight_decay=1e-2)
+    for step in range(fit.steps):
+        some = torch.randint(len(sigma), (fit.batch,), generator=draw)
+        log_g = head(spectrum[some], sigma[some])
+        loss = ((error[some] * (-log_g).exp() + log_g) * weight[some, None]).sum(-1).mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            rise = min(1.0, 30 * (step + 1) / fit.steps)
+            group["lr"] = fit.rate * rise * (1 + math.cos(math.pi * step / fit.steps)) / 2
+        optimiser.step()
+    return head.eval().requires_grad_(False)
+
+
 class FitDescription(tensor_file.Description):
     """What the file of a fit that goes on says beside its tensors."""
 
@@ -222,9 +295,14 @@ def _gain(means: Sequence[CosineCovariance], error: Tensor, f: Tensor) -> Tensor
     return gain
 
 
+def _whitened(error: Tensor, power: Tensor, colours: Tensor) -> Tensor:
+    """Return the squares of an error in the cosine basis of rotated colours over their mean variances, [B, C, H, W]."""
+    return cosine_transform(turned(error, colours.to(error).T)).square() / power.to(error)
+
+
 def _spectral_gain(mean: CosineCovariance, error: Tensor, g: Tensor) -> float:
     """Return by how much G explains the error better than 1 does, nats a number."""
-    square = cosine_transform(turned(error, mean.colours.to(error).T)).square() / mean.power.to(error)
+    square = _whitened(error, mean.power, mean.colours)
     return float((square - square / g - g.log()).mean() / 2)
 
 

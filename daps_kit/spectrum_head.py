@@ -24,19 +24,16 @@ Source: Whittle, "Estimation and information in stationary time series", Arkiv f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daps_kit.contracts import Prior
-from daps_kit.covariance import CosineCovariance, cosine_transform, turned
-from daps_kit.linalg import per_sample
+from daps_kit.covariance import cosine_transform, turned
 
-__all__ = ["BANDS", "WIDER", "SpectrumFit", "SpectrumHead", "fit_spectrum", "hats", "shown"]
+__all__ = ["BANDS", "FREQUENCIES", "SIGMA_RANGE", "WIDER", "SpectrumHead", "by_band", "hats", "shown"]
 
 BANDS = tuple(2.0 ** (-k / 2) for k in range(13, 1, -1))
 """Tops of the bands, cycles a pixel: from 1 / 90 to 1 / 2, two an octave."""
@@ -56,15 +53,11 @@ FADE, STEEPNESS = 0.5, 3.0
 LEAST = 1e-10
 """Least power of a band that is told apart."""
 
-
 BLOCK = 2**20
 """Numbers of W_k that are looked at together."""
 
 TRUST, WIDER = 0.75, 1.2
 """Share of log G that is believed, and a factor of the variance, where G has not faded."""
-
-STEADY = 0.3
-"""Standard deviation of a log power below which it is all but the same in all pictures."""
 
 
 class SpectrumHead(nn.Module):
@@ -177,81 +170,3 @@ def by_band(z: Tensor, bands: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     place = torch.arange(len(bands), device=z.device)
     nearest = torch.where(count > 0, place, len(bands)).flip(0).cummin(0).values.flip(0)
     return mean[..., nearest.clamp_max(len(bands) - 1)], count
-
-
-@dataclass(frozen=True)
-class SpectrumFit:
-    """How a head is fitted.
-
-    Attributes:
-        steps: of Adam, after all errors are known.
-        batch: errors in each.
-        rate: the largest learning rate; it falls to zero as a cosine.
-        even: weight of all bands alike, beside that of the numbers in each.
-        seed: of noise, noise levels and first weights.
-    """
-
-    steps: int = 3000
-    batch: int = 128
-    rate: float = 3e-3
-    even: float = 1.0
-    seed: int = 0
-
-
-def fit_spectrum(
-    prior: Prior,
-    pictures: Iterable[Tensor],
-    fit: SpectrumFit = SpectrumFit(),
-    *,
-    watch: Callable[[int], None] = lambda done: None,
-) -> SpectrumHead:
-    """Fit a head to the errors of a frozen denoiser, one draw of noise and of its level for each picture.
-
-    Args:
-        prior: its `denoising_covariance` must be one of the cosine basis.
-        pictures: clean, [n, C, H, W] each; a call of the network takes n, and the next may be of another size.
-        fit: see `SpectrumFit`.
-        watch: told how many pictures were denoised.
-    """
-    draw = torch.Generator().manual_seed(fit.seed)
-    low, high = max(prior.sigma_range[0], SIGMA_RANGE[0]), min(prior.sigma_range[1], SIGMA_RANGE[1])
-    head, told = None, []
-    for x0 in pictures:
-        if head is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(fit.seed)
-                head = SpectrumHead(x0.shape[1]).to(x0.device)
-        sigma = (low * (high / low) ** torch.rand(len(x0), generator=draw)).to(x0)
-        x = x0 + per_sample(sigma, x0) * torch.randn(x0.shape, generator=draw).to(x0)
-        with torch.no_grad():
-            denoised = prior.denoise(x, sigma)
-        means = [_mean(prior, x, level) for level in sigma.tolist()]
-        power, colours = torch.stack([mean.power for mean in means]).to(x), means[0].colours
-        z = cosine_transform(turned(x0 - denoised, colours.to(x).T)).square() / power
-        error, count = by_band(z, head.bands)
-        weight = count / count.sum() + fit.even * (count > 0) / (count > 0).sum()
-        told.append((sigma, head.spectrum(denoised, colours), error, weight.expand(len(x0), -1)))
-        watch(sum(len(each[0]) for each in told))
-    assert head is not None
-    sigma, spectrum, error, weight = (torch.cat(each) for each in zip(*told, strict=True))
-    head.centre.copy_(spectrum.flatten(1).mean(0))
-    head.scale.copy_(spectrum.flatten(1).std(0).clamp_min(STEADY))
-    optimiser = torch.optim.AdamW(head.parameters(), fit.rate, weight_decay=1e-2)
-    for step in range(fit.steps):
-        some = torch.randint(len(sigma), (fit.batch,), generator=draw)
-        log_g = head(spectrum[some], sigma[some])
-        loss = ((error[some] * (-log_g).exp() + log_g) * weight[some, None]).sum(-1).mean()
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            rise = min(1.0, 30 * (step + 1) / fit.steps)
-            group["lr"] = fit.rate * rise * (1 + math.cos(math.pi * step / fit.steps)) / 2
-        optimiser.step()
-    return head.eval().requires_grad_(False)
-
-
-def _mean(prior: Prior, like: Tensor, sigma: float) -> CosineCovariance:
-    mean = prior.mean_covariance(like, sigma)
-    assert isinstance(mean, CosineCovariance)
-    return mean

@@ -32,7 +32,7 @@ from torch.nn import functional
 from daps_kit.contracts import Covariance
 from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.linalg import per_sample
-from daps_kit.spectrum_head import WIDER, SpectrumHead, shown
+from daps_kit.spectrum_head import FREQUENCIES, SIGMA_RANGE, WIDER, SpectrumHead, shown
 from daps_kit.tensor_file import DamagedFile
 
 __all__ = [
@@ -48,14 +48,8 @@ PREFIX, RATIO = "local.head.", "local.ratio"
 """Names of the tensors of a head in a file."""
 
 FOLD = 2
-FREQUENCIES = (0.25, 0.5, 1.0, 2.0)
-"""Of the sines and cosines of log sigma that the head is told."""
-
 LARGEST = 5.0
 """Bound on |f|: a factor of 150 in variance."""
-
-SIGMA_RANGE = (0.01, 12.0)
-"""Noise levels that a head is told apart."""
 
 RINGS_AN_OCTAVE = 2
 

@@ -33,7 +33,7 @@ from daps_kit.contracts import KernelInfo, Operator, RandomStreams, Target
 from daps_kit.noise import Site
 
 from .rto import RandomiseThenOptimise
-from .whitened import Linearised, Whitened, random_signs
+from .whitened import Linearised, Whitened, is_identity
 
 __all__ = ["Bridge", "begins"]
 
@@ -56,12 +56,7 @@ NOTE = "the measurement is an image and noise, more in some elements than in oth
 
 def begins(operator: Operator, y: Tensor, within: tuple[float, float]) -> float | None:
     """Return the first noise level; None where y is no noisy image, or one of a noise that the prior does not know."""
-    probe = random_signs(1, y)
-    if (
-        operator.linear_part is None
-        or tuple(y.shape[1:]) != operator.shape
-        or not torch.equal(operator.forward(probe), probe)
-    ):
+    if not is_identity(operator, y):
         return None
     sigma = ABOVE * float(operator.noise.std(y).square().nanmean().sqrt())
     return sigma if isfinite(sigma) and within[0] <= sigma <= within[1] else None

@@ -74,7 +74,7 @@ from .restarts import Draw, best
 from .schedules import EDM, VE
 from .target import of_states
 from .together import together
-from .whitened import random_signs
+from .whitened import is_identity
 
 __all__ = ["DAPS"]
 
@@ -166,12 +166,13 @@ class DAPS(Sampler):
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
-        if bool((y != y[:1]).any()) and self._through(prior, operator, y) is not None:
+        sigma = self._through(prior, operator, y)
+        if sigma is not None and bool((y != y[:1]).any()):
             # Each measurement has noise levels of its own.
-            each = zip(torch.split(y, 1), range(len(y)), strict=True)
-            yield from together([self.sample(prior, operator, one, streams.of(b)) for one, b in each])
+            each = [self.sample(prior, operator, y[b : b + 1], streams.of(b)) for b in range(len(y))]
+            yield from together(each)
             return
-        run = self._begin(prior, operator, y, streams)
+        run = self._begin(prior, operator, y, streams, sigma)
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         states = [(run.first(), nobody) for _ in range(run.passing[0])]
         drawn = _Averaged()
@@ -257,8 +258,13 @@ class DAPS(Sampler):
             level = draw.square().flatten(1).mean(1).sqrt().clamp(floor, sigma)
         return run.prior.denoise(x0y, level)
 
-    def _begin(self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams) -> _Run:
-        """Decide what the settings leave open: noise levels, correlation of their noise, how many starts pass each."""
+    def _begin(
+        self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams, sigma: float | None = None
+    ) -> _Run:
+        """Decide what the settings leave open: noise levels, correlation of their noise, how many starts pass each.
+
+        States lead through y from the noise level sigma on, where one is given (`_through`).
+        """
         shape = prior.state_shape(operator.shape)
         operator = of_states(operator, prior, shape, self.latent_gradient_clip)
         accounted, calibrated, denoised = self._account(prior, shape, y.device)
@@ -270,7 +276,6 @@ class DAPS(Sampler):
         may_begin = plain and self._may_begin_at(y, operator)
         rest = self._after_first() if may_begin and operator.parameters is not None else None
         from_y = may_begin and operator.parameters is None
-        sigma = self._through(prior, operator, y)
         bridge = None if sigma is None else self._bridge(prior, operator, y, sigma, streams)
         if from_y:
             noise = operator.noise.level(y)
@@ -420,16 +425,13 @@ class DAPS(Sampler):
 
 def _plain(operator: Operator, y: Tensor, within: tuple[float, float]) -> bool:
     """Return whether y = x0 + sigma n, sigma within what the prior knows where it is not unknown."""
-    if not white(operator) or tuple(y.shape[1:]) != operator.shape:
+    if not white(operator):
         return False
     unknown = operator.parameters.names if operator.parameters is not None else ()
     low, high = within
     if any(not name.startswith(NOISE) for name in unknown):
         return False
-    probe = random_signs(1, y)
-    return (bool(unknown) or low <= operator.noise.level(y) <= high) and torch.equal(
-        operator.forward(probe), probe
-    )
+    return (bool(unknown) or low <= operator.noise.level(y) <= high) and is_identity(operator, y)
 
 
 class _Averaged:

@@ -45,7 +45,7 @@ from torch import Tensor
 from daps_kit.contracts import Covariance, Operator, RandomStreams, Target
 from daps_kit.noise_level import noise_level
 from daps_kit.parameters import NOISE, Parameters
-from daps_kit.unknown import Uniform
+from daps_kit.unknown import Distribution, Uniform
 
 from .boxes import box_draw
 from .evidence import Evidence, known
@@ -192,8 +192,7 @@ class Inference:
 
             def draw(log: Log, own: RandomStreams = own) -> float:
                 def of_u(grid: Tensor) -> Tensor:
-                    sigma = [prior.quantile(p) for p in grid.tolist()]
-                    return log(torch.tensor(sigma, dtype=torch.float64).square()).cpu()
+                    return log(quantiles(prior, grid).square()).cpu()
 
                 return prior.quantile(grid_draw(of_u, float(own.uniform((), torch.float64)))) ** 2
 
@@ -308,14 +307,18 @@ class Inference:
         prior = self.parameters.priors[place]
 
         def log(grid: Tensor) -> Tensor:
-            sigma = torch.tensor([prior.quantile(p) for p in grid.tolist()], dtype=torch.float64)
-            return evidence.along_sigma(sample, values, place, sigma)
+            return evidence.along_sigma(sample, values, place, quantiles(prior, grid))
 
         return log
 
     def _take(self, u: Tensor) -> None:
         self.u = u
         self.operator = self.parameters.at(self.values)
+
+
+def quantiles(prior: Distribution, u: Tensor) -> Tensor:
+    """Return the quantiles of a prior at u, [G], in double precision."""
+    return torch.tensor([prior.quantile(p) for p in u.tolist()], dtype=torch.float64)
 
 
 def _accepted(u: Tensor, proposal: Tensor, log: Log, streams: RandomStreams) -> Tensor:

@@ -39,7 +39,7 @@ from daps_kit.parameters import NOISE
 from daps_kit.unknown import Distribution, Unknown
 
 from .evidence import Evidence
-from .inference import SMALLEST, Inference, grid_draw, slice_step
+from .inference import SMALLEST, Inference, grid_draw, quantiles, slice_step
 from .spectrum import Spectrum
 
 __all__ = ["MixtureInference", "mixed"]
@@ -172,8 +172,7 @@ class MixtureInference(Inference):
             spectrum = Spectrum(values, (vectors.T @ (r / root)).square(), torch.ones_like(values))
 
             def log(grid: Tensor, spectrum: Spectrum = spectrum) -> Tensor:
-                scale = [prior.quantile(p) for p in grid.tolist()]
-                return spectrum.log(torch.tensor(scale, dtype=torch.float64).square()).cpu()
+                return spectrum.log(quantiles(prior, grid).square()).cpu()
 
             u[b, 0] = grid_draw(log, share)
         return u

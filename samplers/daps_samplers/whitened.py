@@ -22,14 +22,14 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Target
+from daps_kit.contracts import Operator, Target
 from daps_kit.covariance import CosineCovariance, LocalCovariance
 from daps_kit.errors import ComponentError
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 
 from .weighted import CAUTION, ROUNDING, Weighted
 
-__all__ = ["Linearised", "Whitened", "random_signs"]
+__all__ = ["Linearised", "Whitened", "is_identity", "random_signs"]
 
 PROBED = 0.03
 """Relative residual of what a probe solves for."""
@@ -186,6 +186,14 @@ def random_signs(count: int, like: Tensor) -> Tensor:
     """
     draw = torch.Generator().manual_seed(0)
     return 2 * torch.randint(0, 2, (count, *like.shape[1:]), generator=draw).to(like) - 1
+
+
+def is_identity(operator: Operator, y: Tensor) -> bool:
+    """Return whether an operator measures the image itself."""
+    if operator.linear_part is None or tuple(y.shape[1:]) != operator.shape:
+        return False
+    probe = random_signs(1, y)
+    return torch.equal(operator.forward(probe), probe)
 
 
 def largest_eigenvalue(apply: Callable[[Tensor], Tensor], probe: Tensor, steps: int) -> Tensor:

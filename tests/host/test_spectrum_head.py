@@ -9,8 +9,8 @@ from daps_kit.calibration import CalibrationTable, read_calibration, write_calib
 from daps_kit.contracts import Prior, RandomStreams
 from daps_kit.covariance import cosine_inverse
 from daps_kit.errors import UserError
-from daps_kit.fit_head import measured
-from daps_kit.spectrum_head import FADE, TRUST, WIDER, SpectrumFit, SpectrumHead, fit_spectrum, hats, shown
+from daps_kit.fit_head import SpectrumFit, fit_spectrum, measured
+from daps_kit.spectrum_head import FADE, TRUST, WIDER, SpectrumHead, hats, shown
 from daps_kit.variance_head import LocalErrors, ratios
 from tests.falling_spectrum import SHAPE, falling
 

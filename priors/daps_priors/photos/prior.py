@@ -89,7 +89,7 @@ def load_photos(
         shape: (C, H, W) of the images of the run; None where any will do.
         device: where to compute.
         dtype: see `PhotoPrior`.
-        head: whether it is to know at which places its error is large, where the file says.
+        head: whether it is to tell what it leaves open in the picture at hand, where the file says how.
 
     Raises:
         UserError: the file is missing or damaged, or the images do not fit.

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from daps_kit import tensor_file
 from daps_kit.calibration import errors
 from daps_kit.errors import UserError
-from daps_kit.fit_head import measured
-from daps_kit.spectrum_head import SpectrumFit, fit_spectrum
+from daps_kit.fit_head import SpectrumFit, fit_spectrum, measured
 from daps_kit.trainer import Trainer, TrainingProgress
 from daps_kit.training import Pace, TrainingFolder, train
 from daps_priors.photos import weights
