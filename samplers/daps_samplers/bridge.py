@@ -33,7 +33,7 @@ from daps_kit.contracts import KernelInfo, Operator, RandomStreams, Target
 from daps_kit.noise import Site
 
 from .rto import RandomiseThenOptimise
-from .whitened import Linearised, Whitened, is_identity
+from .whitened import Linearised, Whitened
 
 __all__ = ["Bridge", "begins"]
 
@@ -55,9 +55,7 @@ NOTE = "the measurement is an image and noise, more in some elements than in oth
 
 
 def begins(operator: Operator, y: Tensor, within: tuple[float, float]) -> float | None:
-    """Return the first noise level; None where y is no noisy image, or one of a noise that the prior does not know."""
-    if not is_identity(operator, y):
-        return None
+    """Return the first noise level for a y that is an image and noise; None where the prior does not know it."""
     sigma = ABOVE * float(operator.noise.std(y).square().nanmean().sqrt())
     return sigma if isfinite(sigma) and within[0] <= sigma <= within[1] else None
 

@@ -166,12 +166,24 @@ class DAPS(Sampler):
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
-        sigma = self._through(prior, operator, y)
-        if sigma is not None and bool((y != y[:1]).any()):
+        if not self._may_lead_through(prior, operator, y):
+            yield from self._sample(prior, operator, y, streams, None)
+        elif bool((y != y[:1]).any()):
             # Each measurement has noise levels of its own.
-            each = [self.sample(prior, operator, y[b : b + 1], streams.of(b)) for b in range(len(y))]
-            yield from together(each)
-            return
+            parts = [(y[b : b + 1], streams.of(b)) for b in range(len(y))]
+            yield from together(
+                [
+                    self._sample(prior, operator, *part, self._through(prior, operator, part[0]))
+                    for part in parts
+                ]
+            )
+        else:
+            yield from self._sample(prior, operator, y, streams, self._through(prior, operator, y))
+
+    def _sample(
+        self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams, sigma: float | None
+    ) -> Iterator[Step]:
+        """Yield the Steps, of states that lead through y from the noise level sigma on, where one is given."""
         run = self._begin(prior, operator, y, streams, sigma)
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         states = [(run.first(), nobody) for _ in range(run.passing[0])]
@@ -259,11 +271,11 @@ class DAPS(Sampler):
         return run.prior.denoise(x0y, level)
 
     def _begin(
-        self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams, sigma: float | None = None
+        self, prior: Prior, operator: Operator, y: Tensor, streams: RandomStreams, sigma: float | None
     ) -> _Run:
         """Decide what the settings leave open: noise levels, correlation of their noise, how many starts pass each.
 
-        States lead through y from the noise level sigma on, where one is given (`_through`).
+        States lead through y from the noise level sigma on, where one is given.
         """
         shape = prior.state_shape(operator.shape)
         operator = of_states(operator, prior, shape, self.latent_gradient_clip)
@@ -348,15 +360,16 @@ class DAPS(Sampler):
             denoised = self.ode.steps == 0 and not calibrated
         return accounted, calibrated, denoised
 
-    def _through(self, prior: Prior, operator: Operator, y: Tensor) -> float | None:
-        """Return the noise level from which states may lead through y; None where they do not.
-
-        It is that of the measurement at hand: where there are several that differ, each is a run of its own.
-        """
-        if prior.latent or operator.parameters is not None or _plain(operator, y, prior.sigma_range):
-            return None
+    def _may_lead_through(self, prior: Prior, operator: Operator, y: Tensor) -> bool:
+        """Return whether states may lead through y: it is an image and noise that is not the same everywhere."""
+        if prior.latent or operator.parameters is not None or white(operator):
+            return False
         if isinstance(operator.noise, StackedNoise | SampleNoise):  # of samples that are not told apart
-            return None
+            return False
+        return is_identity(operator, y)
+
+    def _through(self, prior: Prior, operator: Operator, y: Tensor) -> float | None:
+        """Return the noise level from which states lead through one measurement; None where they do not."""
         sigma = begins(operator, y, prior.sigma_range)
         if sigma is None or not self._may_begin_at(y, operator):
             return None

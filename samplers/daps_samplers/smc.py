@@ -97,7 +97,7 @@ class SMC(DAPS):
         """
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
-        run = self._begin(prior, operator, y, streams)
+        run = self._begin(prior, operator, y, streams, None)
         systems, sigmas = _systems(y), run.sigmas
         failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         x_t, log_weight, expected = (

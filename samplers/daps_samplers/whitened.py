@@ -189,10 +189,10 @@ def random_signs(count: int, like: Tensor) -> Tensor:
 
 
 def is_identity(operator: Operator, y: Tensor) -> bool:
-    """Return whether an operator measures the image itself."""
+    """Return whether an operator measures the image itself, by a product for each measurement."""
     if operator.linear_part is None or tuple(y.shape[1:]) != operator.shape:
         return False
-    probe = random_signs(1, y)
+    probe = random_signs(1, y).expand_as(y)
     return torch.equal(operator.forward(probe), probe)
 
 

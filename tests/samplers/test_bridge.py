@@ -10,11 +10,12 @@ import torch
 
 import daps_operators
 from daps_kit.contracts import RandomStreams
+from daps_kit.runs.cost import Cost, Meter
 from daps_kit.settings import GaussianNoiseSettings
 from daps_operators.noises import Laplace, Poisson, PoissonGaussian
 from daps_priors.exact.gaussian import GaussianPrior
 from daps_priors.exact.mixture import MixturePrior
-from daps_samplers import Daps
+from daps_samplers import Auto, Daps, Langevin
 from daps_samplers.bridge import NOTE, Bridge, begins
 from tests.samplers.closed_form import SHAPE, Z, check_standard_normal, smooth_prior
 from tests.samplers.test_noises import MAP, weighted_draws
@@ -79,6 +80,24 @@ def test_a_measurement_does_not_depend_on_others(noise):
     torch.testing.assert_close(same[-1].x0y, both[-1].x0y[1:], rtol=0, atol=1e-3)
     differ = begins(operator, y[:1], (0, inf)) != begins(operator, y[1:], (0, inf))
     assert differ == isinstance(noise, Poisson)
+
+
+@pytest.mark.parametrize("kernel", [Langevin(steps=2), Auto()], ids=["langevin", "auto"])
+def test_a_sample_costs_what_it_costs_alone(map_file, kernel):
+    """Whether levels may lead through y is asked once a measurement, however many there are in a batch."""
+    prior, operator = smooth_prior(), identity(GaussianNoiseSettings(sigma=map_file))
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5, 6])), RandomStreams([7, 8]))
+    sampler = Daps(budget=3, kernel=kernel).build()
+
+    def cost(measured, seeds):
+        meter = Meter()
+        list(sampler.sample(meter.prior(prior), meter.operator(operator), measured, RandomStreams(seeds)))
+        return meter.cost(1)
+
+    each = [cost(y[:1], [1]), cost(y[1:], [2])]
+    assert cost(y, [1, 2]) == Cost(
+        *(sum(getattr(part, name) for part in each) for name in ("calls", "jacobians", "products"))
+    )
 
 
 @pytest.mark.parametrize(("sigma", "following"), [(0.7, 0.5), (0.7, 0.3), (0.3, 0.15)])
@@ -187,8 +206,10 @@ def test_it_is_no_first_state_where_it_is_no_noisy_image():
     assert begins(identity(noise), y, (0.0, 0.5)) is None
     bent = daps_operators.HighDynamicRange(noise=noise).build(shape=SHAPE, seed=0, device=CPU)
     blurred = daps_operators.GaussianBlur(noise=noise, kernel_size=5, intensity=1.0)
-    assert begins(bent, y, everything) is None
-    assert begins(blurred.build(shape=SHAPE, seed=0, device=CPU), y, everything) is None
+    for other in (bent, blurred.build(shape=SHAPE, seed=0, device=CPU)):
+        steps = list(Daps(budget=5).build().sample(GaussianPrior(0.5, 1.0), other, y, RandomStreams([0])))
+        assert NOTE not in steps[0].notes
+        assert steps[0].sigma == 10
     clipped = identity(GaussianNoiseSettings(sigma=0.1, clipped=(-1, 1)))
     for columns, first in ((1, 0.13), (4, 10.0)):
         y = torch.zeros(1, *SHAPE)
