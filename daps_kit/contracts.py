@@ -33,6 +33,8 @@ from daps_kit.unknown import Distribution, Unknown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from daps_kit.modes import Modes
+
 __all__ = [
     "Calibration",
     "Covariance",
@@ -368,6 +370,14 @@ class LinearOperator(Operator):
         Args:
             covariance: C; operators know some kinds, above all `daps_kit.covariance.CosineCovariance`.
             variance: that of the noise, positive, one number or one for each sample [B].
+        """
+        return None
+
+    def modes(self, like: Tensor) -> Modes | None:
+        """Return the patterns that it measures each by itself; None, the default, where they are not known.
+
+        Args:
+            like: an image, for its dtype and device.
         """
         return None
 

@@ -13,7 +13,7 @@ full product at 256 pixels and a tenth at 1024, and a fifth and a seventeenth of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from daps_kit.contracts import Covariance, LinearOperator, Noise, Shape
 from daps_kit.covariance import CosineCovariance, cosine_matrix
 from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample
+from daps_kit.modes import HIDDEN, Modes
 
 __all__ = ["BandedMatrix", "SeparableOperator"]
 
@@ -83,25 +84,31 @@ class SeparableOperator(LinearOperator):
         return self._vertical_t.columns(self._horizontal_t.rows(y))
 
     @kept
-    def _spectrum(self) -> tuple[Constant, Constant, Constant]:
-        """Q, Q' and the products S_i^2 S'_j^2."""
-        bases, squares = [], []
+    def _singular(self) -> tuple[Constant, Constant, Constant, Constant, Constant]:
+        """P and P' [h, H and w, W], zero where Q and Q' have no partner; Q and Q'; and the products S_i S'_j."""
+        left, right, values = [], [], []
         for matrix in self._matrices:
-            _, singular, basis_t = np.linalg.svd(matrix)
-            bases.append(Constant(torch.from_numpy(basis_t.T.copy())))
-            squares.append(np.pad(singular**2, (0, matrix.shape[1] - len(singular))))
-        return bases[0], bases[1], Constant(torch.from_numpy(np.outer(*squares)))
+            basis, singular, partner = np.linalg.svd(matrix)
+            missing = (0, matrix.shape[1] - len(singular))
+            left.append(Constant(torch.from_numpy(np.pad(basis[:, : len(singular)], ((0, 0), missing)))))
+            right.append(Constant(torch.from_numpy(partner.T.copy())))
+            values.append(np.pad(singular, missing))
+        return left[0], left[1], right[0], right[1], Constant(torch.from_numpy(np.outer(*values)))
 
     def solve_normal(self, b: Tensor, weight: float | Tensor) -> Tensor:
         """Return (A^T A + weight I)^{-1} b in closed form, with one step of iterative refinement for rounding."""
-        left, right, squares = (constant.like(b) for constant in self._spectrum)
-        scale = per_sample(weight, b)
+        left, right, values = (constant.like(b) for constant in self._singular[2:])
+        squares, scale = values.square(), per_sample(weight, b)
 
         def solve(b: Tensor) -> Tensor:
             return left @ ((left.T @ b @ right) / (squares + scale)) @ right.T
 
         x = solve(b)
         return x + solve(b - self.adjoint(self.forward(x)) - scale * x)
+
+    def modes(self, like: Tensor) -> Modes:
+        """Return the singular value decomposition."""
+        return _Singular(self.shape, [constant.like(like) for constant in self._singular])
 
     @kept
     def _cosine_gains(self) -> tuple[Constant, Constant]:
@@ -131,3 +138,33 @@ class SeparableOperator(LinearOperator):
         if spectrum is None or not isinstance(covariance, CosineCovariance):
             return None
         return covariance.inverse(spectrum, variance)
+
+
+class _Singular(Modes):
+    """The singular vectors and values of V x H^T.
+
+    Args:
+        shape: (C, H, W) of the images.
+        decomposition: P, P', Q, Q' and the products S_i S'_j.
+    """
+
+    def __init__(self, shape: Shape, decomposition: Sequence[Tensor]) -> None:
+        self._down, self._across, self._rows, self._columns, values = decomposition
+        self.shape = shape
+        self.gain = values.clamp_min(HIDDEN * float(values.max()))
+
+    def coordinates(self, w: Tensor) -> Tensor:
+        """Return Q^T w Q'."""
+        return self._rows.T @ w @ self._columns
+
+    def domain(self, c: Tensor) -> Tensor:
+        """Return Q c Q'^T."""
+        return self._rows @ c @ self._columns.T
+
+    def measured(self, c: Tensor) -> Tensor:
+        """Return P c P'^T."""
+        return self._down @ c @ self._across.T
+
+    def measured_transposed(self, y: Tensor) -> Tensor:
+        """Return P^T y P'."""
+        return self._down.T @ y @ self._across

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from daps_kit.contracts import LinearOperator, Operator, Prior
+from daps_kit.modes import Modes
 
 __all__ = ["COSTS", "Cost", "Meter", "mean_cost"]
 
 COSTS = {"network_calls": "calls", "jacobian_products": "jacobians", "operator_products": "products"}
 """What files call the fields of `Cost`."""
 
-Component = TypeVar("Component", Prior, Operator)
+Component = TypeVar("Component", Prior, Operator, Modes)
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,17 @@ class Meter:
                 solution: Tensor = kind.solve_normal(this, b, weight)
             return solution
 
+        def modes(this: Any, like: Tensor) -> Modes | None:
+            found: Modes | None = kind.modes(this, like)
+            if found is None:
+                return None
+            parts = ("measured", "measured_transposed")
+            return _seen_as(found, {name: self._product(getattr(type(found), name)) for name in parts})
+
         names = [name for name in ("forward", "adjoint", "jvp") if hasattr(kind, name)]
         methods: dict[str, Any] = {name: self._product(getattr(kind, name)) for name in names}
         methods |= {"solve_normal": solve_normal} if hasattr(kind, "solve_normal") else {}
+        methods |= {"modes": modes} if hasattr(kind, "modes") else {}
         if not isinstance(operator, LinearOperator) and (part := operator.linear_part) is not None:
             methods["linear_part"] = property(lambda this: self.operator(part))
         return _seen_as(operator, {**methods, "forward_vjp": forward_vjp})

@@ -6,6 +6,7 @@ For random images x and z, measurements u, noise model p(y | a) with misfit m an
     likelihood     log p(y | x) - log p(y | z)     =  -(loss(x) - loss(z)) / 2v
     noise          E[s] = 0 and E[s^2 + s'] = 0 with the score s = d log p(y | a) / da   (Bartlett's identities)
     linear         A(ax + bz) = a A x + b A z,  <A x, u> = <x, A^T u>,  (A^T A + w I) solve_normal(b, w) = b
+    modes          A = L g F E,  L L^T = F^T F = I
 """
 
 from __future__ import annotations
@@ -350,6 +351,29 @@ def solve_normal(case: OperatorCase) -> None:
         near(again, b, 1e-4, f"(A^T A + w I) solve_normal(b, w) and b for w = {shown}")
 
 
+def modes(case: OperatorCase) -> None:
+    """A = L g F E with F and L^T orthonormal, and each transpose that of its map, where an operator knows its modes."""
+    operator, x, u = case.linear, case.images(), case.dual()
+    found = operator.modes(x)
+    if found is None:
+        return
+    generator = torch.Generator().manual_seed(3)
+    w = torch.randn(3, *found.shape, dtype=F64, generator=generator)
+    c, share = found.coordinates(w), torch.rand(found.gain.shape, dtype=F64, generator=generator)
+    none = torch.zeros_like(share)
+    near(found.measured(found.gain * found.seen(x, none)), operator.forward(x), 1e-5, "L g F E x and A x")
+    near(found.domain(c), w, 1e-9, "F^T F w and w")
+    near(found.measured(found.measured_transposed(u)), u, 1e-9, "L L^T y and y")
+    near(found.taken(found.placed(x)), x, 1e-9, "an image, and what is taken of where it is placed")
+    alone = found.seen(x, none) - share * found.coordinates(found.placed(x))
+    near(found.domain(found.seen(x, share)), found.domain(alone), 1e-9, "F E x - share F x and its two parts")
+    _near_dots(found.taken(w), x, w, found.placed(x), 1e-9, "<taken w, x> and <w, placed x>")
+    measured, pulled = found.measured(c), found.domain(found.measured_transposed(u))
+    _near_dots(measured, u, w, pulled, 1e-9, "<L F w, u> and <w, F^T L^T u>")
+    seen, back = found.domain(found.seen(x, share)), found.seen_transposed(c, share)
+    _near_dots(seen, w, x, back, 1e-9, "<F^T (F E - share F) x, w> and <x, the transpose of F w>")
+
+
 def elementwise(case: OperatorCase) -> None:
     """Where the operator says that it acts on each entry by itself, one that is changed changes its own alone."""
     if not case.operator.elementwise:
@@ -436,6 +460,7 @@ CHECKS = (
     linearity,
     dot_test,
     solve_normal,
+    modes,
     elementwise,
     same_seed_same_operator,
     stack,

@@ -35,6 +35,7 @@ from daps_kit.errors import UserError
 from daps_kit.kept import kept
 from daps_kit.linalg import Constant, per_sample, solve
 from daps_kit.low_modes import LowModes
+from daps_kit.modes import HIDDEN, Modes
 from daps_kit.parameters import Parameters, kernel_names
 from daps_kit.unknown import Uniform, Unknown
 
@@ -151,6 +152,10 @@ class MotionBlur(LinearOperator):
         found: Tensor = self._responses.like(covariance.power)[:, 0] * covariance.power
         return found
 
+    def modes(self, like: Tensor) -> Modes | None:
+        """Return the waves of a torus that holds the image and its border; None where there are several kernels."""
+        return None if len(self.kernel) > 1 else _Waves(self, like)
+
     def preconditioner(
         self, covariance: Covariance, variance: float | Tensor
     ) -> Callable[[Tensor], Tensor] | None:
@@ -194,6 +199,75 @@ class MotionBlur(LinearOperator):
         height, width = (max(k.shape[axis] for k in kernels) for axis in (-2, -1))
         joined = torch.cat([centred(k, (height, width)) for k in kernels])
         return cls(first.shape, first.noise, joined, first.boundary)
+
+
+class _Waves(Modes):
+    """The waves of the torus on which a blur multiplies.
+
+    Args:
+        blur: of one kernel.
+        like: an image, for its dtype and device.
+    """
+
+    def __init__(self, blur: MotionBlur, like: Tensor) -> None:
+        self._blur, (channels, self._height, self._width) = blur, blur.shape
+        self.shape = (channels, *blur._length)
+        gain = blur._conjugate.like(like)[0]
+        size = gain.abs()
+        least = HIDDEN * float(size.max())
+        self.gain = torch.where(size > least, gain, least)
+
+    def coordinates(self, w: Tensor) -> Tensor:
+        """Return the Fourier transform."""
+        c: Tensor = torch.fft.rfft2(w, norm="ortho")
+        return c
+
+    def domain(self, c: Tensor) -> Tensor:
+        """Return the torus."""
+        w: Tensor = torch.fft.irfft2(c, s=self.shape[1:], norm="ortho")
+        return w
+
+    def measured(self, c: Tensor) -> Tensor:
+        """Return the part of the torus that is measured."""
+        height, width = self._blur._measured
+        return self.domain(c)[..., :height, :width]
+
+    def measured_transposed(self, y: Tensor) -> Tensor:
+        """Return the transform of y, with zeros around it."""
+        c: Tensor = torch.fft.rfft2(y, s=self.shape[1:], norm="ortho")
+        return c
+
+    def placed(self, x: Tensor) -> Tensor:
+        """Return the image with zeros around it."""
+        borders: list[int] = []
+        for n, whole, before in zip(x.shape[-2:], self.shape[1:], self._corner, strict=True):
+            borders = [before, whole - n - before, *borders]
+        return torch.nn.functional.pad(x, borders)
+
+    def taken(self, w: Tensor) -> Tensor:
+        """Return what is in the place of the image."""
+        top, left = self._corner
+        return w[..., top : top + self._height, left : left + self._width]
+
+    def seen(self, x: Tensor, share: Tensor) -> Tensor:
+        """Return the transform of the image with its border, less a share of that of the image alone."""
+        blur = self._blur
+        bordered = extend(x, blur._vertical, blur._horizontal, blur.boundary)
+        whole: Tensor = torch.fft.rfft2(bordered, s=self.shape[1:], norm="ortho")
+        return whole - share * self.coordinates(self.placed(x))
+
+    def seen_transposed(self, c: Tensor, share: Tensor) -> Tensor:
+        """Return the transpose."""
+        blur = self._blur
+        height, width = blur._bordered
+        bordered = self.domain(c)[..., :height, :width]
+        whole = fold_back(bordered, blur._vertical, blur._horizontal, blur.boundary)
+        return whole - self.taken(self.domain(share * c))
+
+    @property
+    def _corner(self) -> tuple[int, int]:
+        """Row and column of the first pixel of the image."""
+        return self._blur._vertical[0], self._blur._horizontal[0]
 
 
 def centred(kernel: Tensor, size: tuple[int, int]) -> Tensor:

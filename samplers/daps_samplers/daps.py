@@ -39,14 +39,14 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import inf, sqrt
+from math import inf
 
 import torch
 from torch import Tensor
 
 from daps_kit.contracts import (
     Kernel,
-    KernelInfo,
+    LinearOperator,
     Operator,
     Prior,
     RandomStreams,
@@ -54,6 +54,7 @@ from daps_kit.contracts import (
     Step,
     Target,
 )
+from daps_kit.modes import Modes
 from daps_kit.noise import SampleNoise, StackedNoise
 from daps_kit.parameters import NOISE, kernel_size
 
@@ -61,6 +62,7 @@ from .annealing import Annealing
 from .auto import Auto
 from .bridge import Bridge, begins
 from .conditional import Conditional, PriorScore, Spread
+from .coupled import Coupled
 from .evidence import white
 from .exact import Exact
 from .explained import Explained, residual
@@ -72,6 +74,7 @@ from .ode import ProbabilityFlow
 from .plan import LAST, SIGMA_MAX, SIGMA_MIN, Budget, complete, network_calls
 from .restarts import Draw, best
 from .schedules import EDM, VE
+from .states import FromMeasurement, FromNoise, States, ThroughMeasurement, WithNoise
 from .target import of_states
 from .together import together
 from .whitened import is_identity
@@ -84,14 +87,10 @@ FORGETTING = 2.0
 FORGOTTEN = 0.15
 """Noise level above which all noise is fresh where the operator is multimodal: a wrong mode is to be forgotten."""
 
-AVERAGED = 1.0
-"""Noise level from which on the mean of all x0y is taken. Each is a draw of p(x0 | y) where C is right, and above it is
-least so."""
-
-OPENING = 2 / 3
-"""Where states lead through y, the share of the first noise level down to which the mean given x_t and y counts."""
-
-FROM_Y = "the measurement is an image and noise: it is the first state, and the prior alone draws"
+START = 2.0
+"""The first noise level where the noise of x_t is the measurement's, and"""
+ABOVE = 3.0
+"""the least that it is, in units of the measurement's noise."""
 
 
 class DAPS(Sampler):
@@ -186,7 +185,7 @@ class DAPS(Sampler):
         """Yield the Steps, of states that lead through y from the noise level sigma on, where one is given."""
         run = self._begin(prior, operator, y, streams, sigma)
         nobody = torch.zeros(len(y), dtype=torch.bool, device=y.device)
-        states = [(run.first(), nobody) for _ in range(run.passing[0])]
+        states = [(run.states.first(), nobody) for _ in range(run.passing[0])]
         drawn = _Averaged()
         for i in range(len(run.sigmas)):
             draws: list[Draw] = []
@@ -200,7 +199,7 @@ class DAPS(Sampler):
             if i + 1 == len(run.sigmas) or all(bool(draw.failed.all()) for draw in draws):
                 return
             kept = best(draws, run.passing[i + 1], lambda x0y: residual(run.operator, x0y, y))
-            states = [(run.renoised(draw.x0y, draw.x_t, i), draw.failed) for draw in kept]
+            states = [(run.states.following(draw.x_t, draw.x0y, i), draw.failed) for draw in kept]
 
     def _apart(self, run: _Run) -> Iterator[Step]:
         """Yield the Steps of samples that begin at y, each at the sigma of its own that was drawn."""
@@ -239,7 +238,7 @@ class DAPS(Sampler):
                 )
             x0y, diverged = x0hat, torch.zeros_like(failed)
             for _ in range(1 if inference is None else inference.rounds):
-                x0y, info = run.draw(self.kernel, target, x_t, x0y)
+                x0y, info = run.states.draw(target, x_t, x0y)
                 diverged = diverged | lost(x0y, info)
                 x0y = replaced(diverged, x0y, x0hat)
                 if inference is not None:
@@ -254,8 +253,9 @@ class DAPS(Sampler):
                 failed=failed, blind=blind, diverged=diverged, last=last,
             )  # fmt: skip
             step.parameters = values
-            if run.averages and not run.plain and run.counts(i):
-                drawn.add(run.said(target, x_t, x0hat, x0y))
+            said = run.states.said(i, target, x_t, x0hat, x0y) if run.averages and not run.plain else None
+            if said is not None:
+                drawn.add(said)
             if run.averages and last:
                 step.average = run.denoised_measurement() if run.plain else drawn.mean
         return x0y, step
@@ -289,6 +289,7 @@ class DAPS(Sampler):
         rest = self._after_first() if may_begin and operator.parameters is not None else None
         from_y = may_begin and operator.parameters is None
         bridge = None if sigma is None else self._bridge(prior, operator, y, sigma, streams)
+        own = self._patterns(operator, y) if averages and not plain and bridge is None else None
         if from_y:
             noise = operator.noise.level(y)
             low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * noise)
@@ -296,6 +297,9 @@ class DAPS(Sampler):
         if bridge is not None:
             low = annealing.sigma_min or min(SIGMA_MIN[0], LAST * bridge.sigma)
             annealing = replace(annealing, sigma_max=bridge.sigma, sigma_min=low)
+        if own is not None:
+            high = min(max(START, ABOVE * operator.noise.level(y)), SIGMA_MAX, prior.sigma_range[1])
+            annealing = replace(annealing, sigma_max=high)
         sigmas, passing = complete(
             annealing,
             self.budget,
@@ -304,7 +308,7 @@ class DAPS(Sampler):
             y,
             calls=self.conditional.calls,
             denoised=denoised,
-            more_calls=int(plain or sigma is not None),
+            more_calls=int(plain or sigma is not None or own is not None),
             within=prior.sigma_range,
         )
         if rest is not None:
@@ -332,23 +336,30 @@ class DAPS(Sampler):
             inference = infer(operator, y)
         # Kernels that are unknown move the image with them.
         averages = averages and not whole
+        like = y.new_zeros(1, *shape, dtype=y.dtype if y.is_floating_point() else torch.float32)
+        noisy = FromNoise(self.kernel, like, streams, sigmas, passing, correlations)
+        states: States = noisy
+        if from_y:
+            states = FromMeasurement(y, noisy)
+        if bridge is not None:
+            states = ThroughMeasurement(bridge, streams, sigmas)
+        if own is not None:
+            coupled = Coupled(*own, y, operator.noise.level(y) ** 2, streams, FORGETTING)
+            states = WithNoise(coupled, self._opening(prior, operator, y), sigmas)
         return _Run(
             prior,
             operator,
             y,
             streams,
-            shape,
             sigmas,
             passing,
-            correlations,
             denoised,
             averages,
             plain,
-            from_y,
             log,
+            states,
             inference,
             rest,
-            bridge,
         )
 
     def _account(self, prior: Prior, shape: tuple[int, ...], device: torch.device) -> tuple[bool, bool, bool]:
@@ -379,16 +390,26 @@ class DAPS(Sampler):
     def _bridge(
         self, prior: Prior, operator: Operator, y: Tensor, sigma: float, streams: RandomStreams
     ) -> Bridge | None:
-        """Return the states through y from the noise level sigma on; None where too little is measured for that.
+        """Return the states through y from the noise level sigma on; None where too little is measured for that."""
+        with torch.no_grad():
+            bridge = Bridge.through(self._opening(prior, operator, y), sigma, streams)
+        return bridge if bridge.serves else None
 
-        One network call, of the mean of all images as x_t, tells what is known of x0 without y.
-        """
-        high, x_t = min(SIGMA_MAX, prior.sigma_range[1]), torch.zeros_like(y)
+    def _opening(self, prior: Prior, operator: Operator, y: Tensor) -> Target:
+        """Return what y and the prior of all images say of x0: one network call, of their mean as a noisy image."""
+        high, x_t = min(SIGMA_MAX, prior.sigma_range[1]), y.new_zeros(len(y), *operator.shape)
         with torch.no_grad():
             x0hat = self.ode.solve(prior, x_t, high)
-            target = self.conditional.target(prior, operator, y, x_t, x0hat, high, 0, 1)
-            bridge = Bridge.through(target, sigma, streams)
-        return bridge if bridge.serves else None
+            return self.conditional.target(prior, operator, y, x_t, x0hat, high, 0, 1)
+
+    def _patterns(self, operator: Operator, y: Tensor) -> tuple[LinearOperator, Modes] | None:
+        """Return a linear operator and the patterns whose noise in y may be that of the states, if they are known."""
+        if not isinstance(operator, LinearOperator) or operator.parameters is not None:
+            return None
+        if not (self._is_free() and white(operator) and operator.noise.level(y) > 0):
+            return None
+        modes = operator.modes(y)
+        return None if modes is None else (operator, modes)
 
     def _after_first(self) -> DAPS | None:
         """Return what goes on where a level has been passed; None where there is no further one."""
@@ -403,9 +424,12 @@ class DAPS(Sampler):
     def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
         """Return whether y = x0 + noise may be the first state, as far as settings go."""
         low = self.annealing.sigma_min
+        return self._is_free() and (low is None or low < operator.noise.level(y))
+
+    def _is_free(self) -> bool:
+        """Return whether settings leave it open where annealing begins and how it goes on."""
         return (
             self.annealing.sigma_max is None
-            and (low is None or low < operator.noise.level(y))
             and self.ode.steps == 0
             and isinstance(self.kernel, Auto | Exact)
             and self.restarts in (None, 1)
@@ -470,17 +494,14 @@ class _Run:
     """A problem, and what was decided for it.
 
     Attributes:
-        shape: of x0, without the batch.
         sigmas: the noise levels.
         passing: how many starts pass each.
-        correlations: of the noise of each level with that of the next.
         final_denoise: whether the last x0y is denoised.
-        averages: whether Steps have an average: the mean of the levels (see `AVERAGED`),
-        plain: or, where y = x0 + noise, what the denoiser says of y, which is E[x0 | y],
-        from_y: of which levels that begin at y have it at the first.
+        averages: whether Steps have an average: the mean of what the states say of it,
+        plain: or, where y = x0 + noise, what the denoiser says of y, which is E[x0 | y].
         log: makes the Steps.
+        states: draws x_t and x0y.
         inference: draws what is unknown of the operator; None where nothing is.
-        bridge: the states through y, where y is an image and noise that is not the same everywhere.
         rest: what goes on for each sample, at the sigma that the first level drew, where that alone was unknown.
     """
 
@@ -488,62 +509,15 @@ class _Run:
     operator: Operator
     y: Tensor
     streams: RandomStreams
-    shape: tuple[int, ...]
     sigmas: list[float]
     passing: list[int]
-    correlations: list[float]
     final_denoise: bool
     averages: bool
     plain: bool
-    from_y: bool
     log: Log
+    states: States
     inference: Inference | KernelInference | None = None
     rest: DAPS | None = None
-    bridge: Bridge | None = None
-
-    def first(self) -> Tensor:
-        """Return the first x_t: y, a state through it, or noise."""
-        if self.from_y:
-            return self.y
-        return self.noise(0) if self.bridge is None else self.bridge.first(self.streams)
-
-    def noise(self, level: int) -> Tensor:
-        """Draw sigma n, n ~ N(0, I), [B, ...]."""
-        dtype = self.y.dtype if self.y.is_floating_point() else torch.float32
-        return self.sigmas[level] * self.streams.normal(self.shape, dtype)
-
-    def step(self, level: int) -> tuple[float, float]:
-        """Return the share of x_t and the standard deviation of the fresh noise in the x_t that follows a level."""
-        c, following = self.correlations[level], self.sigmas[level + 1]
-        return c * following / self.sigmas[level], following * sqrt(1 - c * c)
-
-    def counts(self, level: int) -> bool:
-        """Return whether an average has part in what a level says."""
-        if self.from_y:
-            return level == 0
-        if self.bridge is not None:
-            return self.sigmas[level] >= OPENING * self.sigmas[0]
-        alone = self.passing[level] == 1
-        return (alone and self.sigmas[level] <= AVERAGED) or level + 1 == len(self.sigmas)
-
-    def draw(self, kernel: Kernel, target: Target, x_t: Tensor, x0hat: Tensor) -> tuple[Tensor, KernelInfo]:
-        """Draw x0y."""
-        if self.from_y:
-            return self.open_draw(target)
-        if self.bridge is not None:
-            return self.bridge.draw(target, x_t, self.streams)
-        return kernel.run(target, x0hat, self.streams)
-
-    def said(self, target: Target, x_t: Tensor, x0hat: Tensor, x0y: Tensor) -> Tensor:
-        """Return what a level says of the mean of x0 given y."""
-        if self.from_y:
-            return x0hat
-        return x0y if self.bridge is None else self.bridge.mean(target, x_t)
-
-    def open_draw(self, target: Target) -> tuple[Tensor, KernelInfo]:
-        """Draw x0y ~ N(centre, C), p(x0 | x_t), where x_t knows all that y does."""
-        draw = target.covariance.sqrt(self.streams.normal(self.shape, target.centre.dtype))
-        return target.centre + draw, KernelInfo(notes=(FROM_Y,))
 
     def at_values(self) -> Operator:
         """Return the operator, at the values of what is unknown of it."""
@@ -553,14 +527,3 @@ class _Run:
         """Return D(y, sigma), with the noise of the operator."""
         sigma = self.at_values().noise.std(self.y).flatten(1)[:, 0]
         return self.prior.denoise(self.y, sigma.clamp(*self.prior.sigma_range))
-
-    def renoised(self, x0y: Tensor, x_t: Tensor, level: int) -> Tensor:
-        """Return the x_t that follows x0y and x_t of a level."""
-        if self.bridge is not None:
-            before, after = self.sigmas[level : level + 2]
-            return self.bridge.following(x_t, x0y, before, after, self.streams)
-        fresh, c = self.noise(level + 1), self.correlations[level]
-        if c == 0:
-            return x0y + fresh
-        kept = c * self.sigmas[level + 1] / self.sigmas[level]
-        return torch.add(x0y, x_t - x0y, alpha=kept).add(fresh, alpha=sqrt(1 - c * c))

@@ -50,7 +50,7 @@ from daps_kit.noise import SampleNoise
 from .weighted import ROUNDING
 from .whitened import Linearised, Whitened
 
-__all__ = ["Exact", "applies", "preconditioner"]
+__all__ = ["Exact", "applies", "balanced", "poor", "preconditioner"]
 
 
 def applies(operator: Operator) -> bool:
@@ -128,7 +128,7 @@ class Exact(Kernel):
             b = here.pull_back(root / spread * misfit)
             w, error = here.solve(b, accuracy=self.accuracy, max_steps=self.cg_steps)
             x = x + covariance.sqrt(w)
-            return KernelState(x), KernelInfo(error=error, failures=self._poor(target, error))
+            return KernelState(x), KernelInfo(error=error, failures=poor(target, error, self._help))
 
         def apply(z: Tensor) -> Tensor:
             image = operator.forward(covariance.multiply(operator.adjoint(root * z)))
@@ -145,16 +145,17 @@ class Exact(Kernel):
         )
         error = residual * norm / unit
         change = covariance.multiply(operator.adjoint(root * z))
-        return KernelState(x + change), KernelInfo(error=error, failures=self._poor(target, error))
+        return KernelState(x + change), KernelInfo(error=error, failures=poor(target, error, self._help))
 
-    def _poor(self, target: Target, error: Tensor) -> tuple[Failure, ...]:
-        """Return the samples whose error the user is told."""
-        size = error.nan_to_num(0).tolist()
-        return tuple(
-            Failure(sample, target.level, target.levels, target.sigma, "solver", self._help, size[sample])
-            for sample in range(len(size))
-            if size[sample] > POOR
-        )
+
+def poor(target: Target, error: Tensor, advice: str) -> tuple[Failure, ...]:
+    """Return the samples whose error the user is told."""
+    size = error.nan_to_num(0).tolist()
+    return tuple(
+        Failure(sample, target.level, target.levels, target.sigma, "solver", advice, size[sample])
+        for sample in range(len(size))
+        if size[sample] > POOR
+    )
 
 
 def preconditioner(
@@ -169,14 +170,22 @@ def preconditioner(
 
     has the diagonal of the inverse: T = W^{-1/2} where the noise is small, and I where it rules.
     """
-    if isinstance(covariance, CosineCovariance):
-        return operator.preconditioner(covariance.common, variance)
-    if not isinstance(covariance, LocalCovariance):
-        return operator.preconditioner(covariance, variance)
+    even = covariance.even if isinstance(covariance, LocalCovariance) else covariance
+    common = even.common if isinstance(even, CosineCovariance) else even
+    inverse = operator.preconditioner(common, variance)
+    if inverse is None or not isinstance(covariance, LocalCovariance):
+        return inverse
+    return balanced(operator, covariance, variance, inverse)
+
+
+def balanced(
+    operator: LinearOperator,
+    covariance: LocalCovariance,
+    variance: float | Tensor,
+    inverse: Callable[[Tensor], Tensor],
+) -> Callable[[Tensor], Tensor]:
+    """Return T N T, see `preconditioner`, N the inverse."""
     even = covariance.even.common
-    inverse = operator.preconditioner(even, variance)
-    if inverse is None:
-        return None
     local, one = covariance.scale.square(), torch.ones_like(covariance.scale)
     weight, whole = operator.forward(local), operator.forward(one)
     weight = torch.where(whole > LEAST, weight / whole, 1).clamp_min(LEAST)

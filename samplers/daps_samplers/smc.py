@@ -50,6 +50,7 @@ from daps_kit.linalg import conjugate_gradients
 from .daps import DAPS
 from .exact import applies
 from .log import lost, not_finite, replaced
+from .states import FromNoise
 
 __all__ = ["MOST", "SMC", "resampled"]
 
@@ -82,7 +83,7 @@ class SMC(DAPS):
             )
         return ""
 
-    def _may_begin_at(self, y: Tensor, operator: Operator) -> bool:
+    def _is_free(self) -> bool:
         """Return False: the weights are those of states that know nothing of y."""
         return False
 
@@ -98,10 +99,11 @@ class SMC(DAPS):
         if len(streams) != len(y):
             raise ValueError(f"{len(y)} measurements need as many random streams, got {len(streams)}")
         run = self._begin(prior, operator, y, streams, None)
-        systems, sigmas = _systems(y), run.sigmas
+        systems, sigmas, states = _systems(y), run.sigmas, run.states
+        assert isinstance(states, FromNoise)
         failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
         x_t, log_weight, expected = (
-            run.noise(0),
+            states.first(),
             torch.zeros(len(y), dtype=torch.float64, device=y.device),
             None,
         )
@@ -140,8 +142,8 @@ class SMC(DAPS):
             failed = step.failed
             if last or bool(failed.all()):
                 return
-            following = run.renoised(x0y, x_t, i)
-            k, b = run.step(i)
+            following = states.following(x_t, x0y, i)
+            k, b = states.step(i)
             z, variance = (following - k * x_t) / (1 - k), (b / (1 - k)) ** 2
             expected = _Predicted(target).given(z, variance).log_density()
             x_t = following

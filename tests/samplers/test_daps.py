@@ -26,9 +26,10 @@ from daps_samplers import (
     Metropolis,
 )
 from daps_samplers.annealing import Annealing
-from daps_samplers.daps import AVERAGED, DAPS
+from daps_samplers.daps import DAPS
 from daps_samplers.ode import ProbabilityFlow
 from daps_samplers.schedules import EDM, VE
+from daps_samplers.states import AVERAGED
 from tests.samplers import closed_form
 
 SHAPE = (3, 48, 48)

@@ -227,6 +227,7 @@ PAPERS = {
         ("Venkatakrishnan, Singanallur V.", "Bouman, Charles A.", "Wohlberg, Brendt"),
         2013,
         booktitle="IEEE Global Conference on Signal and Information Processing",
+        doi="10.1109/GlobalSIP.2013.6737048",
     ),
     "red": Paper(
         "romano2017red",

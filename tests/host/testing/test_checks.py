@@ -21,7 +21,7 @@ def test_every_failed_check_is_listed_with_numbers():
     lines = str(caught.value).splitlines()
     failed = [line.split(":")[0].strip() for line in lines[1:]]
     assert failed == ["vjp", "differentiable", "loss_gradient", "dot_test"]
-    assert lines[0] == "operator Halved: 4 of 22 checks failed"
+    assert lines[0] == "operator Halved: 4 of 23 checks failed"
     assert "relative error" in lines[1]
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from daps_kit import testing
 from daps_kit.contracts import GaussianNoise, LinearOperator, Operator
+from daps_kit.modes import Modes
 from daps_kit.settings import DrawnOperatorSettings
 from tests.host.testing.mutants import assert_caught, assert_complete, parametrize
 
@@ -181,6 +182,38 @@ class OneWeight(Masked):
         return b / (self.mask.to(b) ** 2 + torch.as_tensor(weight).reshape(-1)[0].to(b))
 
 
+class Pixels(Modes):
+    """The patterns of a mask: pixels."""
+
+    def __init__(self, shape, gain):
+        self.shape, self.gain = shape, gain
+
+    def coordinates(self, w):
+        return w
+
+    domain = measured = measured_transposed = coordinates
+
+
+class Stretched(Pixels):
+    def domain(self, c):
+        return 1.01 * c
+
+
+class Lossy(Pixels):
+    def measured_transposed(self, y):
+        return 0.99 * y
+
+
+class Turned(Pixels):
+    def seen_transposed(self, c, share):
+        return (1 + share) * c
+
+
+class Mirrored(Pixels):
+    def placed(self, x):
+        return x.flip(-1)
+
+
 class NotElementwise(Masked):
     elementwise = True
 
@@ -195,6 +228,16 @@ class Bent(Masked):
 
     def forward(self, x):
         return super().forward(x.tanh())
+
+
+def with_modes(kind, gain=1.0):
+    """Return a mask that says which its patterns are."""
+
+    class Known(Masked):
+        def modes(self, like):
+            return kind(self.shape, gain * self.mask.to(like).clamp_min(1e-6))
+
+    return Known()
 
 
 class Unseeded(Masked):
@@ -241,6 +284,7 @@ MUTANTS = {
     "linearity": [Affine()],
     "dot_test": [WrongAdjoint()],
     "solve_normal": [WrongSolve(), OneWeight()],
+    "modes": [with_modes(Pixels, 1.01), *map(with_modes, (Stretched, Lossy, Turned, Mirrored))],
     "elementwise": [NotElementwise(), Bent()],
     "same_seed_same_operator": [with_settings("Unseeded"), with_settings("OneForAll")],
     "stack": [with_settings("FirstOfStack")],
@@ -254,6 +298,10 @@ def test_every_check_has_a_mutant():
 @parametrize(MUTANTS)
 def test_a_check_catches_its_mutant(name, mutant):
     assert_caught("operator", name, mutant)
+
+
+def test_right_modes_pass():
+    assert all(outcome.status != "failed" for outcome in testing.check_operator(with_modes(Pixels)))
 
 
 def test_a_right_operator_passes():
