@@ -56,6 +56,7 @@ __all__ = [
     "Shape",
     "Step",
     "Target",
+    "Transfer",
 ]
 
 
@@ -304,6 +305,18 @@ class _StackedOperator(Operator):
         return torch.cat([operator.to_image(row) for operator, row in rows])
 
 
+class Transfer(NamedTuple):
+    """How a convolution scales waves.
+
+    Attributes:
+        power: |K|^2 at the frequencies of a real Fourier transform of `size`, [1 or B, 1, h, w // 2 + 1].
+        size: (h, w), in which an image and the kernel fit, or that of the image where it is periodic.
+    """
+
+    power: Tensor
+    size: tuple[int, int]
+
+
 class LinearOperator(Operator):
     """A forward model that is linear in x, with its adjoint and its regularised inverse.
 
@@ -381,6 +394,13 @@ class LinearOperator(Operator):
         """
         return None
 
+    def transfer(self) -> Transfer | None:
+        """Return how it scales waves, of an operator that is a convolution but for the border, alike in each channel.
+
+        None, the default, for others.
+        """
+        return None
+
     def spectrum(self, covariance: Covariance) -> Tensor | None:
         """Return what is about the diagonal of A C A^T in the cosine basis of the measurement, [C, h, w].
 
@@ -420,6 +440,13 @@ class _StackedLinear(_StackedOperator, LinearOperator):
         weights = torch.as_tensor(weight, dtype=b.dtype, device=b.device).expand(len(b))
         rows = zip(self.operators, torch.split(b, 1), torch.split(weights, 1), strict=True)
         return torch.cat([operator.solve_normal(row, weight) for operator, row, weight in rows])
+
+    def transfer(self) -> Transfer | None:
+        each = [operator.transfer() for operator in self.operators]
+        known = [one for one in each if one is not None]
+        if len(known) < len(each) or len({one.size for one in known}) > 1:
+            return None
+        return known[0]._replace(power=torch.cat([one.power for one in known]))
 
     def preconditioner(
         self, covariance: Covariance, variance: float | Tensor

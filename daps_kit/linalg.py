@@ -7,7 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Constant", "conjugate_gradients", "inner", "per_sample", "solve"]
+__all__ = ["Constant", "conjugate_gradients", "inner", "least_squares", "per_sample", "solve"]
+
+
+CAUTION = 3.0
+"""How much larger an error may be than the residual says in the norm of a preconditioner: as much was seen."""
 
 
 class Constant:
@@ -94,6 +98,60 @@ def conjugate_gradients(
         active = active & (residual > tolerance)
     lost = ~torch.isfinite(residual)
     return x.masked_fill(per_sample(lost, x) != 0, torch.nan), residual.masked_fill(lost, torch.nan)
+
+
+def least_squares(
+    forward: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    weight: Tensor | float,
+    precision: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    precondition: Callable[[Tensor], Tensor],
+    tolerance: float,
+    max_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the x of least f(x) = (b - A x)^T W (b - A x) + x^T K x, and about its error, for each sample on its own.
+
+    Conjugate gradients for (A^T W A + K) x = A^T W b, with what A x leaves of b kept beside x: where W is large, single
+    precision loses the difference of A^T W b and A^T W A x, but not that of b and A x.
+
+    Args:
+        forward, adjoint: x -> A x and r -> A^T r, batched.
+        weight: the diagonal of W, positive, a number or like b.
+        precision: x -> K x, K symmetric positive definite.
+        b: [B, ...].
+        precondition: r -> P r with P about (A^T W A + K)^{-1}, symmetric positive definite.
+        tolerance: of the error in the norm of that matrix, root mean square over the entries of x.
+        max_steps: products with it at most.
+
+    Returns:
+        x [B, ...] and the norms [B]: what the last step has gained, or, if larger, `CAUTION` times the residual in the
+        norm of P. A sample whose numbers stop being finite is NaN in both.
+
+    Source: Hestenes and Stiefel, 1952; Bjoerck, "Numerical methods for least squares problems" (1996), section 7.4.
+    """
+    left = b
+    r = adjoint(weight * left)
+    x, kept, z = torch.zeros_like(r), torch.zeros_like(r), precondition(r)
+    p, rz, size = z, inner(r, z), r[0].numel()
+    error = CAUTION * (rz / size).sqrt()
+    active = error > tolerance
+    for _ in range(max_steps):
+        if not bool(active.any()):
+            break
+        ap, kp = forward(p), precision(p)
+        length = torch.where(active, rz / (inner(ap, weight * ap) + inner(p, kp)), 0)
+        step, gained = per_sample(length, p), length * rz
+        x, left, kept = x + step * p, left - per_sample(length, ap) * ap, kept + step * kp
+        r = adjoint(weight * left) - kept
+        z = precondition(r)
+        before, rz = rz, inner(r, z)
+        p = z + per_sample(torch.where(active, rz / before, 0), z) * p
+        error = torch.where(active, (torch.maximum(CAUTION**2 * rz, gained) / size).sqrt(), error)
+        active = active & (error > tolerance)
+    lost = ~torch.isfinite(error)
+    return x.masked_fill(per_sample(lost, x) != 0, torch.nan), error.masked_fill(lost, torch.nan)
 
 
 def solve(

@@ -110,7 +110,12 @@ def contracts() -> str:
     from daps_kit import contracts, executor, hooks, random, settings, sources, trackers, trainer
 
     parts: dict[str, list[type]] = {
-        "Operators": [contracts.Operator, contracts.LinearOperator, contracts.Parameters],
+        "Operators": [
+            contracts.Operator,
+            contracts.LinearOperator,
+            contracts.Transfer,
+            contracts.Parameters,
+        ],
         "Noise models": [contracts.Noise],
         "Priors": [contracts.Prior, contracts.Covariance, contracts.Calibration, contracts.LocalErrors],
         "Kernels": [

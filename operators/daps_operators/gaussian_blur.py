@@ -10,14 +10,17 @@ matrix along the columns and one along the rows. What lies beyond the border is 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from daps_kit.contracts import Noise, Shape
+from daps_kit.contracts import Noise, Shape, Transfer
 from daps_kit.errors import UserError
+from daps_kit.kept import kept
 from daps_kit.separable import SeparableOperator
 
 from .borders import Boundary, shown_indices
+from .transfer import transfer
 
 __all__ = ["GaussianBlur", "gaussian_taps"]
 
@@ -81,3 +84,13 @@ class GaussianBlur(SeparableOperator):
     ) -> None:
         taps = gaussian_taps(kernel_size, intensity)
         super().__init__(shape, noise, *(blur_matrix(taps, n, boundary) for n in shape[1:]))
+        self._taps, self._boundary = taps, boundary
+
+    def transfer(self) -> Transfer | None:
+        """Return |K|^2."""
+        return self._transfer
+
+    @kept
+    def _transfer(self) -> Transfer | None:
+        kernel = torch.from_numpy(np.outer(self._taps, self._taps))[None, None]
+        return transfer(kernel, self.shape[1:], self._boundary)

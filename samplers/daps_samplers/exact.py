@@ -13,7 +13,8 @@ error dx = C A^T S^{-1} r, which is, in the norm of the posterior's precision, t
 
     |dx|^2 = (|r|^2 - v r^T S^{-1} r) / v <= |r|^2 / v.
 
-An operator that acts on each entry by itself, as a mask does, has draws in the space of images instead (`weighted`).
+An operator that acts on each entry by itself, as a mask does, has draws in the space of images instead (`weighted`),
+and so has a convolution that is not about diagonal in the cosine basis (`convolved`).
 
 Where each element of y has a standard deviation of its own, y and A are scaled by the root of its weight first (see
 `daps_kit.noise`), so that one v is that of all.
@@ -47,6 +48,7 @@ from daps_kit.failures import Failure
 from daps_kit.linalg import conjugate_gradients, inner, per_sample
 from daps_kit.noise import SampleNoise
 
+from . import convolved
 from .weighted import ROUNDING
 from .whitened import Linearised, Whitened
 
@@ -114,7 +116,8 @@ class Exact(Kernel):
         spread = per_sample(v, target.y)
         x = centre + covariance.sqrt(streams.normal(centre.shape[1:], centre.dtype))
         y = target.y - spread**0.5 / root * streams.normal(target.y.shape[1:], target.y.dtype)
-        misfit = operator.project(root * (y - target.operator.forward(x)))
+        difference = y - target.operator.forward(x)
+        misfit = operator.project(root * difference)
         variance, mapped = covariance.isotropic, isinstance(weight, Tensor)
         if variance is not None and not mapped:
             pull = operator.adjoint(misfit) / root
@@ -129,6 +132,19 @@ class Exact(Kernel):
             w, error = here.solve(b, accuracy=self.accuracy, max_steps=self.cg_steps)
             x = x + covariance.sqrt(w)
             return KernelState(x), KernelInfo(error=error, failures=poor(target, error, self._help))
+
+        transfer = operator.transfer()
+        if transfer is not None and isinstance(covariance, CosineCovariance | LocalCovariance):
+            change, error = convolved.solve(
+                operator,
+                transfer,
+                covariance,
+                root**2 / spread,
+                difference,
+                accuracy=self.accuracy,
+                max_steps=self.cg_steps,
+            )
+            return KernelState(x + change), KernelInfo(error=error, failures=poor(target, error, self._help))
 
         def apply(z: Tensor) -> Tensor:
             image = operator.forward(covariance.multiply(operator.adjoint(root * z)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from daps_kit.linalg import conjugate_gradients, inner, per_sample
+from daps_kit.linalg import CAUTION, conjugate_gradients, inner, least_squares, per_sample
 
 
 def systems(batch=3, n=12, dtype=torch.float64):
@@ -106,3 +107,75 @@ def test_inner_and_per_sample():
     scaled = per_sample(torch.tensor([1.0, 10.0], dtype=torch.float64), a) * a
     assert scaled.dtype == torch.float32
     assert scaled[1, 1, 2] == 110
+
+
+def least(batch=3, rows=20, n=12, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(4)
+    a = torch.randn((batch, rows, n), dtype=dtype, generator=generator)
+    weight = torch.rand((batch, rows, 1), dtype=dtype, generator=generator) + 0.1
+    diagonal = torch.rand((batch, n, 1), dtype=dtype, generator=generator) + 0.5
+    b = torch.randn((batch, rows, 1), dtype=dtype, generator=generator)
+    return a, weight, diagonal, b
+
+
+def solved(a, weight, diagonal, b, **settings):
+    settings = {"precondition": lambda r: r, "tolerance": 1e-12, "max_steps": 200} | settings
+    return least_squares(lambda x: a @ x, lambda r: a.mT @ r, weight, lambda x: diagonal * x, b, **settings)
+
+
+def test_least_squares_as_numpy_has_them():
+    a, weight, diagonal, b = least()
+    x, error = solved(a, weight, diagonal, b)
+    for i in range(3):
+        rows = np.vstack((weight[i].sqrt().numpy() * a[i].numpy(), np.diag(diagonal[i, :, 0].sqrt())))
+        right = np.concatenate((weight[i].sqrt().numpy() * b[i].numpy(), np.zeros((12, 1))))
+        expected = np.linalg.lstsq(rows, right, rcond=None)[0]
+        np.testing.assert_allclose(x[i], expected, atol=1e-10)
+    assert bool((error <= 1e-12).all())
+
+
+def test_what_least_squares_leave_is_told_in_the_norm_of_the_matrix():
+    """Beside an exact preconditioner it is the error itself, but for `CAUTION`."""
+    a, weight, diagonal, b = least()
+    m = a.mT @ (weight * a) + torch.diag_embed(diagonal[..., 0])
+    scaled = torch.linalg.inv(m) * torch.tensor([0.5, 1.0, 2.0], dtype=m.dtype)[:, None, None]
+    x, error = solved(a, weight, diagonal, b, precondition=lambda r: scaled @ r, max_steps=0)
+    left = torch.linalg.solve(m, a.mT @ (weight * b)) - x
+    true = ((left * (m @ left)).sum(1)[:, 0] / 12).sqrt()
+    torch.testing.assert_close(error, CAUTION * true * torch.tensor([0.5, 1.0, 2.0], dtype=m.dtype).sqrt())
+
+
+def test_least_squares_of_a_sample_do_not_depend_on_the_others():
+    a, weight, diagonal, b = least()
+    clean, _ = solved(a, weight, diagonal, b, tolerance=1e-3)
+    b[1] *= 1e-6  # ends sooner
+    b[2, 0] = torch.nan
+    x, error = solved(a, weight, diagonal, b, tolerance=1e-3)
+    torch.testing.assert_close(x[0], clean[0], rtol=0, atol=1e-13)
+    assert x[2].isnan().all()
+    assert error.isnan().tolist() == [False, False, True]
+
+
+def test_a_large_weight_is_not_lost_in_single_precision():
+    """Conjugate gradients for the normal equations lose the difference of A^T W b and A^T W A x."""
+    draw = torch.Generator().manual_seed(4)
+    left, right = (torch.linalg.qr(torch.randn(60, 60, generator=draw).double())[0] for _ in range(2))
+    a, weight = (left * torch.logspace(0, -5, 60, dtype=torch.float64)) @ right.T, 1e6
+    b = a @ torch.randn(1, 60, 1, generator=draw).double() + torch.randn(1, 60, 1, generator=draw) / 1e3
+    m = weight * a.T @ a + torch.eye(60, dtype=torch.float64)
+    exact, inverse = torch.linalg.solve(m, weight * a.T @ b), torch.linalg.inv(m).float()
+    a, b = a.float(), b.float()
+    x, _ = solved(a, weight, 1.0, b, precondition=lambda r: inverse @ r, tolerance=1e-9, max_steps=15)
+    plain, _ = conjugate_gradients(
+        lambda x: weight * (a.mT @ (a @ x)) + x,
+        weight * a.mT @ b,
+        precondition=lambda r: inverse @ r,
+        tolerance=1e-9,
+        max_steps=15,
+    )
+
+    def error(x):
+        return float(((x - exact) * (m @ (x - exact))).mean().sqrt())
+
+    assert error(x) < 2e-3
+    assert error(plain) > 5 * error(x)

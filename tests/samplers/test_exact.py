@@ -30,6 +30,11 @@ OPERATORS = {
     "down_sampling": lambda noise: daps_operators.DownSampling(noise=noise, scale_factor=2),
     "gaussian_blur": lambda noise: daps_operators.GaussianBlur(noise=noise, kernel_size=5, intensity=1.0),
     "motion_blur": lambda noise: daps_operators.MotionBlur(noise=noise, kernel_size=5),
+    "motion_valid": lambda noise: daps_operators.MotionBlur(noise=noise, kernel_size=5, boundary="valid"),
+    "defocus": lambda noise: daps_operators.DefocusBlur(noise=noise, radius=1.3),
+    "gaussian_zero": lambda noise: daps_operators.GaussianBlur(
+        noise=noise, kernel_size=5, intensity=1.0, boundary="zero"
+    ),
 }
 
 
@@ -45,7 +50,13 @@ def matrix(apply, shape):
 
 @pytest.mark.parametrize(
     ("name", "spread"),
-    [("down_sampling", 1.001), ("gaussian_blur", 2), ("motion_blur", 60)],
+    [
+        ("down_sampling", 1.001),
+        ("gaussian_blur", 2),
+        ("defocus", 2),
+        ("motion_blur", 60),
+        ("motion_valid", 3),
+    ],
 )
 def test_preconditioners_against_the_inverse(name, spread):
     """S times its preconditioner has eigenvalues near 1: their largest ratio bounds the steps that are needed."""
@@ -79,7 +90,13 @@ def test_no_preconditioner_for_a_covariance_that_is_not_known(name):
 
 @pytest.mark.parametrize(
     ("name", "spectrum"),
-    [*((name, falling) for name in OPERATORS), ("random", local), ("gaussian_blur", local)],
+    [
+        *((name, falling) for name in OPERATORS),
+        *(
+            (name, local)
+            for name in ("random", "gaussian_blur", "motion_blur", "motion_valid", "gaussian_zero")
+        ),
+    ],
 )
 def test_draws_have_the_posterior_of_the_closed_form(name, spectrum):
     operator, c, count = make(name), spectrum(), 3000
