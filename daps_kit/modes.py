@@ -29,10 +29,17 @@ class Modes(ABC):
     Attributes:
         shape: of the domain, (C, H', W').
         gain: g, broadcasting to coordinates [B, C, ...], nowhere zero: where the operator hides a pattern, g is small.
+        count: how often |c|^2 of each coordinate counts in |w|^2, like the gain: twice, where one stands for two.
     """
 
     shape: tuple[int, ...]
     gain: Tensor
+    count: Tensor
+
+    @property
+    def waves(self) -> bool:
+        """Whether F is a real Fourier transform."""
+        return self.gain.is_complex()
 
     @abstractmethod
     def coordinates(self, w: Tensor) -> Tensor:

@@ -152,6 +152,7 @@ class _Singular(Modes):
         self._down, self._across, self._rows, self._columns, values = decomposition
         self.shape = shape
         self.gain = values.clamp_min(HIDDEN * float(values.max()))
+        self.count = torch.ones_like(values)
 
     def coordinates(self, w: Tensor) -> Tensor:
         """Return Q^T w Q'."""

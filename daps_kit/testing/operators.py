@@ -363,6 +363,8 @@ def modes(case: OperatorCase) -> None:
     none = torch.zeros_like(share)
     near(found.measured(found.gain * found.seen(x, none)), operator.forward(x), 1e-5, "L g F E x and A x")
     near(found.domain(c), w, 1e-9, "F^T F w and w")
+    squares = (found.count * c.abs().square()).flatten(1).sum(1)
+    near(squares, w.square().flatten(1).sum(1), 1e-9, "|F w|^2 and |w|^2")
     near(found.measured(found.measured_transposed(u)), u, 1e-9, "L L^T y and y")
     near(found.taken(found.placed(x)), x, 1e-9, "an image, and what is taken of where it is placed")
     alone = found.seen(x, none) - share * found.coordinates(found.placed(x))

@@ -210,6 +210,9 @@ class _Waves(Modes):
         size = gain.abs()
         least = HIDDEN * float(size.max())
         self.gain = torch.where(size > least, gain, least)
+        # Waves stand for their mirror images but for two columns, which hold both.
+        self.count = torch.full_like(size, 2.0)
+        self.count[..., [0, -1]] = 1  # lengths are even (`fast_length`)
 
     def coordinates(self, w: Tensor) -> Tensor:
         """Return the Fourier transform."""

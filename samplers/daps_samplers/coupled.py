@@ -32,19 +32,16 @@ singular vectors of an operator with y as a state of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import Covariance, KernelInfo, LinearOperator, RandomStreams, Target
-from daps_kit.covariance import CosineCovariance, LocalCovariance
-from daps_kit.linalg import conjugate_gradients, inner
+from daps_kit.contracts import KernelInfo, LinearOperator, RandomStreams, Target
 from daps_kit.modes import Modes
 
-from .exact import balanced, poor
-from .weighted import ROUNDING
+from .exact import poor
+from .system import System
 
 __all__ = ["Coupled"]
 
@@ -56,6 +53,8 @@ OWN = 100.0
 
 ACCURACY, STEPS = 1e-3, 300
 """Error of a draw in posterior standard deviations, root mean square, and steps of conjugate gradients at most."""
+HIDDEN = 3.0
+"""How fast that error may grow with the noise level."""
 
 NOTE = (
     "the operator measures patterns each by itself: the noise of the measurement is that of the noise levels"
@@ -117,8 +116,8 @@ class Coupled:
         modes, streams = self.modes, self.streams
         covariance, v = target.covariance, self._variance
         share = torch.where(self._coupled, (v / s).clamp_max(1), 0)
-        open_ = torch.where(self._coupled & (v >= s), 0, v * (1 - share))
-        root, gain, rest = open_.sqrt(), modes.gain, (1 - SHARE) * self.noise
+        spare = torch.where(self._coupled & (v >= s), 0, v * (1 - share))
+        root, gain, rest = spare.sqrt(), modes.gain, (1 - SHARE) * self.noise
         x0 = target.centre + covariance.sqrt(streams.normal(target.centre.shape[1:], target.centre.dtype))
         r = root * self._white()
         increments = torch.where(self._coupled & (v >= s), self._n - self._b, 0)
@@ -126,28 +125,14 @@ class Coupled:
         clean = modes.measured(gain * (modes.seen(x0, share) + told + r))
         misfit = self.y - clean - rest**0.5 * streams.normal(self.y.shape[1:], self.y.dtype)
 
-        def pulled(z: Tensor) -> tuple[Tensor, Tensor]:
-            w = gain.conj() * modes.measured_transposed(z)
-            return covariance.multiply(modes.seen_transposed(w, share)), open_ * w
-
-        def apply(z: Tensor) -> Tensor:
-            x, w = pulled(z)
-            return modes.measured(gain * (modes.seen(x, share) + w)) + rest * z
-
-        norm = inner(misfit, misfit).sqrt().clamp_min(torch.finfo(misfit.dtype).tiny)
-        unit = (rest * x0[0].numel()) ** 0.5
-        z, residual = conjugate_gradients(
-            apply,
-            misfit,
-            precondition=self._preconditioner(covariance, s),
-            tolerance=(ACCURACY * unit / norm).clamp_min(ROUNDING),
-            max_steps=STEPS,
-        )
-        x, w = pulled(z)
+        system = System(self.operator, modes, covariance, share, spare, rest)
+        # What the noise of the state hides may be wrong by more.
+        accuracy = ACCURACY * (1 + HIDDEN * target.sigma)
+        x, w, error = system.solve(misfit, accuracy=accuracy, max_steps=STEPS)
         x0 = x0 + x
         self._b = self._known - modes.coordinates(modes.placed(x0))
         self._n = share * self._b + increments + r + w
-        return x0, residual * norm / unit
+        return x0, error
 
     def _state(self, x0: Tensor, s: float, before: float) -> Tensor:
         """Draw the state of a level s given x0 and B of the level before, [B, ...]."""
@@ -170,22 +155,3 @@ class Coupled:
 
     def _white(self) -> Tensor:
         return self.modes.coordinates(self.streams.normal(self.modes.shape, self.y.dtype))
-
-    def _preconditioner(self, covariance: Covariance, s: float) -> Callable[[Tensor], Tensor] | None:
-        """Return an approximate inverse of the system, by what is about its diagonal in the cosine basis of y."""
-        even = covariance.even if isinstance(covariance, LocalCovariance) else covariance
-        if not isinstance(even, CosineCovariance):
-            return None
-        even = even.common
-        power = even.power
-        spectrum = self.operator.spectrum(even)
-        gains = self.operator.spectrum(CosineCovariance(torch.ones_like(power), even.colours))
-        if spectrum is None or gains is None:
-            return None
-        v = SHARE * self.noise / gains.clamp_min(1e-12)
-        share = torch.where(v < OWN**2, (v / s).clamp_max(1), 0)
-        whole = (1 - share).square() * spectrum + SHARE * self.noise * (1 - share)
-        inverse = even.inverse(whole, (1 - SHARE) * self.noise)
-        if isinstance(covariance, LocalCovariance):
-            return balanced(self.operator, covariance, self.noise, inverse)
-        return inverse

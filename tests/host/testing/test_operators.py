@@ -186,7 +186,7 @@ class Pixels(Modes):
     """The patterns of a mask: pixels."""
 
     def __init__(self, shape, gain):
-        self.shape, self.gain = shape, gain
+        self.shape, self.gain, self.count = shape, gain, torch.ones_like(gain)
 
     def coordinates(self, w):
         return w
@@ -207,6 +207,12 @@ class Lossy(Pixels):
 class Turned(Pixels):
     def seen_transposed(self, c, share):
         return (1 + share) * c
+
+
+class Twofold(Pixels):
+    def __init__(self, shape, gain):
+        super().__init__(shape, gain)
+        self.count = 2 * self.count
 
 
 class Mirrored(Pixels):
@@ -284,7 +290,7 @@ MUTANTS = {
     "linearity": [Affine()],
     "dot_test": [WrongAdjoint()],
     "solve_normal": [WrongSolve(), OneWeight()],
-    "modes": [with_modes(Pixels, 1.01), *map(with_modes, (Stretched, Lossy, Turned, Mirrored))],
+    "modes": [with_modes(Pixels, 1.01), *map(with_modes, (Stretched, Lossy, Turned, Twofold, Mirrored))],
     "elementwise": [NotElementwise(), Bent()],
     "same_seed_same_operator": [with_settings("Unseeded"), with_settings("OneForAll")],
     "stack": [with_settings("FirstOfStack")],
