@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -75,6 +76,8 @@ class Operator(ABC):
             gamma or a quantiser; samplers then draw entries one by one, which needs no slope.
         kinks: of an elementwise operator that is continuous and linear in each entry but for changes of its slope, the
             entries at which it changes, rising, the same for all; draws are exact then. Empty where that is not so.
+        orthonormal: whether it is linear and A^T A = A A^T = I, so that y is the image and noise in another basis. What
+            is not `observed` in that are details of which images have little; the noise there is large.
         black: value of a measurement that means no light, which some noise depends on: -1, as in images, or 0, as for
             magnitudes.
         scale: by how much, about, a measurement changes where an image changes by 1, which says what single precision
@@ -86,6 +89,7 @@ class Operator(ABC):
     multimodal: bool = False
     elementwise: bool = False
     kinks: tuple[float, ...] = ()
+    orthonormal: bool = False
     black: float = -1.0
     scale: float = 1.0
     parameters: Parameters | None = None
@@ -129,6 +133,10 @@ class Operator(ABC):
     def project(self, y: Tensor) -> Tensor:
         """Set the entries of y that are not observed to zero."""
         return y if self.observed is None else y * self.observed.to(y)
+
+    def telling(self, y: Tensor) -> Tensor:
+        """Return which entries of y, [B, ...], tell how strong its noise is: by default all that are observed."""
+        return self.project(torch.ones_like(y)) > 0
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the noise model's misfit summed over y, [B]; for Gaussian noise ||A(x) - y||^2."""
@@ -185,6 +193,16 @@ class Operator(ABC):
         may be anything, also NaN.
         """
         return ""
+
+    def read(self, path: Path) -> Tensor | None:
+        """Return the measurements in a file, [N, ...], where the operator knows more of it than its numbers or pixels.
+
+        None, the default, where it does not: arrays and pictures are read as `daps_kit.reading` does.
+
+        Raises:
+            UserError: the file does not belong to the operator.
+        """
+        return None
 
     def to_image(self, y: Tensor) -> Tensor:
         """Return a picture of y, [B, 1 or 3, h, w] in [-1, 1]; by default y itself, clipped."""

@@ -187,6 +187,10 @@ CASES: dict[str, dict[str, Entry]] = {
             }
         ),
     },
+    "operator/jpeg": {
+        "coarse": Entry({"use": "jpeg"}, (3, 21, 18)),
+        "grey": Entry({"use": "jpeg", "quality": 90}, (1, 9, 16)),
+    },
     "operator/phase_retrieval": {
         "gaussian": Entry({"use": "phase_retrieval"}, (3, 16, 12)),
         "poisson": Entry({"use": "phase_retrieval", "noise": {"use": "poisson"}}, (1, 8, 8)),

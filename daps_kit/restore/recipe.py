@@ -16,6 +16,8 @@ from PIL import Image
 from daps_kit.errors import UserError
 from daps_kit.files import stem_of, unique_names
 from daps_kit.images import encode_png
+from daps_kit.jpeg import Planes, read_planes
+from daps_kit.jpeg_noise import jpeg_noise_level
 from daps_kit.noise_level import noise_level
 from daps_kit.paths import readable_file, unwritable
 from daps_kit.prior_check.choice import choose_priors
@@ -79,6 +81,12 @@ class Wishes:
     def holes(self) -> NDArray[np.bool_] | None:
         """What is to be filled, [H, W]."""
         return None if self.mask is None else read_holes(self.mask)
+
+    @property
+    def noise_alone(self) -> bool:
+        """Whether noise is all that is to be undone, and not that of photons."""
+        others = (self.mask, self.blur, self.motion, self.psf, self.upscale, self.counts)
+        return all(each is None for each in others)
 
     def kept(self, picture: Picture) -> NDArray[np.bool_] | None:
         """Return where a picture stays as it is: around what is filled, unless it is to be denoised as well.
@@ -144,10 +152,17 @@ def draft(files: Sequence[Path], wishes: Wishes, path: Path, output: Path) -> Dr
     for file in files:
         picture = read(file)
         prior, channels, plugin = _prior(wishes.prior, len(picture.seen))
-        noise, words = _noise(picture, wishes, channels // len(picture.seen))
+        copies = channels // len(picture.seen)
+        saved = read_planes(file) if wishes.noise_alone and copies == 1 else None
+        level = _kept_level(saved, wishes)
+        if level is None:
+            measured, (noise, words) = operator, _noise(picture, wishes, copies)
+        else:
+            measured = {"use": "jpeg", "file": str(file.absolute())}
+            noise, words = {"use": "gaussian", "sigma": level}, _of_saved(level, wishes)
         height, width = (math.floor(side * (wishes.upscale or 1) + 1e-9) for side in picture.size)
         data = {"use": "measurement", "path": str(file.absolute()), "image_shape": [channels, height, width]}
-        sections.append({"data": data, "prior": prior, "operator": operator | {"noise": noise}})
+        sections.append({"data": data, "prior": prior, "operator": measured | {"noise": noise}})
         pixels.append(height * width)
         size = " x ".join(map(str, reversed(picture.size)))
         enlarged = f", to become {width} x {height}" if wishes.upscale else ""
@@ -235,6 +250,27 @@ def _noise(picture: Picture, wishes: Wishes, copies: int) -> tuple[dict[str, Any
     if how == "estimated" and picture.coarse_colours:
         how += " by brightness; that of colours JPEG has smoothed, so that there seems to be less"
     return section, f"noise {sigma:g} ({sigma * 127.5:.2g} of 255), {how}"
+
+
+def _kept_level(saved: Planes | None, wishes: Wishes) -> float | None:
+    """Return how strong the noise was of a picture before JPEG saved it; None where it is not known.
+
+    What is left of it is not white, so that samples would draw `auto` wrongly: it is estimated as well.
+    """
+    if saved is None:
+        return None
+    if isinstance(wishes.denoise, float | int):
+        return wishes.denoise
+    found = jpeg_noise_level(saved)
+    return None if found is None else float(f"{max(found, LEAST):.3g}")
+
+
+def _of_saved(level: float, wishes: Wishes) -> str:
+    """Return in words how strong the noise of a picture was before JPEG saved it."""
+    how = "as given" if isinstance(wishes.denoise, float | int) else "estimated by what JPEG kept"
+    if wishes.denoise == "auto":
+        how += ", as it cannot be drawn"
+    return f"noise {level:g} ({level * 127.5:.2g} of 255) before it was saved, {how}"
 
 
 def _prior(wish: str | None, channels: int) -> tuple[dict[str, Any], int, Path | None]:

@@ -151,9 +151,8 @@ class _Given(Items):
         scale = {"key": data.key, "black": probe.black, "white_level": data.white_level, "axes": data.axes}
         notes: list[str] = []
         self.warnings = warnings = list[str]()
-        self.items = _read_items(
-            data.path, measured, "the measurement of this operator has", notes, doubt=warnings.append, **scale
-        )
+        what = "the measurement of this operator has"
+        self.items = _read_items(data.path, measured, what, notes, probe.read, doubt=warnings.append, **scale)
         self.names = unique_names(item.name for item in self.items)
         self.truths: list[_Item | None] = [None] * len(self.items)
         if data.truth is not None:
@@ -324,7 +323,8 @@ class Bench:
         known = None if truth is None else truth.to(self.device)
         with naming(given.file):
             found: tuple[Doubt, ...] = ()
-            if operator.parameters is None:  # else too much is open for a doubt
+            # Where parameters are unknown too much is open for a doubt, and what is no picture looks odd.
+            if operator.parameters is None and not operator.orthonormal:
                 found = tuple(doubts(operator, y[0], known, self.operators.settings.conventions()))
         return y[0].cpu(), (*_mask_doubts(operator), *found)
 
@@ -364,8 +364,10 @@ def _mask_doubts(operator: Operator) -> tuple[Doubt, ...]:
 class _Files:
     """Files of arrays of one shape, of which the last that was read is in memory."""
 
-    def __init__(self, shape: tuple[int, ...], what: str, how: dict[str, Any]) -> None:
-        self.shape, self.what, self.how = shape, what, how
+    def __init__(
+        self, shape: tuple[int, ...], what: str, own: Callable[[Path], Tensor | None], how: dict[str, Any]
+    ) -> None:
+        self.shape, self.what, self.own, self.how = shape, what, own, how
         self._last: tuple[Path, Tensor] | None = None
 
     def batch(self, path: Path) -> Tensor:
@@ -380,6 +382,8 @@ class _Files:
 
     def _read(self, path: Path) -> Tensor:
         shape = self.shape
+        if (own := self.own(path)) is not None:
+            return own.cpu()
         channels = shape[0] if len(shape) == 3 and shape[0] in (1, 3) else None
         array = read_array(path, channels=channels, **self.how)
         if channels and tuple(array.shape) in (shape[1:], (1, *shape[1:])):  # grey, like a picture
@@ -408,15 +412,31 @@ class _Item:
         return self.files.batch(self.file)[self.place]
 
 
-def _read_items(path: Path, shape: tuple[int, ...], what: str, notes: list[str], **how: Any) -> list[_Item]:
-    """Return the arrays of the given shape that a file or folder holds, batches taken apart; all are read once."""
+def _read_items(
+    path: Path,
+    shape: tuple[int, ...],
+    what: str,
+    notes: list[str],
+    own: Callable[[Path], Tensor | None] = lambda path: None,
+    **how: Any,
+) -> list[_Item]:
+    """Return the arrays of the given shape that a file or folder holds, batches taken apart; all are read once.
+
+    Args:
+        path: the file or the folder.
+        shape: of each array.
+        what: has that shape, in words.
+        notes: are added to.
+        own: reads a file in a way of its own, [N, ...]; None where it does not.
+        how: other files are read.
+    """
     files, note = files_of(path, (*ARRAY_SUFFIXES, *PICTURE_SUFFIXES))
     if note:
         notes.append(note)
     if not files:
         raise UserError(f"nothing in the folder {path} can be read")
     items: list[_Item] = []
-    source = _Files(shape, what, how)
+    source = _Files(shape, what, own, how)
     for file in files:
         count = len(source.batch(file))
         stem = stem_of(file)

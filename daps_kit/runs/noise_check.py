@@ -112,7 +112,7 @@ def check_noise(operator: Operator, x0: Tensor, y: Tensor) -> NoiseCheck | None:
         return None
     clean = operator.forward(x0).double()
     sd = operator.noise.std(clean.mean(0, keepdim=True))
-    seen = operator.project(torch.ones_like(y))[0] > 0
+    seen = operator.telling(y)[0]
     e = (clean - y) / sd
     apart = 0
     if operator.multimodal:

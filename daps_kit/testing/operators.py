@@ -333,9 +333,11 @@ def linearity(case: OperatorCase) -> None:
 
 
 def dot_test(case: OperatorCase) -> None:
-    """<A x, u> = <x, A^T u>."""
+    """<A x, u> = <x, A^T u>; and A^T A x = x, where the operator says that it is orthonormal."""
     x, u = case.images(), case.dual()
     _near_dots(case.linear.forward(x), u, x, case.linear.adjoint(u), 1e-10, "<A x, u> and <x, A^T u>")
+    if case.linear.orthonormal:
+        near(case.linear.adjoint(case.linear.forward(x)), x, 1e-9, "A^T A x and x")
 
 
 def solve_normal(case: OperatorCase) -> None:

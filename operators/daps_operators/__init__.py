@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from daps_kit.discovery import BUILTIN
-from daps_kit.errors import did_you_mean
+from daps_kit.errors import UserError, did_you_mean
 from daps_kit.hooks import hookimpl
 from daps_kit.paths import existing_file, readable_file
 from daps_kit.settings import (
@@ -31,7 +31,7 @@ from daps_kit.unknown import Uniform
 
 from .noises import Laplace, Poisson, PoissonGaussian, Student
 from .nonlinear_blur import PUBLISHED, TrainBlur
-from .papers import BORODENKO_2019, CHUNG_2023, DUCHON_1979, KEYS_1981, TRAN_2021
+from .papers import BORODENKO_2019, CHUNG_2023, DUCHON_1979, KEYS_1981, TRAN_2021, WIDROW_1996
 
 if TYPE_CHECKING:
     import torch
@@ -476,6 +476,10 @@ class Chain(OperatorSettings):
                 raise ValueError(
                     f"operators.{place} has noise; it belongs to the chain, which is measured at its end"
                 )
+            if isinstance(operator, Jpeg):
+                raise ValueError(
+                    f"operators.{place} is jpeg, whose noise differs from number to number: no chain can"
+                )
             if isinstance(operator, MotionBlur) and isinstance(operator.kernel, UnknownKernel):
                 raise ValueError(f"operators.{place} has a whole kernel that is unknown, which no chain can")
         return value
@@ -498,6 +502,54 @@ class Chain(OperatorSettings):
 
         builds = [built(place, settings) for place, settings in enumerate(self.operators)]
         return build_chain(shape, self.noise.build(), builds, device)
+
+
+class Jpeg(OperatorSettings):
+    """JPEG: a noisy picture was saved in a file that keeps brightness and colours in steps.
+
+    y is [C, H, W] like the image, in another orthonormal basis, in which the noise of the picture is as white as it was
+    and what was rounded more has more noise; details of colours that the file does not have are not observed. The
+    coding is that of a file, or that of a quality and a sampling as most programs write them.
+    """
+
+    name = "jpeg"
+    papers = (WIDROW_1996,)
+    file: Annotated[Path, BeforeValidator(readable_file)] | None = Field(
+        None, description="a JPEG file, whose steps, sampling and orientation count"
+    )
+    quality: int = Field(75, ge=1, le=100, description="where there is no file: of the coding")
+    sampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field(
+        "4:2:0",
+        description="where there is no file: of the colours, at all pixels, at every second or every fourth",
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Jpeg:
+        noise = self.noise
+        plain = isinstance(noise, GaussianNoiseSettings) and isinstance(noise.sigma, float)
+        if not plain or noise.left_open or noise.quantised is not None or noise.clipped is not None:
+            raise ValueError(
+                "jpeg needs gaussian noise with one sigma, which is known; its own rounding is added"
+            )
+        return self
+
+    def build(self, *, shape: Shape, seed: int, device: torch.device) -> Operator:
+        """Return the operator."""
+        from daps_kit.jpeg import read_coding, usual_coding
+
+        from .jpeg import Jpeg
+
+        if self.file is None:
+            coding = usual_coding(self.quality, self.sampling, grey=shape[0] == 1)
+        elif (found := read_coding(self.file)) is None:
+            raise UserError(
+                f"operator.file: {self.file} is no JPEG file with the usual colours and samplings"
+            )
+        else:
+            coding = found
+        assert isinstance(self.noise, GaussianNoiseSettings)
+        assert isinstance(self.noise.sigma, float)
+        return Jpeg(shape, self.noise.sigma, coding, device)
 
 
 class PhaseRetrieval(OperatorSettings):
@@ -612,6 +664,7 @@ def daps_operators() -> Iterable[type[OperatorSettings]]:
         Shift,
         Rotation,
         Chain,
+        Jpeg,
         PhaseRetrieval,
         NonlinearBlur,
     ]

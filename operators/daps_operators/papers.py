@@ -43,3 +43,11 @@ BORODENKO_2019 = Paper(
     2019,
     url="https://github.com/LeviBorodenko/motionblur",
 )
+WIDROW_1996 = Paper(
+    "widrow1996",
+    "Statistical theory of quantization",
+    ("Widrow, Bernard", "Kollar, Istvan", "Liu, Ming-Chang"),
+    1996,
+    journal="IEEE Transactions on Instrumentation and Measurement",
+    doi="10.1109/19.492748",
+)

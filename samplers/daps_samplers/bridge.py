@@ -14,6 +14,9 @@ drawn so, the next state is drawn given its neighbours in time, of x0 at 0, y at
 Annealing from a high level instead asks at each level how x0 agrees with y, of a Gaussian of the average picture there:
 what that gets wrong stays in x_t, and the network takes it for the picture.
 
+Where y is measured in another orthonormal basis, y = U x0 + v^{1/2} n, elements are those of U x0, in which a Brownian
+motion is one as well; what is not observed there has a v that is large.
+
 The first s is in the midst of the v, a little above. Elements of less noise know more than X(s), which is in W; those
 of more begin from x0 as the prior of all images and y have it. Noise that is not Gaussian gets Gaussian sites first, of
 centre y and variance v, which match the moments of each element's posterior under the prior of all images (`rto`).
@@ -29,7 +32,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor
 
-from daps_kit.contracts import KernelInfo, Operator, RandomStreams, Target
+from daps_kit.contracts import KernelInfo, LinearOperator, Operator, RandomStreams, Target
 from daps_kit.noise import Site
 
 from .rto import RandomiseThenOptimise
@@ -56,7 +59,9 @@ NOTE = "the measurement is an image and noise, more in some elements than in oth
 
 def begins(operator: Operator, y: Tensor, within: tuple[float, float]) -> float | None:
     """Return the first noise level for a y that is an image and noise; None where the prior does not know it."""
-    sigma = ABOVE * float(operator.noise.std(y).square().nanmean().sqrt())
+    std = operator.noise.std(y)
+    observed = operator.project(torch.ones_like(y)) > 0
+    sigma = ABOVE * float(std[observed].square().nanmean().sqrt())
     return sigma if isfinite(sigma) and within[0] <= sigma <= within[1] else None
 
 
@@ -69,12 +74,14 @@ class Bridge:
         y: the measurement, or the centres of its sites, [B, ...].
         variance: v, [B, ...].
         x: a draw of x0 as the prior of all images and y have it, [B, ...].
+        basis: the operator, where it is U; None where y is measured in the basis of the image.
     """
 
     sigma: float
     y: Tensor
     variance: Tensor
     x: Tensor
+    basis: LinearOperator | None = None
 
     @classmethod
     def through(cls, target: Target, sigma: float, streams: RandomStreams) -> Bridge:
@@ -86,14 +93,21 @@ class Bridge:
             streams: of two normal numbers an element.
         """
         x, site = RandomiseThenOptimise(4, STEPS).sites(target, target.centre)
+        clean = target.operator.forward(x)
         variance = 1 / torch.as_tensor(site.weight).to(x).expand_as(x).clamp_min(LEAST)
         drawn, _ = _drawn(target, site, streams)
-        return cls(sigma, x - variance * site.gradient(x), variance, drawn)
+        basis = target.operator.linear_part if target.operator.orthonormal else None
+        return cls(sigma, clean - variance * site.gradient(clean), variance, drawn, basis)
 
     @property
     def serves(self) -> bool:
-        """Whether most elements of each measurement are known about as well as the first state."""
+        """Whether most elements of each measurement are known about as well as the first state.
+
+        What is not observed in another basis is of no account: images have little of it.
+        """
         unknown = self.variance > (KNOWN * self.sigma) ** 2
+        if self.basis is not None:
+            unknown = unknown & (self.basis.project(torch.ones_like(self.y)) > 0)
         return bool((unknown.double().flatten(1).mean(1) <= SHARE).all())
 
     def first(self, streams: RandomStreams) -> Tensor:
@@ -110,6 +124,7 @@ class Bridge:
             sigma, sigma_next: the two noise levels; the first is infinite where there is no level before.
             streams: of a normal number an element.
         """
+        x_t, x0y = self._measured(x_t), self._measured(x0y)
         s, following, v = sigma**2, sigma_next**2, self.variance
         between = following > v
         early = torch.where(between, v, 0.0)
@@ -118,11 +133,15 @@ class Bridge:
         b = torch.where(between | (v >= s), x_t, self.y)
         share = (following - early) / (late - early)
         spread = ((following - early) * (1 - share)).clamp_min(0).sqrt()
-        return a + share * (b - a) + spread * streams.normal(x0y.shape[1:], x0y.dtype)
+        state = a + share * (b - a) + spread * streams.normal(x0y.shape[1:], x0y.dtype)
+        return state if self.basis is None else self.basis.adjoint(state)
+
+    def _measured(self, x: Tensor) -> Tensor:
+        return x if self.basis is None else self.basis.forward(x)
 
     def remaining(self, x_t: Tensor, sigma: float) -> Site:
         """Return what y says of x0 beyond x_t."""
-        known = self.variance < sigma**2
+        x_t, known = self._measured(x_t), self.variance < sigma**2
         weight = torch.where(known, 1 / self.variance - 1 / sigma**2, 0.0)
         slope = torch.where(known, (x_t - self.y) / self.variance, 0.0)
         return Site(x_t, slope, weight)
@@ -144,6 +163,6 @@ def _drawn(target: Target, site: Site, streams: RandomStreams | None) -> tuple[T
     b = torch.zeros_like(centre)
     if streams is not None:
         b, site = streams.normal(centre.shape[1:], centre.dtype), site.perturbed(streams)
-    b = b - here.pull_back(site.gradient(centre))
+    b = b - here.pull_back(site.gradient(here.clean))
     w, error = here.solve(b, accuracy=ACCURACY, max_steps=STEPS)
     return here.space.image(w), error

@@ -377,7 +377,7 @@ class DAPS(Sampler):
             return False
         if isinstance(operator.noise, StackedNoise | SampleNoise):  # of samples that are not told apart
             return False
-        return is_identity(operator, y)
+        return operator.orthonormal or is_identity(operator, y)
 
     def _through(self, prior: Prior, operator: Operator, y: Tensor) -> float | None:
         """Return the noise level from which states lead through one measurement; None where they do not."""

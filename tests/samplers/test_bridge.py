@@ -10,6 +10,7 @@ import torch
 
 import daps_operators
 from daps_kit.contracts import RandomStreams
+from daps_kit.noise import GaussianNoise
 from daps_kit.runs.cost import Cost, Meter
 from daps_kit.settings import GaussianNoiseSettings
 from daps_operators.noises import Laplace, Poisson, PoissonGaussian
@@ -50,6 +51,23 @@ def test_draws_are_exact_where_the_prior_is_gaussian(map_file):
     off = weighted_draws(steps[-1].average, prior, operator, y[:1])
     assert float(off.mean(0).abs().max()) < Z / sqrt(2000)
     assert float(off.square().mean()) < 0.5
+
+
+def test_draws_are_exact_in_another_basis():
+    """What a JPEG file keeps, one number of which is not observed."""
+    settings = daps_operators.Jpeg(quality=40, noise=GaussianNoiseSettings(sigma=0.1))
+    prior, operator = smooth_prior(), settings.build(shape=SHAPE, seed=0, device=CPU)
+    deviations = operator.noise.std(torch.zeros(1, *SHAPE))[0].clone()
+    assert float(deviations.max() / deviations.min()) > 1.5
+    deviations[0, 3, 3] = 100.0
+    operator.noise, operator.observed = GaussianNoise(deviations), (deviations < 1).float()[None]
+    y = operator.measure(prior.sample(SHAPE, RandomStreams([5])), RandomStreams([7])).expand(2000, *SHAPE)
+    steps = list(Daps().build().sample(prior, operator, y, RandomStreams(range(2000))))
+    assert NOTE in steps[0].notes
+    check_standard_normal(weighted_draws(steps[-1].x0y, prior, operator, y[:1], deviations), allowance=0.02)
+    assert steps[0].sigma == pytest.approx(
+        1.3 * float(deviations[deviations < 1].square().mean().sqrt()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("noise", [Poisson(peak=20.0), Laplace(scale=0.2)], ids=["poisson", "laplace"])

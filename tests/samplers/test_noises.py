@@ -94,11 +94,11 @@ OPERATORS = {
 }
 
 
-def weighted_draws(x, prior, operator, y):
-    """Return P^{1/2} (x - posterior mean) for draws of a posterior whose noise has the map of deviations."""
+def weighted_draws(x, prior, operator, y, deviations=MAP):
+    """Return P^{1/2} (x - posterior mean) for draws of a posterior whose noise has a map of deviations."""
     eye = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *SHAPE)
     a = operator.forward(eye).flatten(1).T
-    weight = torch.from_numpy(MAP).flatten() ** -2
+    weight = torch.as_tensor(deviations).double().flatten() ** -2
     values, vectors = prior.covariance.variances, prior.covariance.vectors
     precision = vectors / values @ vectors.T + a.T @ (weight[:, None] * a)
     mu = prior.mean.flatten()

@@ -73,10 +73,44 @@ def test_noise_is_estimated_and_said():
 @pytest.mark.parametrize(("subsampling", "coarse"), [("4:4:4", False), ("4:2:2", True), ("4:2:0", True)])
 def test_of_coarse_colours_the_brightness_tells_the_noise(subsampling, coarse):
     noisy(0, (96, 96), sigma=0.2).save("photo.jpg", quality=98, subsampling=subsampling)
-    found = drafted("photo.jpg")
+    found = drafted("photo.jpg", blur=0.5)
     sigma = yaml.safe_load(found.text)["operator"]["noise"]["sigma"]
     assert sigma == pytest.approx(0.2 * (1.157 if coarse else 1), rel=0.1)
     assert found.said[0].endswith("so that there seems to be less" if coarse else "estimated")
+
+
+def test_of_jpeg_the_noise_is_that_before_it_was_saved():
+    noisy(0, (96, 96)).save("photo.jpg", quality=90, subsampling="4:2:0")
+    for wish, how in ((None, ""), ("auto", ", as it cannot be drawn")):
+        found = drafted("photo.jpg", denoise=wish)
+        operator = yaml.safe_load(found.text)["operator"]
+        sigma = operator["noise"]["sigma"]
+        assert operator["use"] == "jpeg"
+        assert operator["file"] == str(Path("photo.jpg").absolute())
+        assert sigma == pytest.approx(0.1, rel=0.1)
+        assert found.said == [
+            f"photo.jpg: 96 x 96, noise {sigma:g} ({sigma * 127.5:.2g} of 255) before it was saved, estimated by what "
+            f"JPEG kept{how}"
+        ]
+    given = drafted("photo.jpg", denoise=0.3)
+    assert yaml.safe_load(given.text)["operator"]["noise"]["sigma"] == 0.3
+    assert given.said[0].endswith("before it was saved, as given")
+    loaded(given)
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"blur": 1.0}, {"upscale": 2.0}, {"counts": 50.0}, {"motion": (5.0, 0.0)}], ids=str
+)
+def test_of_jpeg_other_tasks_take_its_pixels(wishes):
+    noisy(0, (96, 96)).save("photo.jpg", quality=90)
+    found = yaml.safe_load(drafted("photo.jpg", **wishes).text)["operator"]
+    assert found["use"] != "jpeg"
+
+
+def test_of_a_jpeg_that_is_too_small_the_pixels_tell():
+    noisy(0, (17, 17)).save("photo.jpg", quality=90)
+    for wish, used in ((None, "identity"), (0.1, "jpeg")):
+        assert yaml.safe_load(drafted("photo.jpg", denoise=wish).text)["operator"]["use"] == used
 
 
 def test_noise_as_given():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from daps_kit import build
 from daps_kit.errors import UserError
 from daps_kit.images import load_image
 from daps_kit.prior_check.build import build_prior
@@ -167,9 +168,12 @@ def test_img2_comes_before_img10(toy, tmp_path):
     assert bench_of(recipe).names == ["ash", "birch", "cedar", "img2", "img10"]
 
 
-def given(toy: Any, path: Path, **data: Any) -> Bench:
+BLUR = {"use": "gaussian_blur", "kernel_size": 5}
+
+
+def given(toy: Any, path: Path, *, operator: dict[str, Any] = BLUR, **data: Any) -> Bench:
     section = {"use": "measurement", "path": str(path), "image_shape": [3, 16, 16]} | data
-    return bench_of(toy(data=section, operator={"use": "gaussian_blur", "kernel_size": 5}))
+    return bench_of(toy(data=section, operator=operator))
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "pt", "pth", "safetensors"])
@@ -191,6 +195,19 @@ def test_an_image_is_a_measurement(toy, tmp_path):
     Image.fromarray(levels).save(tmp_path / "mine.png")
     item = given(toy, tmp_path / "mine.png").measure(0)
     assert torch.equal(item.y, load_image(tmp_path / "mine.png"))
+
+
+def test_an_operator_may_read_files_in_its_own_way(toy, tmp_path):
+    """A JPEG file, in which an operator sees more than pixels; an array is what it is, whatever doubts of a picture."""
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "mine.jpg", quality=90)
+    operator = {"use": "jpeg", "file": str(tmp_path / "mine.jpg")}
+    item = given(toy, tmp_path / "mine.jpg", operator=operator).measure(0)
+    built = build("operator", operator, shape=(3, 16, 16))
+    torch.testing.assert_close(item.y[None], built.read(tmp_path / "mine.jpg"), rtol=0, atol=1e-6)
+    assert item.doubts == ()
+    np.save(tmp_path / "y.npy", item.y.numpy())
+    again = given(toy, tmp_path / "y.npy", operator=operator).measure(0)
+    torch.testing.assert_close(again.y, item.y)
 
 
 def test_a_folder_of_measurements(toy, tmp_path):

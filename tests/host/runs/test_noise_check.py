@@ -47,6 +47,28 @@ def test_the_ratio_of_exact_posteriors(runs: int, true: float, cause: str) -> No
         assert f"about {found.level:.2g}, and operator.noise says 0.2" in found.text
 
 
+class HalfRounded(Identity):
+    """Says that the upper half of y tells nothing of the noise."""
+
+    def telling(self, y: Tensor) -> Tensor:
+        found = super().telling(y).clone()
+        found[..., :16, :] = False
+        return found
+
+
+def test_what_tells_nothing_does_not_count() -> None:
+    y = 0.2 * normal(2, *SHAPE)
+    y[:, :16] *= 0.1
+    samples = posterior(y, 0.05, 0.2, 4)
+    plain, half = (
+        check_noise(kind(SHAPE, GaussianNoise(0.2)), samples, y[None]) for kind in (Identity, HalfRounded)
+    )
+    assert plain is not None
+    assert half is not None
+    assert (plain.cause, half.cause) == ("overstated", "")
+    assert half.ratio == pytest.approx(1, rel=0.05)
+
+
 def test_the_chance_of_the_ratio() -> None:
     """Where the prior leaves nothing open the ratio is the root mean square of n normal numbers."""
     ratios = []

@@ -172,6 +172,10 @@ class WrongAdjoint(Masked):
         return y / self.mask.clamp_min(1).to(y) * self.observed.to(y)
 
 
+class NotOrthonormal(Masked):
+    orthonormal = True
+
+
 class WrongSolve(Masked):
     def solve_normal(self, b, weight):
         return b / (self.mask.to(b) + torch.as_tensor(weight).reshape(-1, 1, 1, 1).to(b))
@@ -288,7 +292,7 @@ MUTANTS = {
     "noise_moments": [LouderNoise(), BiasedNoise(), NoNoise(), NoisyHidden()],
     "residual": [ForgetsMask()],
     "linearity": [Affine()],
-    "dot_test": [WrongAdjoint()],
+    "dot_test": [WrongAdjoint(), NotOrthonormal()],
     "solve_normal": [WrongSolve(), OneWeight()],
     "modes": [with_modes(Pixels, 1.01), *map(with_modes, (Stretched, Lossy, Turned, Twofold, Mirrored))],
     "elementwise": [NotElementwise(), Bent()],
