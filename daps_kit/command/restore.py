@@ -88,7 +88,7 @@ def _budget(ctx: click.Context, param: click.Parameter, text: str) -> str | int:
     callback=_or_auto,
     metavar="SIGMA",
     help="How strong the noise is: its standard deviation, with black at -1 and white at 1; auto: drawn with the "
-    "picture; estimated if not given.",
+    "picture, but of JPEG files estimated; estimated if not given.",
 )
 @click.option(
     "--counts", type=_Number(min=0, min_open=True), metavar="N", help="The noise is of photons, N at white."

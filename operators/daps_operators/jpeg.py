@@ -47,7 +47,7 @@ ROUNDED = 1 / 16
 WHOLE = 1 / 6
 """Variance, in levels, of rounding pixels to whole levels before and after."""
 
-TELLING = 0.5
+TELLING = 0.2
 """Variance of rounding, in units of that of the noise, up to which a number tells how strong the noise is."""
 
 Matrix = NDArray[np.float64]
