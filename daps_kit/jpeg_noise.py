@@ -111,12 +111,13 @@ def jpeg_noise_level(planes: Planes) -> float | None:
         return None
     pictures = _pictures()
     low, high = np.log(RANGE)
+    found = high
     for _ in range(FINER):
         grid = np.linspace(low, high, POINTS)
         logs = [sum(part.log_likelihood(np.exp(at), pictures) for part in parts) for at in grid]
         best = int(np.argmax(logs))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, POINTS - 1)]
-    return float(np.exp(grid[best]))
+        found, low, high = grid[best], grid[max(best - 1, 0)], grid[min(best + 1, POINTS - 1)]
+    return float(np.exp(found))
 
 
 def _pictures() -> Plane:
