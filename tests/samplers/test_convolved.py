@@ -88,6 +88,19 @@ def test_noise_that_differs_from_place_to_place_and_from_sample_to_sample(covari
         assert steps < 60
 
 
+@pytest.mark.parametrize("boundary", ["zero", "periodic"])
+def test_operators_of_their_own_for_each_sample(boundary):
+    blurs = [GaussianBlur(SHAPE, NOISE, 5, intensity, boundary) for intensity in (0.7, 1.5)]
+    motions = [make("shake", boundary), make("line", boundary)]
+    for apart in (blurs, motions):
+        joined = apart[0].stack(apart)
+        assert isinstance(joined, LinearOperator)
+        error, true, steps = judged(joined, local(2), torch.tensor(1 / NOISE.sigma**2))
+        assert bool((error <= ACCURACY).all())
+        assert bool((true <= 1.5 * error.double() + 1e-5).all())
+        assert steps < 60
+
+
 def spectrum(side: int) -> CosineCovariance:
     """Return variances as those of what photographs leave open, without colour."""
     place = torch.arange(side, dtype=torch.float64)
