@@ -9,7 +9,8 @@ the samples follow; of R samples, without bias) and their mean e,
 
 is the variance of the noise of y in units of the stated one: the update of the evidence framework. Its relative error
 is sqrt(2 / (n - f)) by chance; the error of the prior adds to it, the more, the more the samples have to follow. On
-portraits, and on a photograph unlike them, rightly stated problems have ratios from 0.99 to 1 + 0.7 f / (n - f).
+portraits, and on a photograph unlike them, rightly stated problems have ratios from 0.99 to 1 + 0.7 f / (n - f), and in
+the low frequencies of JPEG files, of which samples follow half, from 0.85 to 1.
 
 Above the line either there is more noise, or the operator is wrong. Then the misfit sits in few entries, as edges or
 dead pixels (kurtosis), or neighbours go together; samples that chase noise leave neighbours that go against each other.
@@ -33,8 +34,8 @@ from daps_kit.contracts import Operator
 
 __all__ = ["NoiseCheck", "check_noise"]
 
-LOW = 0.88
-"""The ratio below which noise is called overstated, as far as chance allows."""
+LOW, FOLLOWED, LOWEST = 0.88, 0.1, 0.7
+"""Below LOW - FOLLOWED f / (n - f), and surely below LOWEST, noise is called overstated, as far as chance allows."""
 
 HIGH, FOLLOWING, HIGHEST = 1.1, 0.7, 1.45
 """Above HIGH + FOLLOWING f / (n - f), and surely above HIGHEST, a measurement is not explained."""
@@ -132,7 +133,8 @@ def check_noise(operator: Operator, x0: Tensor, y: Tensor) -> NoiseCheck | None:
     stated = float(sd.expand_as(y)[0][seen].square().mean().sqrt())
     cause = "modes" if apart else ""
     line = min(HIGHEST, HIGH + FOLLOWING * followed / left)
-    if ratio < min(LOW, 1 - DEVIATIONS * chance):
+    low = max(LOWEST, LOW - FOLLOWED * followed / left)
+    if ratio < min(low, 1 - DEVIATIONS * chance):
         cause = cause if operator.noise.exact else "overstated"
     elif ratio > max(line, 1 + DEVIATIONS * chance):
         cause = _cause(mean, seen, operator.observed is not None)

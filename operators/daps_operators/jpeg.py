@@ -113,7 +113,8 @@ class Jpeg(LinearOperator):
         known = rounding < UNKNOWN
         if not bool(known.all()):
             self.observed: Tensor | None = known.float().to(device)
-        self._telling = (rounding <= TELLING * sigma**2).to(device)
+        filled = self._each(zero, lambda tiles, part: torch.full_like(tiles, part.size == coding.unit))
+        self._telling = ((rounding <= TELLING * sigma**2) & (filled > 0)).to(device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return U x, also of what is not observed."""
@@ -128,7 +129,7 @@ class Jpeg(LinearOperator):
         return b / (1 + per_sample(weight, b))
 
     def telling(self, y: Tensor) -> Tensor:
-        """Return where rounding is small beside the noise."""
+        """Return where rounding is small beside the noise, in squares that are filled: of others less is known."""
         return self._telling.expand_as(y)
 
     def read(self, path: Path) -> Tensor | None:

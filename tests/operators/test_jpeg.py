@@ -107,6 +107,9 @@ def test_only_what_rounding_leaves_tells_of_the_noise():
         telling = operator.telling(torch.zeros(2, 3, 32, 32))
         assert telling.shape == (2, 3, 32, 32)
         assert float(telling.float().mean()) == share
+    cut = build(jpeg(0.5, quality=90), (3, 40, 33)).telling(torch.zeros(1, 3, 40, 33))
+    assert bool(cut[..., :32, :32].any())
+    assert not bool(cut[..., 32:, :].any() | cut[..., 32:].any())
 
 
 def test_errors_are_told(tmp_path):

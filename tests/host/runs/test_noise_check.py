@@ -47,6 +47,18 @@ def test_the_ratio_of_exact_posteriors(runs: int, true: float, cause: str) -> No
         assert f"about {found.level:.2g}, and operator.noise says 0.2" in found.text
 
 
+@pytest.mark.parametrize(("prior_sd", "cause"), [(0.05, "overstated"), (0.3, "")])
+def test_the_more_is_followed_the_less_is_called_overstated(prior_sd: float, cause: str) -> None:
+    """A ratio of 0.82 by a mean that is too near y, as the error of a prior makes it."""
+    y = (prior_sd**2 + 0.2**2) ** 0.5 * normal(1, *SHAPE)
+    samples = posterior(y, prior_sd, 0.2, 8)
+    middle = samples.mean(0)
+    found = check_noise(Identity(SHAPE, GaussianNoise(0.2)), samples + 0.18 * (y - middle), y[None])
+    assert found is not None
+    assert 0.78 < found.ratio < 0.86
+    assert found.cause == cause
+
+
 class HalfRounded(Identity):
     """Says that the upper half of y tells nothing of the noise."""
 
