@@ -30,6 +30,9 @@ __all__ = ["BandedMatrix", "SeparableOperator"]
 
 BLOCK = 32
 
+LARGEST = 640
+"""Side of the largest image whose `modes` are known: at 1200 pixels they double the time of a sample."""
+
 
 class BandedMatrix:
     """A matrix M [m, n] whose non-zero entries lie near a diagonal, ready to multiply images.
@@ -106,8 +109,10 @@ class SeparableOperator(LinearOperator):
         x = solve(b)
         return x + solve(b - self.adjoint(self.forward(x)) - scale * x)
 
-    def modes(self, like: Tensor) -> Modes:
-        """Return the singular value decomposition."""
+    def modes(self, like: Tensor) -> Modes | None:
+        """Return the singular value decomposition; None for large images, where its products take too long."""
+        if max(self.shape[1:]) > LARGEST:
+            return None
         return _Singular(self.shape, [constant.like(like) for constant in self._singular])
 
     @kept

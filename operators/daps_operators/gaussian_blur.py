@@ -13,16 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from daps_kit.contracts import Noise, Shape, Transfer
 from daps_kit.errors import UserError
 from daps_kit.kept import kept
+from daps_kit.modes import Modes
 from daps_kit.separable import SeparableOperator
 
 from .borders import Boundary, shown_indices
+from .motion_blur import MotionBlur
 from .transfer import transfer
 
 __all__ = ["GaussianBlur", "gaussian_taps"]
+
+SMALL = 256
+"""Side of the largest image whose singular vectors are taken for its modes."""
 
 
 def gaussian_taps(size: int, std: float) -> NDArray[np.float64]:
@@ -94,3 +100,12 @@ class GaussianBlur(SeparableOperator):
     def _transfer(self) -> Transfer | None:
         kernel = torch.from_numpy(np.outer(self._taps, self._taps))[None, None]
         return transfer(kernel, self.shape[1:], self._boundary)
+
+    def modes(self, like: Tensor) -> Modes | None:
+        """Return the singular vectors of small images, and the waves of large ones, which are faster there."""
+        return super().modes(like) if max(self.shape[1:]) <= SMALL else self._as_convolution.modes(like)
+
+    @kept
+    def _as_convolution(self) -> MotionBlur:
+        kernel = torch.from_numpy(np.outer(self._taps, self._taps))[None, None]
+        return MotionBlur(self.shape, self.noise, kernel, self._boundary)

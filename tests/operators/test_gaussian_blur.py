@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
+import torch
 
 from daps_kit.errors import UserError
+from daps_operators.down_sampling import DownSampling
 from daps_operators.gaussian_blur import GaussianBlur
 from tests.operators.inputs import NOISE, image
 
@@ -36,3 +38,25 @@ def test_only_what_is_valid():
     np.testing.assert_allclose(valid, whole[..., 4:-4, 4:-4], rtol=0, atol=1e-12)
     with pytest.raises(UserError, match="a blur of 61 pixels leaves nothing valid of 30"):
         GaussianBlur((2, 30, 27), NOISE, 61, 1.0, "valid")
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "periodic", "zero", "valid"])
+def test_large_images_are_seen_by_waves(monkeypatch, boundary):
+    """They make the same measurements as the singular vectors of small ones."""
+    operator = GaussianBlur((2, 18, 15), NOISE, 7, 1.2, boundary)
+    x = image(2, 2, 18, 15)
+    small = operator.modes(x)
+    monkeypatch.setattr("daps_operators.gaussian_blur.SMALL", 8)
+    large = operator.modes(x)
+    assert (small.waves, large.waves) == (False, True)
+    none = torch.zeros((), dtype=torch.float64)
+    for modes in (small, large):
+        seen = modes.measured(modes.gain * modes.seen(x, none))
+        torch.testing.assert_close(seen, operator.forward(x), rtol=0, atol=1e-5)
+
+
+def test_singular_vectors_of_very_large_images_are_left_out(monkeypatch):
+    operator = DownSampling((1, 8, 8), NOISE, 2)
+    assert operator.modes(torch.zeros(1, 1, 8, 8)) is not None
+    monkeypatch.setattr("daps_kit.separable.LARGEST", 7)
+    assert operator.modes(torch.zeros(1, 1, 8, 8)) is None
