@@ -135,10 +135,17 @@ class MotionBlur(LinearOperator):
         return None if waves is None else waves.mean(0)
 
     def waves(self, covariance: Covariance) -> Tensor | None:
-        """Return |K|^2 P, where there is one kernel and y has the size of x."""
-        if not isinstance(covariance, CosineCovariance) or self.boundary == "valid" or len(self.kernel) > 1:
+        """Return |K|^2 P, where there is one kernel, as far as the border is measured."""
+        if not isinstance(covariance, CosineCovariance) or len(self.kernel) > 1:
             return None
-        found: Tensor = self._responses.like(covariance.power)[:, 0] * covariance.power
+        return self._cut(self._responses.like(covariance.power)[:, 0] * covariance.power)
+
+    def _cut(self, spectrum: Tensor) -> Tensor:
+        """Return what is about a spectrum [..., H, W] in the cosine basis of the measurement."""
+        if self.boundary != "valid":
+            return spectrum
+        down, across = (cut.like(spectrum) for cut in self._cuts)
+        found: Tensor = down @ spectrum @ across.T
         return found
 
     def modes(self, like: Tensor) -> Modes | None:
@@ -148,15 +155,11 @@ class MotionBlur(LinearOperator):
     def preconditioner(
         self, covariance: Covariance, variance: float | Tensor
     ) -> Callable[[Tensor], Tensor] | None:
-        """Return the inverse of |K|^2 P + variance in the cosine basis, as the valid part sees it."""
+        """Return the inverse of |K|^2 P + variance in the cosine basis of the measurement."""
         if not isinstance(covariance, CosineCovariance):
             return None
         power = covariance.power
-        spectrum = self._responses.like(power).mean(0) * power
-        if self.boundary == "valid":
-            down, across = (cut.like(power) for cut in self._cuts)
-            spectrum = down @ spectrum @ across.T
-        return covariance.inverse(spectrum, variance)
+        return covariance.inverse(self._cut(self._responses.like(power).mean(0) * power), variance)
 
     @kept
     def _cuts(self) -> tuple[Constant, Constant]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from daps_kit.contracts import RandomStreams
-from daps_kit.covariance import CosineCovariance
+from daps_kit.covariance import CosineCovariance, cosine_inverse
 from daps_kit.errors import UserError
 from daps_operators import MotionBlur as Settings
 from daps_operators.motion_blur import MotionBlur, fast_length, turned
@@ -214,8 +214,21 @@ def test_waves_are_the_transfer_function_along_both_diagonals():
         gain = np.abs((taps * np.exp(1j * phases)).sum((-2, -1))) ** 2
         np.testing.assert_allclose(found, gain * power.numpy(), rtol=1e-10)
     torch.testing.assert_close(operator.spectrum(covariance), waves.mean(0))
-    valid = MotionBlur(shape, NOISE, torch.from_numpy(taps)[None, None], "valid")
-    assert valid.waves(covariance) is valid.spectrum(covariance) is None
+
+
+def test_the_spectrum_of_what_is_valid_is_the_diagonal_of_its_covariance():
+    shape, rng = (1, 14, 12), np.random.default_rng(4)
+    power = torch.from_numpy(rng.uniform(0.5, 1.5, shape))
+    covariance = CosineCovariance(power, torch.eye(1, dtype=torch.float64))
+    operator = MotionBlur(shape, NOISE, torch.from_numpy(rng.random((3, 5)))[None, None], "valid")
+    unit = torch.eye(12 * 8, dtype=torch.float64).reshape(-1, 1, 12, 8)
+    pulled = covariance.sqrt_transposed(operator.adjoint(cosine_inverse(unit)))
+    diagonal = pulled.square().sum((1, 2, 3)).reshape(1, 12, 8)
+    found = operator.spectrum(covariance)
+    assert found is not None
+    assert found.shape == diagonal.shape
+    assert float((found / diagonal).log().abs().mean()) < 0.1
+    assert operator.waves(covariance).shape == (2, *diagonal.shape)  # type: ignore[union-attr]
 
 
 def test_kernels_of_other_sizes_are_joined():
