@@ -18,6 +18,9 @@ unknown, the first level draws it from p(sigma | y), and each sample goes on so 
 Where y = x0 + noise that is more in some elements than in others, or depends on the light, y is an x_t of a noise level
 for each element, and the states lead through it (`bridge`).
 
+Where y is blurred or small, with white noise, and the operator knows the patterns that it measures each by itself, the
+noise of x_t is that of y, each pattern's at a level of its own (`coupled`). Annealing then begins at START.
+
 As published, x0hat is reached by several steps of the ODE, C = sigma^2 I, the kernel is Langevin's with a small tau,
 and c = 0: the noise is fresh. By default this package takes x0hat = D(x_t, sigma) = E[x0 | x_t], one network call a
 level, with the covariance that the prior knows its error to have: for a Gaussian prior that p(x0 | x_t) is exact, as is
