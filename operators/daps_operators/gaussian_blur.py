@@ -102,8 +102,9 @@ class GaussianBlur(SeparableOperator):
         return transfer(kernel, self.shape[1:], self._boundary)
 
     def modes(self, like: Tensor) -> Modes | None:
-        """Return the singular vectors of small images, and the waves of large ones, which are faster there."""
-        return super().modes(like) if max(self.shape[1:]) <= SMALL else self._as_convolution.modes(like)
+        """Return the singular vectors, or the waves where they are faster: of large images, and by a `transfer`."""
+        small = max(self.shape[1:]) <= SMALL and self.transfer() is None
+        return super().modes(like) if small else self._as_convolution.modes(like)
 
     @kept
     def _as_convolution(self) -> MotionBlur:
