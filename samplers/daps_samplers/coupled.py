@@ -51,7 +51,7 @@ SHARE = 0.5
 OWN = 100.0
 """Noise level of a pattern above which its noise in y is its own."""
 
-ACCURACY, STEPS = 3e-4, 600
+ACCURACY, STEPS = 3e-4, 400
 """Error of a draw in posterior standard deviations, root mean square, and steps of conjugate gradients at most. What is
 left of the error rounding decides, and with it the batch, also at high noise levels: the network hands it on."""
 

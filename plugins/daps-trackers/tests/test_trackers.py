@@ -146,7 +146,7 @@ def test_aim(tmp_path, monkeypatch):
     assert told["samples"] == [1, 2]
     assert told["lost"] == [0, 0]
     assert len(told["sigma"]) == len(told["residual"]) > 3
-    assert told["sigma"][-1] == 10
+    assert told["sigma"][-1] == 2
 
 
 def test_a_library_that_is_missing_is_one_warning(tmp_path, monkeypatch, capsys):
