@@ -23,7 +23,6 @@ from daps_kit.separable import SeparableOperator
 
 from .borders import Boundary, shown_indices
 from .motion_blur import MotionBlur
-from .transfer import transfer
 
 __all__ = ["GaussianBlur", "gaussian_taps"]
 
@@ -94,12 +93,7 @@ class GaussianBlur(SeparableOperator):
 
     def transfer(self) -> Transfer | None:
         """Return |K|^2."""
-        return self._transfer
-
-    @kept
-    def _transfer(self) -> Transfer | None:
-        kernel = torch.from_numpy(np.outer(self._taps, self._taps))[None, None]
-        return transfer(kernel, self.shape[1:], self._boundary)
+        return self._as_convolution.transfer()
 
     def modes(self, like: Tensor) -> Modes | None:
         """Return the singular vectors, or the waves where they are faster: of large images, and by a `transfer`."""

@@ -354,11 +354,7 @@ class Smc(SamplerSettings):
     name = "smc"
     papers = (ZHANG_2025, WU_2023, KELVINIUS_2025)
     levels: int = Field(101, ge=2, description="noise levels, each of one network call a particle")
-    sigma_max: float | None = Field(
-        None,
-        gt=0,
-        description="the first; where not given 10, for blurs and down-sampling 2, for a noisy image its own noise",
-    )
+    sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
     sigma_min: float | None = Field(
         None, gt=0, description="the last; 0.4 of the noise, 0.01 to 0.1, where not given"
     )

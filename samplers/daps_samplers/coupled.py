@@ -86,7 +86,7 @@ class Coupled:
         self.streams, self.forgetting = streams, forgetting
         self._variance = SHARE * noise / modes.gain.abs().square()
         self._coupled = self._variance < OWN**2
-        # Of the noise level at hand: B and N, what is known of B without x0, and T.
+        # Of the noise level at hand: B and N, and what is known of B without x0.
         self._b = self._n = self._known = torch.zeros(())
 
     def begin(self, target: Target, sigma: float) -> Tensor:
@@ -115,11 +115,12 @@ class Coupled:
         modes, streams = self.modes, self.streams
         covariance, v = target.covariance, self._variance
         share = torch.where(self._coupled, (v / s).clamp_max(1), 0)
-        spare = torch.where(self._coupled & (v >= s), 0, v * (1 - share))
+        below = self._coupled & (v >= s)
+        spare = torch.where(below, 0, v * (1 - share))
         root, gain, rest = spare.sqrt(), modes.gain, (1 - SHARE) * self.noise
         x0 = target.centre + covariance.sqrt(streams.normal(target.centre.shape[1:], target.centre.dtype))
         r = root * self._white()
-        increments = torch.where(self._coupled & (v >= s), self._n - self._b, 0)
+        increments = torch.where(below, self._n - self._b, 0)
         told = share * self._known + increments
         clean = modes.measured(gain * (modes.seen(x0, share) + told + r))
         misfit = self.y - clean - rest**0.5 * streams.normal(self.y.shape[1:], self.y.dtype)

@@ -109,7 +109,11 @@ class _Levels(Settings):
         le=10_000,
         description="how many noise levels; as many as the budget pays for where not given",
     )
-    sigma_max: float | None = Field(None, gt=0, description="the first; 10 where not given")
+    sigma_max: float | None = Field(
+        None,
+        gt=0,
+        description="the first; 10 where not given, less where y is an image with noise, blurred or small",
+    )
     sigma_min: float | None = Field(
         None,
         gt=0,

@@ -110,8 +110,7 @@ class FromNoise(States):
     def said(self, level: int, target: Target, x_t: Tensor, x0hat: Tensor, x0y: Tensor) -> Tensor | None:
         """Return x0y of low levels, and of the last."""
         alone = self.passing[level] == 1
-        counts = (alone and self.sigmas[level] <= AVERAGED) or level + 1 == len(self.sigmas)
-        return x0y if counts else None
+        return x0y if _counts(self.sigmas, level, low=AVERAGED if alone else 0.0) else None
 
 
 class FromMeasurement(States):
@@ -201,5 +200,9 @@ class WithNoise(States):
 
     def said(self, level: int, target: Target, x_t: Tensor, x0hat: Tensor, x0y: Tensor) -> Tensor | None:
         """Return x0y of low levels, and of the last."""
-        counts = self._sigmas[level] <= AVERAGED or level + 1 == len(self._sigmas)
-        return x0y if counts else None
+        return x0y if _counts(self._sigmas, level, low=AVERAGED) else None
+
+
+def _counts(sigmas: list[float], level: int, *, low: float) -> bool:
+    """Return whether x0y of a level has part in the mean: below a noise level, and that of the last."""
+    return sigmas[level] <= low or level + 1 == len(sigmas)
